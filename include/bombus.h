@@ -1,0 +1,318 @@
+/* bombus.h: 4-bit language models in C. The whole public interface of libbombus, to be read top to bottom.
+ *
+ * The nouns: a *model* is a folder of weights in MLX's (or plain Hugging Face) safetensors format, opened in place; a
+ * *tokenizer* turns text into ids and back; a *chat template* turns messages into prompt text; a *session* is one mutable
+ * timeline of tokens over a model; `bombus_generate` continues it. The *hub* finds and downloads model folders.
+ *
+ * Conventions. Every function that can fail returns a bombus_status and takes a `bombus_error *` last, which may be NULL.
+ * Option structs are plain, and zero (or NULL for the whole struct) means the default. Text is UTF-8; `const char *` is
+ * NUL-terminated unless a length stands beside it. The library never prints, exits, aborts, reads the environment or
+ * touches signals. Not thread-safe except where a handle's comment says so. */
+#ifndef BOMBUS_H
+#define BOMBUS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define BOMBUS_VERSION "0.1.0"
+
+#if defined(__GNUC__)
+#define BOMBUS_API __attribute__((visibility("default")))
+#define BOMBUS_RESULT __attribute__((visibility("default"), warn_unused_result))
+#else
+#define BOMBUS_API
+#define BOMBUS_RESULT
+#endif
+
+/* ---- errors ---------------------------------------------------------------------------------------------------- */
+
+typedef enum bombus_status {
+    BOMBUS_OK = 0,
+    BOMBUS_ERROR_ARGUMENT,     /* a call was made wrongly: an option out of range, a NULL where none may be */
+    BOMBUS_ERROR_MEMORY,       /* out of memory */
+    BOMBUS_ERROR_IO,           /* a file could not be read or written */
+    BOMBUS_ERROR_NOT_FOUND,    /* no such file, model, revision or tensor */
+    BOMBUS_ERROR_FORMAT,       /* a file's content is damaged or not what its format says */
+    BOMBUS_ERROR_UNSUPPORTED,  /* well-formed, but not something that this library (or this device) can do */
+    BOMBUS_ERROR_MISMATCH,     /* two things that do not belong together: a prompt cache of another model, ... */
+    BOMBUS_ERROR_CONTEXT_FULL, /* the cache cannot hold the tokens; nothing was consumed */
+    BOMBUS_ERROR_LIMIT,        /* a bound on work was reached: template steps, nesting, output size */
+    BOMBUS_ERROR_NETWORK,      /* the hub could not be reached, or answered wrongly */
+    BOMBUS_ERROR_CANCELLED,    /* stopped by the caller */
+    BOMBUS_ERROR_TEMPLATE      /* a chat template raised an error; line and column are set */
+} bombus_status;
+
+typedef struct bombus_error {
+    bombus_status status;
+    int32_t line, column; /* 1-based place in a template or JSON text, 0 where there is none */
+    char message[1000];   /* names the file, tensor or option, and what was expected; always NUL-terminated */
+} bombus_error;
+
+/* "BOMBUS_ERROR_FORMAT" and so on; never NULL. */
+BOMBUS_API const char *bombus_status_name(bombus_status status);
+
+/* The version of the library that runs, "MAJOR.MINOR.PATCH". */
+BOMBUS_API const char *bombus_version(void);
+
+/* Frees text or arrays that a function of this header returned with the words "free with bombus_free". NULL is allowed. */
+BOMBUS_API void bombus_free(void *memory);
+
+/* ---- hub ------------------------------------------------------------------------------------------------------- */
+
+/* Called while files download, from the calling thread. `total` is 0 while unknown. Return false to cancel. */
+typedef bool (*bombus_progress)(void *context, const char *file, uint64_t done_bytes, uint64_t total_bytes);
+
+typedef struct bombus_hub_options {
+    const char *cache_folder;    /* HF_HUB_CACHE, or HF_HOME/hub; required for hub references */
+    const char *endpoint;        /* HF_ENDPOINT; NULL: https://huggingface.co */
+    const char *token;           /* HF_TOKEN; NULL: anonymous */
+    bool is_offline;             /* HF_HUB_OFFLINE: use only what the cache holds */
+    bool force_download;         /* download even what the cache holds */
+    int32_t connection_count;    /* parallel connections; 0: 4 */
+    int32_t retry_count;         /* tries a file after a broken connection; 0: 5 */
+    const char *const *patterns; /* shell patterns of the files wanted, NULL-terminated; NULL: what a model needs */
+    bombus_progress progress;    /* may be NULL */
+    void *progress_context;
+} bombus_hub_options;
+
+/* Turns a reference into a folder: an existing folder as it is, `hf:owner/name[@revision]` or `owner/name[@revision]`
+ * by way of the Hugging Face cache, downloading what is absent. *folder: free with bombus_free. */
+BOMBUS_RESULT bombus_status bombus_hub_resolve(char **folder, const char *reference, const bombus_hub_options *options,
+                                               bombus_error *error);
+
+/* ---- model ----------------------------------------------------------------------------------------------------- */
+
+/* A loaded model. Immutable after open: any number of threads may share it. */
+typedef struct bombus_model bombus_model;
+
+typedef enum bombus_precision {
+    BOMBUS_PRECISION_FAST = 0, /* activations of the quantized products rounded to int8 a group; everything else f32 */
+    BOMBUS_PRECISION_EXACT     /* f32 activations throughout */
+} bombus_precision;
+
+typedef struct bombus_model_options {
+    const char *device;         /* NULL or "auto", "cpu" */
+    bombus_precision precision; /* default for sessions of this model */
+    int32_t thread_count;       /* 0: one a physical core */
+    const char *cpu_level;      /* "reference", "avx2", "avx512", "neon", ...; NULL: the best this machine has */
+} bombus_model_options;
+
+/* Opens the model in `folder` (config.json, *.safetensors). The weights stay in their files, mapped read-only.
+ * On failure *model is NULL. Missing and surplus tensors are BOMBUS_ERROR_FORMAT and named. */
+BOMBUS_RESULT bombus_status bombus_model_open(bombus_model **model, const char *folder, const bombus_model_options *options,
+                                              bombus_error *error);
+
+/* Releases the caller's hold. Sessions keep a hold of their own. NULL is allowed. */
+BOMBUS_API void bombus_model_close(bombus_model *model);
+
+typedef struct bombus_model_info {
+    const char *architecture;   /* config.json's model_type; lives as long as the model */
+    const char *device;         /* "cpu (avx512, 2 threads)" */
+    int64_t parameter_count;    /* weights counted once, tied ones once */
+    int64_t weight_bytes;       /* bytes of the tensors in their files */
+    int64_t bytes_per_token;    /* weight bytes read to generate one token (all but the embedding's other rows) */
+    int32_t vocab_size, hidden_size, layer_count, max_position_embeddings;
+} bombus_model_info;
+
+BOMBUS_API void bombus_model_get_info(const bombus_model *model, bombus_model_info *info);
+
+/* What a model folder holds, as one JSON object (architecture, sizes, quantization by tensor, memory needed, what is
+ * unsupported), without loading it. *json: free with bombus_free. */
+BOMBUS_RESULT bombus_status bombus_inspect(char **json, const char *folder, bombus_error *error);
+
+/* ---- tokenizer ------------------------------------------------------------------------------------------------- */
+
+/* Immutable after open: any number of threads may share it. */
+typedef struct bombus_tokenizer bombus_tokenizer;
+
+/* Opens tokenizer.json (and tokenizer_config.json, generation_config.json, config.json where present) in `folder`. A compiled
+ * copy of large vocabularies is kept in `cache_folder` and read from there next time; NULL: none is kept. */
+BOMBUS_RESULT bombus_status bombus_tokenizer_open(bombus_tokenizer **tokenizer, const char *folder, const char *cache_folder,
+                                                  bombus_error *error);
+BOMBUS_API void bombus_tokenizer_close(bombus_tokenizer *tokenizer);
+
+/* Ids of `text` (may hold NUL bytes; invalid UTF-8 is replaced as by U+FFFD). `add_special`: with the tokens that the
+ * post-processor inserts. *ids: [*count], free with bombus_free. */
+BOMBUS_RESULT bombus_status bombus_tokenizer_encode(const bombus_tokenizer *tokenizer, const char *text, size_t length,
+                                                    bool add_special, int32_t **ids, size_t *count, bombus_error *error);
+
+/* Text of `ids`; ids that are not in the vocabulary are left out. *text: NUL-terminated, *length without the NUL, free with
+ * bombus_free. */
+BOMBUS_RESULT bombus_status bombus_tokenizer_decode(const bombus_tokenizer *tokenizer, const int32_t *ids, size_t count,
+                                                    bool skip_special, char **text, size_t *length, bombus_error *error);
+
+/* Ids that end a turn: of generation_config.json, config.json and the tokenizer, without duplicates. Lives as long as the
+ * tokenizer. */
+BOMBUS_API const int32_t *bombus_tokenizer_eos_ids(const bombus_tokenizer *tokenizer, size_t *count);
+
+/* ---- chat template --------------------------------------------------------------------------------------------- */
+
+/* Immutable after open: any number of threads may share it. */
+typedef struct bombus_template bombus_template;
+
+/* A byte range of rendered text that a `{% generation %}` block produced. */
+typedef struct bombus_span {
+    size_t begin, end;
+} bombus_span;
+
+/* Compiles template source. */
+BOMBUS_RESULT bombus_status bombus_template_create(bombus_template **template_, const char *source, size_t length,
+                                                   bombus_error *error);
+/* The chat template of a model folder: chat_template.jinja, chat_template.json or tokenizer_config.json's chat_template (its
+ * entry `name`; NULL: "default"). BOMBUS_ERROR_NOT_FOUND if there is none. */
+BOMBUS_RESULT bombus_status bombus_template_open(bombus_template **template_, const char *folder, const char *name,
+                                                 bombus_error *error);
+BOMBUS_API void bombus_template_free(bombus_template *template_);
+
+/* Renders with the variables of a JSON object (messages, tools, add_generation_prompt, bos_token, any other; "now": the ISO
+ * time that strftime_now uses, the present time where absent). *text, *spans: free with bombus_free; spans may be NULL. */
+BOMBUS_RESULT bombus_status bombus_template_render(const bombus_template *template_, const char *variables_json, size_t length,
+                                                   char **text, size_t *text_length, bombus_span **spans, size_t *span_count,
+                                                   bombus_error *error);
+
+/* ---- session --------------------------------------------------------------------------------------------------- */
+
+/* One timeline of tokens with its cache. One thread at a time; different sessions of a model may run at once. */
+typedef struct bombus_session bombus_session;
+
+typedef struct bombus_session_options {
+    int32_t context_size;  /* positions that the session can hold; 0: max_position_embeddings */
+    int32_t max_kv_size;   /* keep the first 4 and the latest positions, this many in all; 0: all */
+    int32_t kv_bits;       /* 8 or 4: quantized cache, in groups of 64 (32 where head_dim needs it); 0: not quantized */
+    int32_t prefill_step_size; /* prompt tokens a step; 0: 512 */
+    bombus_precision precision;
+    bool has_precision;    /* false: the model's */
+} bombus_session_options;
+
+BOMBUS_RESULT bombus_status bombus_session_create(bombus_session **session, bombus_model *model,
+                                                  const bombus_session_options *options, bombus_error *error);
+BOMBUS_API void bombus_session_free(bombus_session *session);
+
+/* Feeds `count` tokens (copied) and leaves the logits of the last one in the session. Split inside to fit memory.
+ * BOMBUS_ERROR_CONTEXT_FULL with nothing consumed if the cache cannot hold them. */
+BOMBUS_RESULT bombus_status bombus_session_step(bombus_session *session, const int32_t *tokens, size_t count, bombus_error *error);
+
+/* Logits of the last token fed, f32 [vocab_size]; NULL before the first step. Valid until the next call on the session. */
+BOMBUS_API const float *bombus_session_logits(const bombus_session *session);
+
+/* How many tokens the session holds, and the tokens. */
+BOMBUS_API size_t bombus_session_length(const bombus_session *session);
+BOMBUS_API const int32_t *bombus_session_tokens(const bombus_session *session);
+
+/* Forgets all tokens from position `length` on. BOMBUS_ERROR_UNSUPPORTED where the cache has dropped positions that would be
+ * seen again (max_kv_size, sliding windows). */
+BOMBUS_RESULT bombus_status bombus_session_truncate(bombus_session *session, size_t length, bombus_error *error);
+
+/* Writes the session (tokens and cache) to a file, atomically, and reads it back in any process with the same model; a file of
+ * another model or of other session options is BOMBUS_ERROR_MISMATCH, a damaged one BOMBUS_ERROR_FORMAT; the session is then as
+ * before. */
+BOMBUS_RESULT bombus_status bombus_session_save(const bombus_session *session, const char *path, bombus_error *error);
+BOMBUS_RESULT bombus_status bombus_session_load(bombus_session *session, const char *path, bombus_error *error);
+
+/* Called with the logits of consecutive tokens: rows [first, first + count) of [count, vocab_size]. Return false to cancel. */
+typedef bool (*bombus_logits_callback)(void *context, size_t first, size_t count, const float *logits, int32_t vocab_size);
+
+/* Feeds tokens like bombus_session_step and gives ln p(tokens[i] | tokens before), natural log, in logprobs [count]; the very
+ * first token of a session has none (NaN). `callback` (may be NULL) sees all logits. */
+BOMBUS_RESULT bombus_status bombus_session_score(bombus_session *session, const int32_t *tokens, size_t count, double *logprobs,
+                                                 bombus_logits_callback callback, void *context, bombus_error *error);
+
+/* ---- generation ------------------------------------------------------------------------------------------------ */
+
+typedef struct bombus_logit_bias {
+    int32_t id;
+    float bias;
+} bombus_logit_bias;
+
+/* mlx-lm's chain: penalties and bias on the logits, then top_p, min_p, xtc, top_k on log-probabilities, then temperature. */
+typedef struct bombus_sampler_options {
+    float temperature;         /* 0: the likeliest token */
+    float top_p;               /* 0 or >= 1: off */
+    int32_t top_k;             /* 0: off */
+    float min_p;               /* 0: off */
+    int32_t min_tokens_to_keep; /* for min_p; 0: 1 */
+    float xtc_probability, xtc_threshold;
+    float repetition_penalty;  /* 0 or 1: off */
+    float presence_penalty, frequency_penalty;
+    int32_t repetition_context_size, presence_context_size, frequency_context_size; /* tokens looked back at; 0: 20 */
+    const bombus_logit_bias *logit_bias;
+    size_t logit_bias_count;
+    const int32_t *xtc_special_tokens; /* never removed by xtc (mlx-lm: newline and eos); may be NULL */
+    size_t xtc_special_token_count;
+    uint64_t seed;             /* the same seed gives the same text, whatever the batch or thread count */
+} bombus_sampler_options;
+
+typedef struct bombus_token_logprob {
+    int32_t id;
+    float logprob;
+} bombus_token_logprob;
+
+/* One generated token as the callback sees it. */
+typedef struct bombus_token_event {
+    int32_t id;
+    const char *text; /* text that became certain with this token, may be empty; never half a character */
+    size_t text_length;
+    float logprob;    /* of the model's own distribution, before the sampler; only if logprobs were asked for */
+    const bombus_token_logprob *top; /* [top_count], likeliest first */
+    size_t top_count;
+} bombus_token_event;
+
+/* Return false to stop; finish_reason is then BOMBUS_FINISH_CANCELLED. */
+typedef bool (*bombus_token_callback)(void *context, const bombus_token_event *event);
+
+typedef enum bombus_finish_reason {
+    BOMBUS_FINISH_LENGTH = 0, /* max_tokens, or the context is full */
+    BOMBUS_FINISH_STOP,       /* an end-of-turn id or a stop string */
+    BOMBUS_FINISH_CANCELLED
+} bombus_finish_reason;
+
+typedef struct bombus_generate_options {
+    bombus_sampler_options sampler;
+    size_t max_tokens;             /* 0: 256 */
+    const char *const *stop;       /* strings that end the text and are not part of it */
+    size_t stop_count;
+    bool ignore_eos;
+    bool wants_logprobs;
+    int32_t top_logprobs;          /* alternatives listed a token */
+    bombus_session *draft;         /* a session of a smaller model with the same vocabulary: speculative decoding */
+    int32_t num_draft_tokens;      /* 0: 3 */
+    int32_t ngram_size;            /* > 0: speculation by looking up the last n tokens in the text so far */
+    bombus_token_callback callback;
+    void *context;
+} bombus_generate_options;
+
+typedef struct bombus_generate_result {
+    int32_t *ids;        /* [count]; the end-of-turn id that ended it is included */
+    size_t count;
+    char *text;          /* without stop string and special tokens */
+    size_t text_length;
+    bombus_finish_reason finish_reason;
+    size_t prompt_count, reused_count; /* prompt tokens; how many of them the session held already */
+    size_t draft_count, accepted_count; /* tokens proposed by speculation, and those that were right */
+    double prompt_seconds, generation_seconds;
+} bombus_generate_result;
+
+/* Continues `session` with `prompt` (the session's tokens that are a prefix of it are not computed again, the rest is
+ * forgotten), then generates. `tokenizer` may be NULL: no text and no stop strings then. Clear the result with
+ * bombus_generate_result_clear, also after failure. */
+BOMBUS_RESULT bombus_status bombus_generate(bombus_session *session, const bombus_tokenizer *tokenizer, const int32_t *prompt,
+                                            size_t prompt_count, const bombus_generate_options *options,
+                                            bombus_generate_result *result, bombus_error *error);
+BOMBUS_API void bombus_generate_result_clear(bombus_generate_result *result);
+
+/* ---- the machine ----------------------------------------------------------------------------------------------- */
+
+/* Read bandwidth of main memory, bytes a second, measured over `bytes` (0: 256 MiB) with `thread_count` threads (0: one a
+ * physical core) in about `seconds`. */
+BOMBUS_RESULT bombus_status bombus_measure_bandwidth(double *bytes_per_second, int32_t thread_count, size_t bytes, double seconds,
+                                                     bombus_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

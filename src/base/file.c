@@ -1,0 +1,184 @@
+/* Files: mapped for reading, read whole, written atomically. */
+#include "base/file.h"
+
+#include "base/memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Opens a regular file for reading and tells its size. */
+static bombus_status open_regular(int *descriptor, size_t *size, const char *path, bombus_error *error)
+{
+    struct stat status;
+    *descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (*descriptor < 0)
+        return bb_fail_io(error, errno, "cannot open", path);
+    if (fstat(*descriptor, &status) != 0) {
+        int code = errno;
+        close(*descriptor);
+        return bb_fail_io(error, code, "cannot read its size", path);
+    }
+    if (!S_ISREG(status.st_mode)) {
+        close(*descriptor);
+        return bb_fail(error, BOMBUS_ERROR_IO, "%s: not a regular file", path);
+    }
+    *size = (size_t)status.st_size;
+    return BOMBUS_OK;
+}
+
+bombus_status bb_file_map(struct bb_file_map *map, const char *path, bombus_error *error)
+{
+    int descriptor;
+    size_t size;
+    *map = (struct bb_file_map){0};
+    bombus_status status = open_regular(&descriptor, &size, path, error);
+    if (status != BOMBUS_OK)
+        return status;
+    if (size > 0) {
+        void *data = mmap(NULL, size, PROT_READ, MAP_SHARED, descriptor, 0);
+        if (data == MAP_FAILED) {
+            int code = errno;
+            close(descriptor);
+            return bb_fail_io(error, code, "cannot map", path);
+        }
+        map->data = data;
+        map->size = size;
+    }
+    close(descriptor);
+    return BOMBUS_OK;
+}
+
+void bb_file_unmap(struct bb_file_map *map)
+{
+    if (map->data != NULL)
+        munmap((void *)(uintptr_t)map->data, map->size);
+    *map = (struct bb_file_map){0};
+}
+
+bombus_status bb_file_read(char **data, size_t *size, const char *path, size_t limit, bombus_error *error)
+{
+    int descriptor;
+    size_t file_size, done = 0;
+    *data = NULL;
+    *size = 0;
+    bombus_status status = open_regular(&descriptor, &file_size, path, error);
+    if (status != BOMBUS_OK)
+        return status;
+    if (file_size > limit) {
+        status = bb_fail(error, BOMBUS_ERROR_LIMIT, "%s: %zu bytes, more than the limit of %zu", path, file_size, limit);
+        goto done;
+    }
+    *data = bb_allocate(file_size + 1, 1);
+    if (*data == NULL) {
+        status = bb_fail_memory(error, file_size + 1, path);
+        goto done;
+    }
+    while (done < file_size) {
+        ssize_t count = read(descriptor, *data + done, file_size - done);
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count < 0) {
+            status = bb_fail_io(error, errno, "cannot read", path);
+            goto done;
+        }
+        if (count == 0) /* the file shrank: what is there is the content */
+            break;
+        done += (size_t)count;
+    }
+    (*data)[done] = '\0';
+    *size = done;
+done:
+    close(descriptor);
+    if (status != BOMBUS_OK) {
+        bb_release(*data);
+        *data = NULL;
+    }
+    return status;
+}
+
+static bombus_status write_all(int descriptor, const char *data, size_t size, const char *path, bombus_error *error)
+{
+    while (size > 0) {
+        ssize_t count = write(descriptor, data, size);
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count < 0)
+            return bb_fail_io(error, errno, "cannot write", path);
+        data += count;
+        size -= (size_t)count;
+    }
+    return fsync(descriptor) == 0 ? BOMBUS_OK : bb_fail_io(error, errno, "cannot write", path);
+}
+
+bombus_status bb_file_write(const char *path, const void *data, size_t size, bombus_error *error)
+{
+    size_t length = strlen(path) + 8;
+    char *temporary = bb_allocate(length, 1);
+    if (temporary == NULL)
+        return bb_fail_memory(error, length, path);
+    snprintf(temporary, length, "%s.XXXXXX", path);
+    int descriptor = mkstemp(temporary);
+    bombus_status status = BOMBUS_OK;
+    if (descriptor < 0) {
+        status = bb_fail_io(error, errno, "cannot create", temporary);
+        goto done;
+    }
+    fchmod(descriptor, 0644);
+    status = write_all(descriptor, data, size, path, error);
+    if (close(descriptor) != 0 && status == BOMBUS_OK)
+        status = bb_fail_io(error, errno, "cannot write", path);
+    if (status == BOMBUS_OK && rename(temporary, path) != 0)
+        status = bb_fail_io(error, errno, "cannot rename to", path);
+    if (status != BOMBUS_OK)
+        unlink(temporary);
+done:
+    bb_release(temporary);
+    return status;
+}
+
+bool bb_file_exists(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && S_ISREG(status.st_mode);
+}
+
+bool bb_folder_exists(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+char *bb_path_join(const char *folder, const char *name)
+{
+    size_t folder_length = strlen(folder), length = folder_length + strlen(name) + 2;
+    char *path = bb_allocate(length, 1);
+    if (path != NULL)
+        snprintf(path, length, "%s%s%s", folder, folder_length > 0 && folder[folder_length - 1] == '/' ? "" : "/", name);
+    return path;
+}
+
+bombus_status bb_folder_create(const char *path, bombus_error *error)
+{
+    size_t length = strlen(path);
+    char *part = bb_copy_text(path, length);
+    bombus_status status = BOMBUS_OK;
+    if (part == NULL)
+        return bb_fail_memory(error, length + 1, path);
+    for (size_t i = 1; i <= length && status == BOMBUS_OK; i++) {
+        if (i < length && path[i] != '/')
+            continue;
+        part[i] = '\0';
+        if (mkdir(part, 0755) != 0 && errno != EEXIST)
+            status = bb_fail_io(error, errno, "cannot create folder", part);
+        part[i] = path[i];
+    }
+    if (status == BOMBUS_OK && !bb_folder_exists(path))
+        status = bb_fail(error, BOMBUS_ERROR_IO, "%s: not a folder", path);
+    bb_release(part);
+    return status;
+}

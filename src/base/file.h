@@ -1,0 +1,35 @@
+/* Files: mapped for reading, read whole, written atomically. */
+#ifndef BB_FILE_H
+#define BB_FILE_H
+
+#include "base/compiler.h"
+#include "base/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct bb_file_map {
+    const uint8_t *data; /* NULL for an empty file */
+    size_t size;
+};
+
+/* Maps a regular file read-only. Closing a zeroed map is allowed. */
+BB_RESULT bombus_status bb_file_map(struct bb_file_map *map, const char *path, bombus_error *error);
+void bb_file_unmap(struct bb_file_map *map);
+
+/* Reads a whole file of at most `limit` bytes; *data has a NUL behind *size bytes and is released by bb_release. */
+BB_RESULT bombus_status bb_file_read(char **data, size_t *size, const char *path, size_t limit, bombus_error *error);
+
+/* Writes to a temporary file beside `path`, syncs it and renames it over `path`: readers see the old or the new, never half. */
+BB_RESULT bombus_status bb_file_write(const char *path, const void *data, size_t size, bombus_error *error);
+
+bool bb_file_exists(const char *path);
+bool bb_folder_exists(const char *path);
+
+/* "folder/name"; NULL if memory is out. Released by bb_release. */
+char *bb_path_join(const char *folder, const char *name) BB_RESULT;
+
+/* mkdir -p. */
+BB_RESULT bombus_status bb_folder_create(const char *path, bombus_error *error);
+
+#endif

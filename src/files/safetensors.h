@@ -1,0 +1,41 @@
+/* One safetensors file, mapped and used in place; and the writer of one. */
+#ifndef BB_SAFETENSORS_H
+#define BB_SAFETENSORS_H
+
+#include "base/file.h"
+#include "base/map.h"
+#include "base/memory.h"
+#include "tensor/tensor.h"
+
+enum { BB_SAFETENSORS_MAX_RANK = 8 };
+
+struct bb_safetensors_entry {
+    const char *name;           /* in the file's arena */
+    enum bb_dtype dtype;
+    int32_t rank;               /* 0 for a scalar */
+    int64_t shape[BB_SAFETENSORS_MAX_RANK];
+    const void *data;           /* in the map */
+    size_t size;                /* bytes */
+};
+
+struct bb_safetensors {
+    struct bb_file_map map;
+    struct bb_arena arena;
+    struct bb_safetensors_entry *entries;
+    size_t count;
+    struct bb_map index;        /* name -> entry number */
+    size_t metadata_count;      /* "__metadata__": key, value, key, value ... */
+    const char **metadata;
+};
+
+/* Header sizes, dtypes, shapes against sizes, overlaps and gaps, duplicate names are all checked. Closing a zeroed or half-open one is
+ * allowed. */
+BB_RESULT bombus_status bb_safetensors_open(struct bb_safetensors *file, const char *path, bombus_error *error);
+void bb_safetensors_close(struct bb_safetensors *file);
+const struct bb_safetensors_entry *bb_safetensors_find(const struct bb_safetensors *file, const char *name); /* NULL if absent */
+
+/* Writes entries (name, dtype, rank, shape, data, size) and metadata pairs atomically. */
+BB_RESULT bombus_status bb_safetensors_write(const char *path, const struct bb_safetensors_entry *entries, size_t count,
+                                             const char *const *metadata, size_t metadata_count, bombus_error *error);
+
+#endif

@@ -1,0 +1,53 @@
+/* What one step computes: rows of tokens, the sequences they belong to, and how operations see the cache. */
+#ifndef BB_BATCH_H
+#define BB_BATCH_H
+
+#include "tensor/dtype.h"
+
+#include <stdbool.h>
+
+/* The rows of one sequence in a batch: consecutive rows, consecutive positions. */
+struct bb_span {
+    int32_t first_row, row_count;
+    int32_t first_position; /* position of first_row; rows before it are in the cache already */
+    int32_t sequence;       /* which sequence of the kv cache */
+};
+
+struct bb_batch {
+    int32_t row_count;
+    const int32_t *tokens;      /* [row_count] */
+    const int32_t *positions;   /* [row_count] */
+    int32_t span_count;
+    const struct bb_span *spans; /* [span_count], in row order, covering every row once */
+    int32_t output_count;
+    const int32_t *output_rows; /* [output_count], ascending: the rows whose logits are wanted */
+};
+
+enum bb_kv_type {
+    BB_KV_F32,
+    BB_KV_F16,
+    BB_KV_Q8, /* affine codes in groups along head_dim, f32 scale and bias a group (mlx-lm's QuantizedKVCache) */
+    BB_KV_Q4
+};
+
+/* The cache of one layer, as operations see it. A page holds page_size consecutive positions of one layer:
+ *   F32, F16: keys [kv_heads, page_size, head_dim], then values, the same
+ *   Q8, Q4:   key codes [kv_heads, page_size, head_dim * bits / 8], key scales f32 [kv_heads, page_size, head_dim / group_size],
+ *             key biases, the same; then the same three of the values
+ * Page `id` of this layer begins at base + id * page_stride. */
+struct bb_kv_view {
+    enum bb_kv_type type;
+    int32_t group_size;   /* Q8, Q4 */
+    int32_t page_size;    /* positions a page */
+    int32_t kv_heads, head_dim;
+    char *base;
+    size_t page_stride;
+    const int32_t *const *page_tables; /* [sequence][position / page_size] -> page id, -1 where dropped */
+    int32_t window;       /* > 0: a query at i sees positions j with i - j < window; 0: all */
+    int32_t keep;         /* positions below this are seen whatever the window (max_kv_size keeps the first 4) */
+};
+
+/* Bytes of one page of one layer. */
+size_t bb_kv_page_bytes(enum bb_kv_type type, int32_t group_size, int32_t page_size, int32_t kv_heads, int32_t head_dim);
+
+#endif
