@@ -17,7 +17,7 @@ LIBRARIES := jansson libpcre2-8 libutf8proc libcurl
 # Set-up comes before the build (make demo, make check), so that a missing library is said once, with its install line.
 LIBRARY_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIBRARIES) 2>/dev/null)
 LIBRARY_LIBS := $(shell $(PKG_CONFIG) --libs $(LIBRARIES) 2>/dev/null)
-BASE_FLAGS := -std=c17 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread -Iinclude -Isrc -MMD -MP $(WARNINGS) $(OPTIMIZE_$(BUILD))
+BASE_FLAGS := -std=c17 -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L -fPIC -fvisibility=hidden -pthread -Iinclude -Isrc -MMD -MP $(WARNINGS) $(OPTIMIZE_$(BUILD))
 ALL_CFLAGS = $(BASE_FLAGS) $(LIBRARY_CFLAGS) $(CFLAGS)
 ALL_LIBS = $(LIBRARY_LIBS) -lm -pthread $(LDLIBS)
 
@@ -34,6 +34,8 @@ OBJECTS := $(SOURCES:%.c=$(OUT)/%.o)
 CLI_OBJECTS := $(patsubst %.c,$(OUT)/%.o,$(wildcard cli/*.c cli/commands/*.c))
 TESTS := $(patsubst tests/%.c,$(OUT)/tests/%,$(wildcard tests/test_*.c))
 
+say = @$(if $(V),,echo '  $(1)';)$(if $(V),set -x;)
+
 all: $(OUT)/bombus $(OUT)/libbombus.so $(OUT)/libbombus.a
 lib: $(OUT)/libbombus.so $(OUT)/libbombus.a
 
@@ -43,16 +45,16 @@ $(OUT)/src/backend/cpu/kernels/neon/%.o: KERNEL_FLAGS := $(KERNEL_FLAGS_neon)
 
 $(OUT)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(KERNEL_FLAGS) -c -o $@ $<
+	$(call say,cc $<) $(CC) $(ALL_CFLAGS) $(KERNEL_FLAGS) -c -o $@ $<
 $(OUT)/libbombus.a: $(OBJECTS)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	@$(AR) rcs $@ $^
 $(OUT)/libbombus.so: $(OBJECTS)
-	$(CC) $(ALL_CFLAGS) -shared -Wl,-soname,libbombus.so.0 -o $@ $^ $(LDFLAGS) $(ALL_LIBS)
+	$(call say,link $@) $(CC) $(ALL_CFLAGS) -shared -Wl,-soname,libbombus.so.0 -o $@ $^ $(LDFLAGS) $(ALL_LIBS)
 $(OUT)/bombus: $(CLI_OBJECTS) $(OUT)/libbombus.a
-	$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDFLAGS) $(shell $(PKG_CONFIG) --libs libedit 2>/dev/null) $(ALL_LIBS)
+	$(call say,link $@) $(CC) $(ALL_CFLAGS) -o $@ $^ $(LDFLAGS) $(shell $(PKG_CONFIG) --libs libedit 2>/dev/null) $(ALL_LIBS)
 $(OUT)/tests/%: $(OUT)/tests/%.o $(OUT)/libbombus.a
-	$(CC) $(ALL_CFLAGS) -o $@ $^ $(LDFLAGS) -lcmocka $(ALL_LIBS)
+	$(call say,link $@) $(CC) $(ALL_CFLAGS) -o $@ $^ $(LDFLAGS) -lcmocka $(ALL_LIBS)
 
 # make test: every tests/test_*.c; make test-NAME: one.
 test: $(TESTS)

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -34,7 +35,7 @@ static bombus_status open_regular(int *descriptor, size_t *size, const char *pat
 bombus_status bb_file_map(struct bb_file_map *map, const char *path, bombus_error *error)
 {
     int descriptor;
-    size_t size;
+    size_t size = 0;
     *map = (struct bb_file_map){0};
     bombus_status status = open_regular(&descriptor, &size, path, error);
     if (status != BOMBUS_OK)
@@ -63,7 +64,7 @@ void bb_file_unmap(struct bb_file_map *map)
 bombus_status bb_file_read(char **data, size_t *size, const char *path, size_t limit, bombus_error *error)
 {
     int descriptor;
-    size_t file_size, done = 0;
+    size_t file_size = 0, done = 0;
     *data = NULL;
     *size = 0;
     bombus_status status = open_regular(&descriptor, &file_size, path, error);

@@ -39,7 +39,8 @@ uint64_t bb_memory_count(void)
 
 void *bb_allocate(size_t count, size_t size)
 {
-    if (!may_allocate())
+    size_t bytes;
+    if (!may_allocate() || !bb_multiply_size(count, size, &bytes))
         return NULL;
     return calloc(count > 0 ? count : 1, size > 0 ? size : 1);
 }
