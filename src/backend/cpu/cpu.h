@@ -1,0 +1,41 @@
+/* The CPU backend's own state, and the pieces its files share. */
+#ifndef BB_CPU_H
+#define BB_CPU_H
+
+#include "backend/backend.h"
+#include "base/threads.h"
+
+struct bb_kernels;
+
+struct bb_cpu {
+    struct bb_backend backend; /* first, so that a bb_backend * is a bb_cpu * */
+    struct bb_backend_table table;
+    struct bb_pool *pool;
+    const struct bb_kernels *kernels; /* the chosen instruction set */
+    char description[64];
+    void *scratch;             /* grown as needed, kept: steps after the first of a size allocate nothing */
+    size_t scratch_size;
+};
+
+/* One product of a group that shares its input: out row i is at out + i * out_stride; out = residual + scale * (W x + bias). */
+struct bb_cpu_product {
+    const struct bb_linear *linear;
+    float *out;
+    int64_t out_stride;    /* floats */
+    const float *residual; /* same stride as out; NULL: none (0 is added); may be out */
+    float scale;           /* 1 without a residual */
+};
+
+/* Several products of the same rows x [row_count, cols] in one job over the pool: the activations are rounded once (unless is_exact), weight
+ * rows are handed out in chunks of some 100 KB (architecture.md, cpu-notes.md section 5). linear.c */
+bombus_status bb_cpu_multiply(struct bb_cpu *cpu, const struct bb_cpu_product *products, int32_t product_count, const float *x,
+                              int64_t row_count, bool is_exact, bombus_error *error);
+
+/* Each file of the backend sets its own slots. */
+void bb_cpu_fill_linear(struct bb_backend_table *table);    /* linear.c: linear, linear_add, embed */
+void bb_cpu_fill_rows(struct bb_backend_table *table);      /* rows.c: norm, rope, glu, add, gather, scale */
+void bb_cpu_fill_attention(struct bb_backend_table *table); /* attention.c: write_cache, attention */
+void bb_cpu_fill_experts(struct bb_backend_table *table);   /* experts.c: route, experts */
+void bb_cpu_fill_composites(struct bb_backend_table *table); /* composites.c: attention_input, gated_input */
+
+#endif

@@ -1,0 +1,37 @@
+/* What a step runs in: device, scratch memory, precision, and the sticky error of its operations. */
+#ifndef BB_RUN_H
+#define BB_RUN_H
+
+#include "base/error.h"
+#include "tensor/tensor.h"
+
+struct bb_backend;
+
+struct bb_run {
+    struct bb_backend *backend; /* borrowed */
+    bool is_exact;              /* BOMBUS_PRECISION_EXACT */
+    bool is_measuring;          /* operations only count scratch memory and touch no data */
+    char *scratch;              /* device memory that operations allocate their outputs in */
+    size_t scratch_size, scratch_used, scratch_peak;
+    bombus_status status;       /* the first failure; later operations do nothing */
+    bombus_error error;
+};
+
+/* A run without scratch memory. Clear with bb_run_clear. */
+void bb_run_init(struct bb_run *run, struct bb_backend *backend, bool is_exact);
+void bb_run_clear(struct bb_run *run);
+
+/* Makes the scratch memory at least `bytes`. */
+BB_RESULT bombus_status bb_run_reserve(struct bb_run *run, size_t bytes, bombus_error *error);
+
+/* Forgets all outputs (their addresses are used again) and the status. */
+void bb_run_reset(struct bb_run *run);
+
+/* Uninitialized [rows, columns] in scratch memory, 64-byte aligned; on lack of memory a sticky error and data NULL (while measuring, data is
+ * NULL without error). */
+struct bb_tensor bb_run_allocate(struct bb_run *run, int64_t rows, int64_t columns, enum bb_dtype dtype);
+/* Mark and return: outputs made since the mark are forgotten (for the blocks' temporaries). */
+size_t bb_run_mark(const struct bb_run *run);
+void bb_run_release(struct bb_run *run, size_t mark);
+
+#endif
