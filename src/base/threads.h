@@ -19,6 +19,10 @@ int32_t bb_pool_thread_count(const struct bb_pool *pool);
  * by an atomic counter, so the share of a late thread is taken over. Calls from several threads at once wait for each other. */
 void bb_pool_run(struct bb_pool *pool, int32_t chunk_count, bb_pool_work work, void *context);
 
+/* Takes the pool for several jobs and the memory they share: calls of other threads wait until the same thread has unlocked as often as it locked. */
+void bb_pool_lock(struct bb_pool *pool);
+void bb_pool_unlock(struct bb_pool *pool);
+
 /* Physical cores that this process may run on; at least 1. */
 int32_t bb_physical_core_count(void);
 

@@ -30,15 +30,19 @@ enum bb_kv_type {
     BB_KV_Q4
 };
 
-/* The cache of one layer, as operations see it. A page holds page_size consecutive positions of one layer:
- *   F32, F16: keys [kv_heads, page_size, head_dim], then values, the same
- *   Q8, Q4:   key codes [kv_heads, page_size, head_dim * bits / 8], key scales f32 [kv_heads, page_size, head_dim / group_size],
- *             key biases, the same; then the same three of the values
- * Page `id` of this layer begins at base + id * page_stride. */
+enum { BB_KV_TILE = 16 };
+
+/* The cache of one layer, as operations see it. A page holds page_size consecutive positions of one layer (a multiple of BB_KV_TILE). Keys lie
+ * in tiles of 16 positions, position fastest, so that a tile's scores are sums over vectors; rows of values are padded to a multiple of 16:
+ *   F32, F16: keys [kv_heads, page_size / 16, head_dim, 16], then values [kv_heads, page_size, padded head_dim]
+ *   Q8, Q4:   key codes [kv_heads, page_size / 16, head_dim * bits / 8, 16] (Q4: even entry in the low half of its byte),
+ *             key scales f32 [kv_heads, page_size / 16, head_dim / group_size, 16], key biases, the same;
+ *             value codes [kv_heads, page_size, head_dim * bits / 8], scales [kv_heads, page_size, head_dim / group_size], biases
+ * Page `id` of this layer begins at base + id * page_stride. Unwritten positions may hold anything. */
 struct bb_kv_view {
     enum bb_kv_type type;
     int32_t group_size;   /* Q8, Q4 */
-    int32_t page_size;    /* positions a page */
+    int32_t page_size;    /* positions a page: a multiple of 16, and of 64 if above it */
     int32_t kv_heads, head_dim;
     char *base;
     size_t page_stride;

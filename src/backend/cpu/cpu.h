@@ -7,15 +7,30 @@
 
 struct bb_kernels;
 
+/* Who uses a piece of scratch memory: an operation keeps its own while another that it calls uses another. */
+enum bb_cpu_scratch_use {
+    BB_SCRATCH_MULTIPLY,  /* bb_cpu_multiply: rounded activations */
+    BB_SCRATCH_INPUT,     /* composites: normalized rows, k and v */
+    BB_SCRATCH_ATTENTION,
+    BB_SCRATCH_EXPERTS,
+    BB_SCRATCH_COUNT
+};
+
 struct bb_cpu {
     struct bb_backend backend; /* first, so that a bb_backend * is a bb_cpu * */
     struct bb_backend_table table;
     struct bb_pool *pool;
     const struct bb_kernels *kernels; /* the chosen instruction set */
     char description[64];
-    void *scratch;             /* grown as needed, kept: steps after the first of a size allocate nothing */
-    size_t scratch_size;
+    struct {
+        void *memory; /* grown as needed, kept: steps after the first of a size allocate nothing */
+        size_t size;
+    } scratch[BB_SCRATCH_COUNT];
 };
+
+/* At least `bytes` of scratch memory, 64-byte aligned, not zeroed; valid until the next call with the same `use`. The caller holds the pool's lock
+ * (bb_pool_lock), since several runs share a backend. NULL, and *error filled, if memory is out. */
+void *bb_cpu_scratch(struct bb_cpu *cpu, enum bb_cpu_scratch_use use, size_t bytes, bombus_error *error);
 
 /* One product of a group that shares its input: out row i is at out + i * out_stride; out = residual + scale * (W x + bias). */
 struct bb_cpu_product {
