@@ -4,8 +4,17 @@ BUILD ?= release
 PREFIX ?= /usr/local
 CC := $(if $(filter default,$(origin CC)),cc,$(CC))
 PKG_CONFIG ?= pkg-config
+# CROSS=aarch64-linux-gnu builds with that prefix's compiler, looks for that machine's libraries and runs tests under qemu.
+ifdef CROSS
+CC := $(CROSS)-gcc
+AR := $(CROSS)-ar
+PKG_CONFIG := PKG_CONFIG_LIBDIR=/usr/lib/$(CROSS)/pkgconfig $(PKG_CONFIG)
+RUN := qemu-$(firstword $(subst -, ,$(CROSS)))$(if $(wildcard /lib/ld-linux-$(firstword $(subst -, ,$(CROSS))).so.1),, -L /usr/$(CROSS))
+endif
 OUT := build/$(BUILD)$(if $(CROSS),-$(CROSS))
-MACHINE := $(shell $(CC) -dumpmachine)
+MACHINE := $(shell $(CC) -dumpmachine 2>/dev/null)
+VERSION := $(shell sed -n 's/^.define BOMBUS_VERSION "\(.*\)"/\1/p' include/bombus.h)
+SONAME := libbombus.so.$(firstword $(subst ., ,$(VERSION)))
 
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wdouble-promotion -Wmissing-prototypes -Wvla -Wundef -Wstrict-prototypes \
   $(if $(WERROR),-Werror)
@@ -13,10 +22,12 @@ OPTIMIZE_release := -O3 -g1 -DNDEBUG
 OPTIMIZE_debug := -O0 -g3
 OPTIMIZE_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 OPTIMIZE_tsan := -O1 -g -fsanitize=thread
+OPTIMIZE_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 LIBRARIES := jansson libpcre2-8 libutf8proc libcurl
 # Set-up comes before the build (make demo, make check), so that a missing library is said once, with its install line.
 LIBRARY_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIBRARIES) 2>/dev/null)
 LIBRARY_LIBS := $(shell $(PKG_CONFIG) --libs $(LIBRARIES) 2>/dev/null)
+EDIT_LIBS := $(shell $(PKG_CONFIG) --libs libedit 2>/dev/null)
 BASE_FLAGS := -std=c17 -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L -fPIC -fvisibility=hidden -pthread -Iinclude -Isrc -MMD -MP $(WARNINGS) $(OPTIMIZE_$(BUILD))
 ALL_CFLAGS = $(BASE_FLAGS) $(LIBRARY_CFLAGS) $(CFLAGS)
 ALL_LIBS = $(LIBRARY_LIBS) -lm -pthread $(LDLIBS)
@@ -33,38 +44,121 @@ SOURCES := $(filter-out src/backend/cuda/%,$(sort $(wildcard $(SOURCES))))
 OBJECTS := $(SOURCES:%.c=$(OUT)/%.o)
 CLI_OBJECTS := $(patsubst %.c,$(OUT)/%.o,$(wildcard cli/*.c cli/commands/*.c))
 TESTS := $(patsubst tests/%.c,$(OUT)/tests/%,$(wildcard tests/test_*.c))
+EXAMPLES := $(patsubst docs/examples/%.c,$(OUT)/examples/%,$(wildcard docs/examples/*.c))
+FUZZERS := $(patsubst fuzz/fuzz_%.c,%,$(wildcard fuzz/fuzz_*.c))
+COMMANDS := $(patsubst cli/commands/%.c,%,$(wildcard cli/commands/*.c))
+SECONDS ?= 60
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 
 say = @$(if $(V),,echo '  $(1)';)$(if $(V),set -x;)
 
-all: $(OUT)/bombus $(OUT)/libbombus.so $(OUT)/libbombus.a
-lib: $(OUT)/libbombus.so $(OUT)/libbombus.a
+all: lib $(if $(CLI_OBJECTS),$(OUT)/bombus)               ## library and command (the default)
+lib: $(OUT)/libbombus.so $(OUT)/libbombus.a               ## libbombus.so and libbombus.a
 
 $(OUT)/src/backend/cpu/kernels/avx2/%.o: KERNEL_FLAGS := $(KERNEL_FLAGS_avx2)
 $(OUT)/src/backend/cpu/kernels/avx512/%.o: KERNEL_FLAGS := $(KERNEL_FLAGS_avx512)
 $(OUT)/src/backend/cpu/kernels/neon/%.o: KERNEL_FLAGS := $(KERNEL_FLAGS_neon)
+$(OUT)/cli/%.o $(OUT)/tests/%.o: FOLDER_FLAGS := -I.
+$(OUT)/cli/commands/chat.o: FOLDER_FLAGS := -I. $(if $(EDIT_LIBS),-DHAVE_LIBEDIT=1,-DHAVE_LIBEDIT=0)
 
 $(OUT)/%.o: %.c
 	@mkdir -p $(@D)
-	$(call say,cc $<) $(CC) $(ALL_CFLAGS) $(KERNEL_FLAGS) -c -o $@ $<
+	$(call say,cc $<) $(CC) $(ALL_CFLAGS) $(FOLDER_FLAGS) $(KERNEL_FLAGS) -c -o $@ $<
 $(OUT)/libbombus.a: $(OBJECTS)
 	@rm -f $@
 	@$(AR) rcs $@ $^
 $(OUT)/libbombus.so: $(OBJECTS)
-	$(call say,link $@) $(CC) $(ALL_CFLAGS) -shared -Wl,-soname,libbombus.so.0 -o $@ $^ $(LDFLAGS) $(ALL_LIBS)
-$(OUT)/bombus: $(CLI_OBJECTS) $(OUT)/libbombus.a
-	$(call say,link $@) $(CC) $(ALL_CFLAGS) -o $@ $^ $(LDFLAGS) $(shell $(PKG_CONFIG) --libs libedit 2>/dev/null) $(ALL_LIBS)
-$(OUT)/tests/%: $(OUT)/tests/%.o $(OUT)/libbombus.a
-	$(call say,link $@) $(CC) $(ALL_CFLAGS) -o $@ $^ $(LDFLAGS) -lcmocka $(ALL_LIBS)
+	$(call say,link $@) $(CC) $(ALL_CFLAGS) -shared -Wl,-soname,$(SONAME) -o $@ $^ $(LDFLAGS) $(ALL_LIBS)
+$(OUT)/libcli.a: $(filter-out %/main.o,$(CLI_OBJECTS))
+	@rm -f $@
+	@$(AR) rcs $@ $^
+$(OUT)/bombus: $(OUT)/cli/main.o $(OUT)/libcli.a $(OUT)/libbombus.a
+	$(call say,link $@) $(CC) $(ALL_CFLAGS) -o $@ $^ $(LDFLAGS) $(EDIT_LIBS) $(ALL_LIBS)
+# Tests of the command's own parts (options) find them in libcli.a; the linker takes nothing else from it.
+$(OUT)/tests/%: $(OUT)/tests/%.o $(OUT)/libcli.a $(OUT)/libbombus.a
+	$(call say,link $@) $(CC) $(ALL_CFLAGS) -o $@ $^ $(LDFLAGS) -lcmocka $(EDIT_LIBS) $(ALL_LIBS)
+$(OUT)/tests/test_cli: | $(OUT)/bombus
+# Examples are built as a user would: the public header and the shared library.
+$(OUT)/examples/%: docs/examples/%.c $(OUT)/libbombus.so include/bombus.h
+	@mkdir -p $(@D)
+	@ln -sf ../libbombus.so $(@D)/$(SONAME)
+	$(call say,link $@) $(CC) -std=c17 $(WARNINGS) $(OPTIMIZE_$(BUILD)) $(CFLAGS) -Iinclude -o $@ $< -L$(OUT) -lbombus -Wl,-rpath,'$$ORIGIN'
+$(OUT)/tools/%: tools/%.c $(OUT)/libbombus.a
+	@mkdir -p $(@D)
+	$(call say,link $@) $(CC) $(ALL_CFLAGS) -o $@ $^ $(LDFLAGS) $(ALL_LIBS)
+$(OUT)/bench/%: bench/%.c $(OUT)/libbombus.a
+	@mkdir -p $(@D)
+	$(call say,link $@) $(CC) $(ALL_CFLAGS) -o $@ $^ $(LDFLAGS) $(ALL_LIBS)
 
-# make test: every tests/test_*.c; make test-NAME: one.
-test: $(TESTS)
-	@set -e; for t in $(TESTS); do echo "== $$t"; $$t; done
+# ---- tests ----
+ARM64_TESTS := $(filter %/test_base %/test_quant %/test_kernels %/test_backends %/test_ops %/test_threads,$(TESTS))
+tests: $(TESTS) $(EXAMPLES)                               ## build all tests and examples
+test: tests                                               ## run them; make test-NAME runs tests/test_NAME.c
+	@tools/run_tests $(TESTS) $(EXAMPLES)
 test-%: $(OUT)/tests/test_%
-	$<
+	$(RUN) $<
+check:                                                    ## set up, lint, tests, tests with sanitizers, arm64: within ten minutes
+	@tools/setup check
+	@$(MAKE) --no-print-directory -j$(JOBS) check-built
+check-built: all tests
+	@$(MAKE) --no-print-directory -s BUILD=asan all tests
+	@tools/run_tests 'lint=$(MAKE) -s lint' $(TESTS) $(EXAMPLES) $(subst $(OUT),build/asan,$(TESTS)) 'arm64=tools/check_arm64'
+arm64-tests: $(ARM64_TESTS)
+	@for test in $(ARM64_TESTS); do $(RUN) $$test || exit 1; done
+check-long: check                                         ## check, then threads (tsan), each fuzz target for a minute, the .deb
+	@$(MAKE) --no-print-directory BUILD=tsan test
+	@$(MAKE) --no-print-directory fuzz
+	@tools/check_deb
+lint: $(OUT)/libbombus.so                                 ## layers, headers alone, exported symbols, file lengths
+	@tools/check_layers
+	@tools/check_headers $(CC) $(BASE_FLAGS) $(LIBRARY_CFLAGS)
+	@tools/check_symbols $(OUT)/libbombus.so include/bombus.h
+	@tools/check_lengths
+tidy:                                                     ## clang-tidy over everything (slow)
+	clang-tidy --quiet $(SOURCES) $(wildcard cli/*.c cli/commands/*.c) -- $(BASE_FLAGS) $(LIBRARY_CFLAGS) -I.
+format:                                                   ## clang-format, in place
+	clang-format -i $(shell git ls-files '*.c' '*.h')
 
-clean:
+# ---- fuzzing: clang's libFuzzer with sanitizers; SECONDS=60 ----
+fuzz: $(addprefix fuzz-,$(FUZZERS))                       ## every fuzz target for SECONDS; make fuzz-NAME runs one
+fuzz-%:
+	@$(MAKE) --no-print-directory BUILD=fuzz CC=clang build/fuzz/fuzz/fuzz_$*
+	@mkdir -p build/fuzz/corpus/$* fuzz/seeds/$*
+	build/fuzz/fuzz/fuzz_$* -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0 build/fuzz/corpus/$* fuzz/seeds/$*
+build/fuzz/fuzz/fuzz_%: build/fuzz/fuzz/fuzz_%.o $(OUT)/libbombus.a
+	$(call say,link $@) $(CC) $(ALL_CFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDFLAGS) $(ALL_LIBS)
+
+# ---- what people run ----
+demo:                                                     ## set up, build, and write a story with the default model
+	@tools/setup build
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	$(OUT)/bombus generate --seed 7 "Write a story about a fox"
+bench: all                                                ## speed of the default model, beside the machine's read bandwidth
+	$(OUT)/bombus bench
+parity: all                                               ## compare with the reference data; writes docs/parity.md
+	@tools/parity $(OUT)/bombus
+
+# ---- documents and packages ----
+docs: man completions                                     ## man pages and completions, made from the option tables
+man: $(OUT)/bombus
+	@mkdir -p $(OUT)/man
+	@$(RUN) $(OUT)/bombus --man > $(OUT)/man/bombus.1
+	@for name in $(COMMANDS); do $(RUN) $(OUT)/bombus --man $$name > $(OUT)/man/bombus-$$name.1 || exit 1; done
+completions: $(OUT)/bombus
+	@mkdir -p $(OUT)/completions
+	@for shell in bash zsh fish; do $(RUN) $(OUT)/bombus --completion $$shell > $(OUT)/completions/bombus.$$shell || exit 1; done
+install: all docs                                         ## into PREFIX (default /usr/local), below DESTDIR
+	@tools/install $(OUT) $(VERSION) $(SONAME) $(PREFIX)
+uninstall:                                                ## what install put there
+	@tools/install --uninstall $(VERSION) $(SONAME) $(PREFIX)
+deb: all docs                                             ## build/bombus_VERSION_ARCH.deb
+	@tools/make_deb $(OUT) $(VERSION) $(SONAME)
+clean:                                                    ## remove build/
 	rm -rf build
+help:                                                     ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+	@echo '  BUILD=release|debug|asan|tsan  CC=  CFLAGS=  WERROR=1  V=1  CROSS=aarch64-linux-gnu  PREFIX=  DESTDIR='
 
-.PHONY: all lib test clean
+.PHONY: all lib tests test arm64-tests check check-built check-long lint tidy format fuzz demo bench parity docs man completions install uninstall deb clean help
 .SECONDARY:
 -include $(shell find build -name '*.d' 2>/dev/null)
