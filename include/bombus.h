@@ -150,6 +150,13 @@ BOMBUS_RESULT bombus_status bombus_tokenizer_decode(const bombus_tokenizer *toke
  * tokenizer. */
 BOMBUS_API const int32_t *bombus_tokenizer_eos_ids(const bombus_tokenizer *tokenizer, size_t *count);
 
+/* Id of a token exactly as it stands in the vocabulary ("<think>"); -1 if there is none. */
+BOMBUS_API int32_t bombus_tokenizer_token_id(const bombus_tokenizer *tokenizer, const char *token);
+
+/* Text of a special token as tokenizer_config.json names it ("bos_token", "eos_token"), for chat templates; NULL where it is not
+ * set. Lives as long as the tokenizer. */
+BOMBUS_API const char *bombus_tokenizer_special_token(const bombus_tokenizer *tokenizer, const char *name);
+
 /* ---- chat template --------------------------------------------------------------------------------------------- */
 
 /* Immutable after open: any number of threads may share it. */
@@ -196,6 +203,11 @@ BOMBUS_API void bombus_session_free(bombus_session *session);
 /* Feeds `count` tokens (copied) and leaves the logits of the last one in the session. Split inside to fit memory.
  * BOMBUS_ERROR_CONTEXT_FULL with nothing consumed if the cache cannot hold them. */
 BOMBUS_RESULT bombus_status bombus_session_step(bombus_session *session, const int32_t *tokens, size_t count, bombus_error *error);
+
+/* Feeds tokens[i] to sessions[i], all `count` as the rows of one batch; the sessions are distinct and of one model. On failure no
+ * session has changed. */
+BOMBUS_RESULT bombus_status bombus_sessions_step(bombus_session *const *sessions, const int32_t *tokens, size_t count,
+                                                 bombus_error *error);
 
 /* Logits of the last token fed, f32 [vocab_size]; NULL before the first step. Valid until the next call on the session. */
 BOMBUS_API const float *bombus_session_logits(const bombus_session *session);
@@ -246,6 +258,10 @@ typedef struct bombus_sampler_options {
     size_t xtc_special_token_count;
     uint64_t seed;             /* the same seed gives the same text, whatever the batch or thread count */
 } bombus_sampler_options;
+
+/* Sets temperature, top_p, top_k, min_p and repetition_penalty to what generation_config.json in `folder` asks for where it samples
+ * (do_sample), else to greedy; the other fields are not touched. No such file is greedy too. */
+BOMBUS_RESULT bombus_status bombus_sampler_defaults(bombus_sampler_options *sampler, const char *folder, bombus_error *error);
 
 typedef struct bombus_token_logprob {
     int32_t id;
