@@ -102,43 +102,82 @@ done:
     return status;
 }
 
-static bombus_status write_all(int descriptor, const char *data, size_t size, const char *path, bombus_error *error)
+bombus_status bb_file_writer_open(struct bb_file_writer *writer, const char *path, bombus_error *error)
 {
+    size_t length = strlen(path);
+    *writer = (struct bb_file_writer){.descriptor = -1};
+    writer->path = bb_copy_text(path, length);
+    char *temporary = bb_allocate(length + 8, 1);
+    if (writer->path == NULL || temporary == NULL) {
+        bb_release(temporary);
+        bb_file_writer_cancel(writer);
+        return bb_fail_memory(error, length + 8, path);
+    }
+    snprintf(temporary, length + 8, "%s.XXXXXX", path);
+    writer->descriptor = mkstemp(temporary);
+    if (writer->descriptor < 0) {
+        bombus_status status = bb_fail_io(error, errno, "cannot create", temporary);
+        bb_release(temporary);
+        bb_file_writer_cancel(writer);
+        return status;
+    }
+    writer->temporary = temporary;
+    fchmod(writer->descriptor, 0644);
+    return BOMBUS_OK;
+}
+
+bombus_status bb_file_writer_add(struct bb_file_writer *writer, const void *data, size_t size, bombus_error *error)
+{
+    const char *rest = data;
     while (size > 0) {
-        ssize_t count = write(descriptor, data, size);
+        ssize_t count = write(writer->descriptor, rest, size);
         if (count < 0 && errno == EINTR)
             continue;
         if (count < 0)
-            return bb_fail_io(error, errno, "cannot write", path);
-        data += count;
+            return bb_fail_io(error, errno, "cannot write", writer->path);
+        rest += count;
         size -= (size_t)count;
     }
-    return fsync(descriptor) == 0 ? BOMBUS_OK : bb_fail_io(error, errno, "cannot write", path);
+    return BOMBUS_OK;
+}
+
+bombus_status bb_file_writer_finish(struct bb_file_writer *writer, bombus_error *error)
+{
+    if (fsync(writer->descriptor) != 0)
+        return bb_fail_io(error, errno, "cannot write", writer->path);
+    int result = close(writer->descriptor);
+    writer->descriptor = -1;
+    if (result != 0)
+        return bb_fail_io(error, errno, "cannot write", writer->path);
+    if (rename(writer->temporary, writer->path) != 0)
+        return bb_fail_io(error, errno, "cannot rename to", writer->path);
+    bb_release(writer->temporary);
+    bb_release(writer->path);
+    *writer = (struct bb_file_writer){.descriptor = -1};
+    return BOMBUS_OK;
+}
+
+void bb_file_writer_cancel(struct bb_file_writer *writer)
+{
+    if (writer->temporary != NULL) { /* in a zeroed struct descriptor 0 is not ours */
+        if (writer->descriptor >= 0)
+            close(writer->descriptor);
+        unlink(writer->temporary);
+    }
+    bb_release(writer->temporary);
+    bb_release(writer->path);
+    *writer = (struct bb_file_writer){.descriptor = -1};
 }
 
 bombus_status bb_file_write(const char *path, const void *data, size_t size, bombus_error *error)
 {
-    size_t length = strlen(path) + 8;
-    char *temporary = bb_allocate(length, 1);
-    if (temporary == NULL)
-        return bb_fail_memory(error, length, path);
-    snprintf(temporary, length, "%s.XXXXXX", path);
-    int descriptor = mkstemp(temporary);
-    bombus_status status = BOMBUS_OK;
-    if (descriptor < 0) {
-        status = bb_fail_io(error, errno, "cannot create", temporary);
-        goto done;
-    }
-    fchmod(descriptor, 0644);
-    status = write_all(descriptor, data, size, path, error);
-    if (close(descriptor) != 0 && status == BOMBUS_OK)
-        status = bb_fail_io(error, errno, "cannot write", path);
-    if (status == BOMBUS_OK && rename(temporary, path) != 0)
-        status = bb_fail_io(error, errno, "cannot rename to", path);
-    if (status != BOMBUS_OK)
-        unlink(temporary);
-done:
-    bb_release(temporary);
+    struct bb_file_writer writer;
+    bombus_status status = bb_file_writer_open(&writer, path, error);
+    if (status == BOMBUS_OK)
+        status = bb_file_writer_add(&writer, data, size, error);
+    if (status == BOMBUS_OK)
+        status = bb_file_writer_finish(&writer, error);
+    bb_file_writer_cancel(&writer);
     return status;
 }
 

@@ -5,6 +5,7 @@
 #include "base/compiler.h"
 #include "base/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +23,18 @@ BB_RESULT bombus_status bb_file_read(char **data, size_t *size, const char *path
 
 /* Writes to a temporary file beside `path`, syncs it and renames it over `path`: readers see the old or the new, never half. */
 BB_RESULT bombus_status bb_file_write(const char *path, const void *data, size_t size, bombus_error *error);
+
+/* The same in pieces: open, any number of adds, then finish, which syncs and renames, or cancel, which removes the temporary file. After a failed add
+ * or finish, and in a zeroed struct, cancel is allowed. */
+struct bb_file_writer {
+    char *path, *temporary; /* NULL: closed */
+    int descriptor;
+};
+
+BB_RESULT bombus_status bb_file_writer_open(struct bb_file_writer *writer, const char *path, bombus_error *error);
+BB_RESULT bombus_status bb_file_writer_add(struct bb_file_writer *writer, const void *data, size_t size, bombus_error *error);
+BB_RESULT bombus_status bb_file_writer_finish(struct bb_file_writer *writer, bombus_error *error);
+void bb_file_writer_cancel(struct bb_file_writer *writer);
 
 bool bb_file_exists(const char *path);
 bool bb_folder_exists(const char *path);

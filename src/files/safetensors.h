@@ -10,31 +10,40 @@
 enum { BB_SAFETENSORS_MAX_RANK = 8 };
 
 struct bb_safetensors_entry {
-    const char *name;           /* in the file's arena */
+    const char *name; /* in the file's arena; any UTF-8 without NUL */
     enum bb_dtype dtype;
-    int32_t rank;               /* 0 for a scalar */
+    int32_t rank; /* 0 for a scalar */
     int64_t shape[BB_SAFETENSORS_MAX_RANK];
-    const void *data;           /* in the map */
-    size_t size;                /* bytes */
+    const void *data; /* in the map; not aligned in general, since a header may have any length */
+    size_t size;      /* bytes */
 };
 
 struct bb_safetensors {
     struct bb_file_map map;
     struct bb_arena arena;
-    struct bb_safetensors_entry *entries;
+    struct bb_safetensors_entry *entries; /* in the header's order */
     size_t count;
-    struct bb_map index;        /* name -> entry number */
-    size_t metadata_count;      /* "__metadata__": key, value, key, value ... */
+    struct bb_map index;   /* name -> entry number */
+    size_t metadata_count; /* "__metadata__": key, value, key, value ... (count of pairs) */
     const char **metadata;
 };
 
-/* Header sizes, dtypes, shapes against sizes, overlaps and gaps, duplicate names are all checked. Closing a zeroed or half-open one is
- * allowed. */
+/* Header sizes, dtypes, shapes against sizes, overlaps and gaps, duplicate names are all checked. Closing a zeroed or
+ * half-open one is allowed. */
 BB_RESULT bombus_status bb_safetensors_open(struct bb_safetensors *file, const char *path, bombus_error *error);
 void bb_safetensors_close(struct bb_safetensors *file);
-const struct bb_safetensors_entry *bb_safetensors_find(const struct bb_safetensors *file, const char *name); /* NULL if absent */
+const struct bb_safetensors_entry *bb_safetensors_find(const struct bb_safetensors *file,
+                                                       const char *name);                /* NULL if absent */
+const char *bb_safetensors_metadata(const struct bb_safetensors *file, const char *key); /* NULL if absent */
 
-/* Writes entries (name, dtype, rank, shape, data, size) and metadata pairs atomically. */
+/* Room for a shape as text; longer ones are cut. */
+enum { BB_SHAPE_TEXT_SIZE = 8 * 22 };
+/* "[2, 3]" */
+void bb_shape_format(char text[BB_SHAPE_TEXT_SIZE], const int64_t *shape, int32_t rank);
+
+/* Writes entries (name, dtype, rank, shape, data, size) and metadata pairs (key, value, ...; metadata_count counts
+ * pairs) atomically, in the order of the reference: wide types first, so that all data is aligned, then by name. Data
+ * goes from where it lies to the file. */
 BB_RESULT bombus_status bb_safetensors_write(const char *path, const struct bb_safetensors_entry *entries, size_t count,
                                              const char *const *metadata, size_t metadata_count, bombus_error *error);
 

@@ -7,10 +7,10 @@ size_t bb_dtype_bits(enum bb_dtype dtype)
     case BB_F64: case BB_I64: case BB_U64: case BB_C64: return 64;
     case BB_F32: case BB_I32: case BB_U32: return 32;
     case BB_F16: case BB_BF16: case BB_I16: case BB_U16: return 16;
-    case BB_F8_E4M3: case BB_F8_E5M2: case BB_F8_E8M0: case BB_I8: case BB_U8: case BB_BOOL: return 8;
+    case BB_F8_E4M3: case BB_F8_E5M2: case BB_F8_E8M0: case BB_F8_E4M3FNUZ: case BB_F8_E5M2FNUZ: case BB_I8: case BB_U8: case BB_BOOL: return 8;
     case BB_F6_E2M3: case BB_F6_E3M2: return 6;
     case BB_F4: return 4;
-    case BB_DTYPE_NONE: break;
+    case BB_DTYPE_NONE: case BB_DTYPE_COUNT: break;
     }
     return 0;
 }
@@ -19,7 +19,8 @@ const char *bb_dtype_name(enum bb_dtype dtype)
 {
     static const char *const names[] = {
         [BB_DTYPE_NONE] = "none", [BB_F64] = "F64", [BB_F32] = "F32", [BB_F16] = "F16", [BB_BF16] = "BF16",
-        [BB_F8_E4M3] = "F8_E4M3", [BB_F8_E5M2] = "F8_E5M2", [BB_F8_E8M0] = "F8_E8M0", [BB_I64] = "I64", [BB_I32] = "I32",
+        [BB_F8_E4M3] = "F8_E4M3", [BB_F8_E5M2] = "F8_E5M2", [BB_F8_E8M0] = "F8_E8M0",
+        [BB_F8_E4M3FNUZ] = "F8_E4M3FNUZ", [BB_F8_E5M2FNUZ] = "F8_E5M2FNUZ", [BB_I64] = "I64", [BB_I32] = "I32",
         [BB_I16] = "I16", [BB_I8] = "I8", [BB_U64] = "U64", [BB_U32] = "U32", [BB_U16] = "U16", [BB_U8] = "U8",
         [BB_BOOL] = "BOOL", [BB_C64] = "C64", [BB_F4] = "F4", [BB_F6_E2M3] = "F6_E2M3", [BB_F6_E3M2] = "F6_E3M2",
     };

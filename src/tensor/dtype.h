@@ -15,6 +15,8 @@ enum bb_dtype {
     BB_F8_E4M3,
     BB_F8_E5M2,
     BB_F8_E8M0,
+    BB_F8_E4M3FNUZ,
+    BB_F8_E5M2FNUZ,
     BB_I64,
     BB_I32,
     BB_I16,
@@ -27,7 +29,8 @@ enum bb_dtype {
     BB_C64,
     BB_F4,      /* two elements a byte, as are F6's four elements in three bytes: sizes come from bb_dtype_bits */
     BB_F6_E2M3,
-    BB_F6_E3M2
+    BB_F6_E3M2,
+    BB_DTYPE_COUNT
 };
 
 size_t bb_dtype_bits(enum bb_dtype dtype);       /* bits an element */
