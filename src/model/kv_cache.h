@@ -6,18 +6,27 @@
 #include "model/recipe.h"
 #include "tensor/batch.h"
 
+enum { BB_KV_PAGE_SIZE = 64 }; /* positions a page; attention works through keys in blocks of one page, whatever the batch */
+
 struct bb_kv_cache;
 
 struct bb_kv_cache_options {
     enum bb_kv_type type;
     int32_t sequence_count; /* sequences it can hold at once */
     int32_t context_size;   /* positions a sequence */
-    int32_t max_kv_size;    /* 0: all; else the first 4 and the latest are kept */
-    size_t page_limit;      /* pages in all; 0: enough for every sequence at full length */
+    int32_t max_kv_size;    /* 0: all; else the first 4 and the latest are seen, this many in all */
+    size_t page_limit;      /* pages a group of layers (those of one window); 0: enough for every sequence at full length */
 };
 
+/* The type for a session's kv_bits (0, 8, 4) and precision. */
+enum bb_kv_type bb_kv_cache_choose_type(int32_t kv_bits, bool is_exact);
+
 /* Address space for all pages is taken at once, memory as pages are first written: no allocation a token. Layers with a sliding window give pages
- * back that no later position can see. */
+ * back that no later position can see, but for one page, so that up to BB_KV_PAGE_SIZE positions can always be taken back.
+ *
+ * max_kv_size: position i sees j if j < 4 or i - j < max_kv_size - 4, as mlx-lm's RotatingKVCache does token by token. (In a prompt's chunks mlx-lm
+ * lets a row see up to max_kv_size - 1 entries of the cache before the chunk, here every row sees what it would see alone: the same whatever the
+ * chunks.) Layers whose own window is not larger keep it. */
 BB_RESULT bombus_status bb_kv_cache_create(struct bb_kv_cache **cache, const struct bb_recipe *recipe, struct bb_backend *backend,
                                            const struct bb_kv_cache_options *options, bombus_error *error);
 void bb_kv_cache_free(struct bb_kv_cache *cache); /* NULL is allowed */
@@ -33,10 +42,11 @@ BB_RESULT bombus_status bb_kv_cache_truncate(struct bb_kv_cache *cache, int32_t 
 BB_RESULT bombus_status bb_kv_cache_share(struct bb_kv_cache *cache, int32_t from, int32_t to, int32_t length, bombus_error *error);
 /* One layer as operations see it. */
 struct bb_kv_view bb_kv_cache_view(const struct bb_kv_cache *cache, int32_t layer);
-/* Bytes of memory in pages in use. */
+/* Bytes of memory in pages in use, shared ones once. */
 size_t bb_kv_cache_bytes(const struct bb_kv_cache *cache);
 
-/* The pages of a sequence as bytes, and back into an empty sequence; only between caches of the same recipe and options (the caller checks). */
+/* The pages of a sequence as bytes, and back into an empty sequence; only between caches of the same model and options (the caller checks; sizes and
+ * page numbers are checked here: BOMBUS_ERROR_FORMAT with the sequence left empty). */
 BB_RESULT bombus_status bb_kv_cache_write(const struct bb_kv_cache *cache, int32_t sequence, struct bb_buffer *bytes,
                                           bombus_error *error);
 BB_RESULT bombus_status bb_kv_cache_read(struct bb_kv_cache *cache, int32_t sequence, const void *bytes, size_t size, bombus_error *error);

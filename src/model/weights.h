@@ -4,6 +4,7 @@
 
 #include "files/checkpoint.h"
 #include "model/recipe.h"
+#include "ops/run.h"
 
 struct bb_block {
     struct bb_norm input_norm, post_attention_norm, pre_feed_forward_norm, post_feed_forward_norm; /* size 0: absent */

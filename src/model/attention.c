@@ -1,0 +1,27 @@
+/* The attention half of a block: norm, q k v, q and k norm, rope, cache, softmax, o_proj, residual. */
+#include "model/attention.h"
+
+void bb_attention_forward(struct bb_run *run, const struct bb_recipe *recipe, const struct bb_block *block,
+                          const struct bb_layer_recipe *layer, const struct bb_kv_view *cache, struct bb_tensor x,
+                          const struct bb_batch *batch)
+{
+    struct bb_tensor q = bb_op_attention_input(run, &(struct bb_attention_input_call){
+        .norm = recipe->has_pre_norm ? &block->input_norm : NULL,
+        .q = &block->q,
+        .k = &block->k,
+        .v = &block->v,
+        .q_norm = recipe->has_q_norm ? &block->q_norm : NULL,
+        .k_norm = recipe->has_q_norm ? &block->k_norm : NULL,
+        .rope = layer->rope,
+        .batch = batch,
+        .cache = cache,
+        .x = x,
+    });
+    struct bb_tensor mixed = bb_op_attention(run, &block->attention, cache, q, batch);
+    if (!recipe->has_post_norm) {
+        bb_op_linear_add(run, &block->o, mixed, x, recipe->residual_scale);
+        return;
+    }
+    struct bb_tensor out = bb_op_norm(run, &block->post_attention_norm, bb_op_linear(run, &block->o, mixed));
+    bb_op_add(run, x, out, recipe->residual_scale);
+}

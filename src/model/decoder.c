@@ -1,0 +1,28 @@
+/* The one forward pass: embedding, blocks, final norm, head. */
+#include "model/decoder.h"
+
+#include "model/attention.h"
+#include "model/feed_forward.h"
+
+struct bb_tensor bb_decoder_forward(struct bb_run *run, const struct bb_model *model, struct bb_kv_cache *cache,
+                                    const struct bb_batch *batch)
+{
+    const struct bb_recipe *recipe = &model->recipe;
+    struct bb_tensor x = bb_op_embed(run, &model->embedding, batch, recipe->embedding_scale);
+    for (int32_t i = 0; i < recipe->num_hidden_layers && run->status == BOMBUS_OK; i++) {
+        const struct bb_block *block = &model->blocks[i];
+        size_t mark = bb_run_mark(run);
+        struct bb_kv_view view = bb_kv_cache_view(cache, i);
+        /* Both write their result over x, so that everything else in the scratch memory is free again for the next block. */
+        bb_attention_forward(run, recipe, block, &recipe->layers[i], &view, x, batch);
+        bb_feed_forward(run, recipe, block, &recipe->layers[i], x);
+        bb_run_release(run, mark);
+    }
+    if (batch->output_count < batch->row_count)
+        x = bb_op_gather(run, x, batch->output_rows, batch->output_count);
+    x = bb_op_norm(run, &model->final_norm, x);
+    x = bb_op_linear(run, &model->head, x);
+    if (recipe->logit_scale != 1.0F || recipe->logit_softcap > 0.0F)
+        x = bb_op_scale(run, x, recipe->logit_scale, recipe->logit_softcap);
+    return x;
+}
