@@ -1,0 +1,108 @@
+/* The shape of a set of CPU kernels: each instruction set fills the slots that it does better than the level below.
+ *
+ * Linear products come in two kinds. *Rounded* (precision fast): activations are int8 with a step a unit of columns, and the result is
+ * defined to the last bit, the same on every level, for every number of tokens and threads:
+ *     d = sum over the unit of code(w) * code(x)         whole numbers, exact
+ *     q = fma(scale, d, bias * s)                        s = the unit's sum of code(x)
+ *     total = fma(q, step, total)                        units in ascending order, from 0
+ * so kernels are free to order the whole-number part as they like, and must keep to this order in the rest. *Exact*: activations are f32,
+ * the order of the sum is the level's own, but the same whatever the number of tokens. */
+#ifndef BB_KERNEL_H
+#define BB_KERNEL_H
+
+#include "tensor/weight.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    BB_UNIT_LIMIT = 64 /* columns a step of rounded activations: the weight's group, at most this */
+};
+
+/* Rows of activations rounded to int8. Codes lie in tiles of `tile` rows (the last tile is narrower): in a tile of width w, columns
+ * 4k .. 4k+3 of its row t are the four bytes at (k * w + t) * 4; tile i begins at i * tile * cols. */
+struct bb_rounded {
+    int64_t rows, cols;
+    int32_t unit;  /* columns a step, a multiple of 16 */
+    int32_t tile;
+    int8_t *codes; /* in [-127, 127] */
+    float *steps;  /* [rows, cols / unit] */
+    float *sums;   /* [rows, cols / unit]: sum of the unit's codes, a whole number */
+};
+
+/* Some rows of one product: out[t * out_stride + r] = residual[same place] + scale * (weight row r . x row t + bias[r]); without residual
+ * weight row r . x row t + bias[r]. residual may be out. */
+struct bb_linear_task {
+    const struct bb_weight *weight; /* a view of the rows to do */
+    const void *bias;               /* [weight->rows] of bias_dtype; NULL: none */
+    enum bb_dtype bias_dtype;
+    float scale;
+    const float *x;                 /* [rows, weight->cols], for exact products */
+    const struct bb_rounded *rounded; /* the same rows, for rounded products */
+    int64_t first_row, row_count;   /* rows of x to do; first_row is a multiple of rounded->tile */
+    float *out;                     /* of row 0 of x */
+    const float *residual;          /* of row 0 of x; NULL: none */
+    int64_t out_stride;
+    void *scratch;                  /* the worker's own, linear_scratch bytes, 64-byte aligned */
+};
+
+struct bb_kernels {
+    const char *level; /* "avx512" */
+
+    /* ---- linear products ---- */
+    int32_t rounded_tile; /* rows a tile of rounded activations */
+    int32_t linear_rows;  /* weight rows that a task is best a multiple of */
+    /* Bytes of scratch for a task of so many columns and rows of x. */
+    size_t (*linear_scratch)(int64_t cols, int64_t row_count);
+    /* Rounds rows [first, first + count) of x [rounded->rows, rounded->cols]; first is a multiple of rounded->tile, and so is count unless
+     * the rows end there.
+     * m = max |x| of the unit: step = m / 127, code = x * (127 / m) to nearest, ties to even; all 0 if m < 1e-30; if m is infinite or no
+     * number, the codes are 0 and the step is NaN, so that the product is. */
+    void (*round_rows)(const struct bb_rounded *rounded, const float *x, int64_t first, int64_t count);
+    /* Weights for which bb_linear_is_rounded. */
+    void (*multiply_rounded)(const struct bb_linear_task *task);
+    /* All weights. */
+    void (*multiply_exact)(const struct bb_linear_task *task);
+};
+
+/* Whether products of this weight take int8 activations when speed is wanted. The others (plain floats, mxfp8) always run in f32. */
+static inline bool bb_linear_is_rounded(const struct bb_weight *weight)
+{
+    return weight->scheme.mode == BB_QUANT_AFFINE || weight->scheme.mode == BB_QUANT_MXFP4 || weight->scheme.mode == BB_QUANT_NVFP4;
+}
+
+/* Columns a step of activations for a weight. */
+static inline int32_t bb_linear_unit(const struct bb_weight *weight)
+{
+    return weight->scheme.group_size < BB_UNIT_LIMIT ? weight->scheme.group_size : BB_UNIT_LIMIT;
+}
+
+/* Rows of the tile that holds row `row`; rows are rounded->rows. */
+static inline int64_t bb_rounded_tile_rows(const struct bb_rounded *rounded, int64_t row)
+{
+    const int64_t rest = rounded->rows - row / rounded->tile * rounded->tile;
+    return rest < rounded->tile ? rest : rounded->tile;
+}
+
+/* The first four codes of row `row`; the next four lie 4 * bb_rounded_tile_rows further. */
+static inline int8_t *bb_rounded_row(const struct bb_rounded *rounded, int64_t row)
+{
+    const int64_t in_tile = row % rounded->tile;
+    return rounded->codes + (row - in_tile) * rounded->cols + in_tile * 4;
+}
+
+/* Where a task's result of weight row `row` and x row `x_row` goes, after bias, scale and residual. */
+static inline void bb_linear_store(const struct bb_linear_task *task, int64_t row, int64_t x_row, float value)
+{
+    const int64_t place = x_row * task->out_stride + row;
+    if (task->bias != NULL)
+        value += bb_dtype_load(task->bias, task->bias_dtype, (size_t)row);
+    if (task->residual != NULL)
+        value = task->residual[place] + task->scale * value;
+    task->out[place] = value;
+}
+
+/* Each level sets the slots that it does better; called in the order of the list in kernels.c, as far as the machine goes. */
+void bb_kernels_fill_reference_linear(struct bb_kernels *kernels);
+
+#endif

@@ -1,0 +1,234 @@
+/* Products with weights, shared out over the pool: rounds the activations once for all products of a call, then hands out chunks of weight
+ * rows. Stands on the kernels (kernels/kernel.h), which do a chunk for a block of rows of x; knows no instruction set. */
+#include "backend/cpu/cpu.h"
+
+#include "backend/cpu/kernels/kernel.h"
+#include "base/memory.h"
+#include "quant/quant_modes.h"
+
+enum {
+    CHUNK_BYTES = 100 << 10,  /* of weights, when few rows of x make the product memory-bound */
+    BLOCK_BYTES = 512 << 10,  /* of activations that pass over a chunk of weights at once: they stay in a core's second cache */
+    FEW_ROWS = 16,            /* rows of x up to which memory is the bound */
+    UNIT_COUNT = 3,           /* lengths of units: 16, 32, 64 */
+    ALIGNMENT = 64
+};
+
+struct job {
+    const struct bb_cpu *cpu;
+    const struct bb_cpu_product *products;
+    int32_t product_count, chunk_count; /* chunks of one block of rows of x, over all products */
+    const float *x;
+    int64_t row_count, block_rows; /* of x */
+    bool is_exact;
+    struct bb_rounded rounded[UNIT_COUNT]; /* codes NULL: not needed */
+    char *worker_scratch;
+    size_t worker_bytes;
+};
+
+static size_t align_up(size_t bytes)
+{
+    return (bytes + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
+}
+
+static bool is_rounded(const struct job *job, const struct bb_weight *weight)
+{
+    return !job->is_exact && bb_linear_is_rounded(weight);
+}
+
+static int32_t unit_index(const struct bb_weight *weight)
+{
+    const int32_t unit = bb_linear_unit(weight);
+    return unit == 16 ? 0 : unit == 32 ? 1 : 2;
+}
+
+/* Rows of a weight that make one chunk. Few rows of x: some 100 KB. Many: as few as a kernel likes, since each is much work. */
+static int64_t chunk_rows(const struct job *job, const struct bb_weight *weight)
+{
+    const int64_t step = job->cpu->kernels->linear_rows;
+    if (job->row_count > FEW_ROWS)
+        return step;
+    const int64_t row_bytes = (int64_t)(bb_weight_row_bytes(weight) + 2 * bb_weight_scale_row_bytes(weight));
+    const int64_t rows = CHUNK_BYTES / (row_bytes + 1) / step * step;
+    return rows > step ? rows : step;
+}
+
+static int64_t chunks_of(const struct job *job, const struct bb_weight *weight)
+{
+    const int64_t rows = chunk_rows(job, weight);
+    return (weight->rows + rows - 1) / rows;
+}
+
+static void multiply_chunk(void *context, int32_t chunk, int32_t worker)
+{
+    const struct job *job = context;
+    const struct bb_cpu_product *product = job->products;
+    const int64_t block = chunk / job->chunk_count;
+    int64_t place = chunk % job->chunk_count;
+    for (int64_t count = chunks_of(job, &product->linear->weight); place >= count; count = chunks_of(job, &product->linear->weight)) {
+        place -= count;
+        product++;
+    }
+    const struct bb_linear *linear = product->linear;
+    const int64_t rows = chunk_rows(job, &linear->weight), first = place * rows, rest = linear->weight.rows - first;
+    const int64_t first_row = block * job->block_rows, row_rest = job->row_count - first_row;
+    const struct bb_weight weight = bb_weight_rows(&linear->weight, first, rest < rows ? rest : rows);
+    const size_t bias_bytes = bb_dtype_bits(linear->bias_dtype) / 8;
+    const struct bb_linear_task task = {
+        .weight = &weight,
+        .bias = linear->bias != NULL ? (const char *)linear->bias + (size_t)first * bias_bytes : NULL,
+        .bias_dtype = linear->bias_dtype,
+        .scale = product->scale,
+        .x = job->x,
+        .rounded = &job->rounded[unit_index(&weight)],
+        .first_row = first_row,
+        .row_count = row_rest < job->block_rows ? row_rest : job->block_rows,
+        .out = product->out + first,
+        .residual = product->residual != NULL ? product->residual + first : NULL,
+        .out_stride = product->out_stride,
+        .scratch = job->worker_scratch + (size_t)worker * job->worker_bytes,
+    };
+    if (is_rounded(job, &weight))
+        job->cpu->kernels->multiply_rounded(&task);
+    else
+        job->cpu->kernels->multiply_exact(&task);
+}
+
+static void round_tile(void *context, int32_t chunk, int32_t worker)
+{
+    (void)worker;
+    const struct job *job = context;
+    const int64_t tile = job->cpu->kernels->rounded_tile, first = chunk * tile, rest = job->row_count - first;
+    for (int32_t i = 0; i < UNIT_COUNT; i++) {
+        if (job->rounded[i].codes != NULL)
+            job->cpu->kernels->round_rows(&job->rounded[i], job->x, first, rest < tile ? rest : tile);
+    }
+}
+
+/* Places the rounded activations and the workers' scratch in the backend's scratch memory. */
+static bombus_status place_memory(struct bb_cpu *cpu, struct job *job, int64_t cols, bombus_error *error)
+{
+    bool is_wanted[UNIT_COUNT] = { false };
+    for (int32_t i = 0; i < job->product_count; i++) {
+        const struct bb_weight *weight = &job->products[i].linear->weight;
+        if (is_rounded(job, weight))
+            is_wanted[unit_index(weight)] = true;
+    }
+    size_t bytes = 0, code_bytes = 0, unit_bytes[UNIT_COUNT] = { 0 };
+    if (!bb_multiply_size((size_t)job->row_count, (size_t)cols + 4 * ALIGNMENT, &code_bytes))
+        return bb_fail_memory(error, SIZE_MAX, "rounded activations");
+    code_bytes = align_up(code_bytes);
+    for (int32_t i = 0; i < UNIT_COUNT; i++) {
+        unit_bytes[i] = align_up((size_t)job->row_count * (size_t)(cols >> (4 + i)) * sizeof(float) + ALIGNMENT);
+        bytes += is_wanted[i] ? code_bytes + 2 * unit_bytes[i] : 0;
+    }
+    job->worker_bytes = align_up(cpu->kernels->linear_scratch(cols, job->block_rows));
+    bytes += job->worker_bytes * (size_t)bb_pool_thread_count(cpu->pool);
+    char *memory = bb_cpu_scratch(cpu, BB_SCRATCH_MULTIPLY, bytes, error);
+    if (memory == NULL)
+        return BOMBUS_ERROR_MEMORY;
+    job->worker_scratch = memory;
+    memory += job->worker_bytes * (size_t)bb_pool_thread_count(cpu->pool);
+    for (int32_t i = 0; i < UNIT_COUNT; i++) {
+        if (!is_wanted[i])
+            continue;
+        job->rounded[i] = (struct bb_rounded){ .rows = job->row_count, .cols = cols, .unit = 16 << i, .tile = cpu->kernels->rounded_tile,
+            .codes = (int8_t *)memory, .steps = (float *)(void *)(memory + code_bytes),
+            .sums = (float *)(void *)(memory + code_bytes + unit_bytes[i]) };
+        memory += code_bytes + 2 * unit_bytes[i];
+    }
+    return BOMBUS_OK;
+}
+
+static bombus_status multiply_locked(struct bb_cpu *cpu, struct job *job, bombus_error *error)
+{
+    const int64_t cols = job->products[0].linear->weight.cols, tile = cpu->kernels->rounded_tile;
+    job->block_rows = BLOCK_BYTES / cols / tile * tile;
+    job->block_rows = job->block_rows > 2 * tile ? job->block_rows : 2 * tile;
+    bombus_status status = place_memory(cpu, job, cols, error);
+    if (status != BOMBUS_OK)
+        return status;
+    const int64_t tiles = (job->row_count + tile - 1) / tile, blocks = (job->row_count + job->block_rows - 1) / job->block_rows;
+    int64_t chunks = 0;
+    for (int32_t i = 0; i < job->product_count; i++)
+        chunks += chunks_of(job, &job->products[i].linear->weight);
+    if (chunks * blocks > INT32_MAX || tiles > INT32_MAX)
+        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "a product of %lld rows is too large", (long long)job->row_count);
+    job->chunk_count = (int32_t)chunks;
+    if (job->row_count <= FEW_ROWS) {
+        for (int32_t i = 0; i < tiles; i++)
+            round_tile(job, i, 0);
+    } else {
+        bb_pool_run(cpu->pool, (int32_t)tiles, round_tile, job);
+    }
+    bb_pool_run(cpu->pool, (int32_t)(chunks * blocks), multiply_chunk, job);
+    return BOMBUS_OK;
+}
+
+bombus_status bb_cpu_multiply(struct bb_cpu *cpu, const struct bb_cpu_product *products, int32_t product_count, const float *x,
+                              int64_t row_count, bool is_exact, bombus_error *error)
+{
+    if (row_count == 0 || product_count == 0)
+        return BOMBUS_OK;
+    struct job job = { .cpu = cpu, .products = products, .product_count = product_count, .x = x, .row_count = row_count, .is_exact = is_exact };
+    bb_pool_lock(cpu->pool);
+    bombus_status status = multiply_locked(cpu, &job, error);
+    bb_pool_unlock(cpu->pool);
+    return status;
+}
+
+static bombus_status linear(struct bb_backend *backend, const struct bb_linear_call *call, bombus_error *error)
+{
+    const struct bb_cpu_product product = { .linear = call->linear, .out = call->out.data, .out_stride = call->linear->weight.rows, .scale = 1.0f };
+    return bb_cpu_multiply((struct bb_cpu *)backend, &product, 1, call->x.data, call->x.shape[0], call->is_exact, error);
+}
+
+static bombus_status linear_add(struct bb_backend *backend, const struct bb_linear_add_call *call, bombus_error *error)
+{
+    const struct bb_cpu_product product = { .linear = call->linear, .out = call->out.data, .out_stride = call->linear->weight.rows,
+        .residual = call->residual.data, .scale = call->scale };
+    return bb_cpu_multiply((struct bb_cpu *)backend, &product, 1, call->x.data, call->x.shape[0], call->is_exact, error);
+}
+
+struct embed_job {
+    const struct bb_weight *embedding;
+    const int32_t *tokens;
+    float scale;
+    float *out;
+};
+
+static void embed_row(void *context, int32_t chunk, int32_t worker)
+{
+    (void)worker;
+    const struct embed_job *job = context;
+    const int64_t cols = job->embedding->cols;
+    float *out = job->out + chunk * cols;
+    bb_quant_unpack_row(job->embedding, job->tokens[chunk], out);
+    for (int64_t i = 0; i < cols; i++)
+        out[i] *= job->scale;
+}
+
+static bombus_status embed(struct bb_backend *backend, const struct bb_weight *embedding, const struct bb_batch *batch, float scale,
+                           struct bb_tensor out, bombus_error *error)
+{
+    struct bb_cpu *cpu = (struct bb_cpu *)backend;
+    for (int32_t i = 0; i < batch->row_count; i++) {
+        if (batch->tokens[i] < 0 || batch->tokens[i] >= embedding->rows)
+            return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "token id %d is not in [0, %lld)", (int)batch->tokens[i], (long long)embedding->rows);
+    }
+    struct embed_job job = { .embedding = embedding, .tokens = batch->tokens, .scale = scale, .out = out.data };
+    if (batch->row_count <= FEW_ROWS) {
+        for (int32_t i = 0; i < batch->row_count; i++)
+            embed_row(&job, i, 0);
+    } else {
+        bb_pool_run(cpu->pool, batch->row_count, embed_row, &job);
+    }
+    return BOMBUS_OK;
+}
+
+void bb_cpu_fill_linear(struct bb_backend_table *table)
+{
+    table->linear = linear;
+    table->linear_add = linear_add;
+    table->embed = embed;
+}

@@ -1,0 +1,122 @@
+/* MLX's affine mode: value = scale * code + bias, codes of 1 to 8 bits, scale and bias a group of columns.
+ *
+ * Codes are packed low bits first and run across byte borders: 8 codes take `bits` bytes, little-endian, so every eighth code begins a byte. */
+#include "quant/quant_mode.h"
+
+#include <math.h>
+
+static bool is_valid(struct bb_scheme scheme)
+{
+    bool has_bits = (scheme.bits >= 1 && scheme.bits <= 6) || scheme.bits == 8;
+    return has_bits && (scheme.group_size == 32 || scheme.group_size == 64 || scheme.group_size == 128);
+}
+
+static void unpack_codes(struct bb_scheme scheme, const uint8_t *row, int64_t first, int64_t count, uint8_t *out)
+{
+    const int32_t bits = scheme.bits;
+    const uint64_t mask = (1u << bits) - 1;
+    row += first / 8 * bits;
+    for (int64_t i = 0; i < count; i += 8, row += bits) {
+        uint64_t eight = 0;
+        for (int32_t j = 0; j < bits; j++)
+            eight |= (uint64_t)row[j] << (8 * j);
+        for (int32_t j = 0; j < 8; j++)
+            out[i + j] = (uint8_t)((eight >> (bits * j)) & mask);
+    }
+}
+
+static void unpack_group(const struct bb_weight *weight, int64_t row, int64_t group, float *scale, float *bias)
+{
+    size_t index = (size_t)(row * (weight->cols / weight->scheme.group_size) + group);
+    *scale = bb_dtype_load(weight->scales, weight->dtype, index);
+    *bias = bb_dtype_load(weight->biases, weight->dtype, index);
+}
+
+static void unpack_row(const struct bb_weight *weight, int64_t row, float *out)
+{
+    const uint8_t *codes = (const uint8_t *)weight->data + (size_t)row * bb_weight_row_bytes(weight);
+    const int64_t group_size = weight->scheme.group_size;
+    uint8_t unpacked[128];
+    for (int64_t group = 0; group * group_size < weight->cols; group++) {
+        float scale, bias;
+        unpack_group(weight, row, group, &scale, &bias);
+        unpack_codes(weight->scheme, codes, group * group_size, group_size, unpacked);
+        for (int64_t i = 0; i < group_size; i++) {
+            float product = scale * (float)unpacked[i]; /* a statement of its own: not to be fused with the sum */
+            out[group * group_size + i] = product + bias;
+        }
+    }
+}
+
+/* Scale and bias of a group as mlx chooses them, in f32: the end of the range that is farther from 0 becomes exact, and so does 0. */
+static void choose_group(const float *in, int32_t count, int32_t bits, float *scale, float *bias)
+{
+    float low = in[0], high = in[0];
+    for (int32_t i = 1; i < count; i++) {
+        low = in[i] < low ? in[i] : low;
+        high = in[i] > high ? in[i] : high;
+    }
+    if (bits == 1) {
+        *scale = fmaxf(high - low, 1e-7f);
+        *bias = low;
+        return;
+    }
+    const float levels = (float)((1 << bits) - 1);
+    const bool is_low_edge = fabsf(low) > fabsf(high);
+    const float edge = is_low_edge ? low : high;
+    float step = fmaxf((high - low) / levels, 1e-7f);
+    if (!is_low_edge)
+        step = -step;
+    const float zero_code = rintf(edge / step);
+    *scale = zero_code != 0.0f ? edge / zero_code : step;
+    *bias = zero_code != 0.0f ? edge : 0.0f;
+}
+
+static void store(void *data, enum bb_dtype dtype, int64_t index, float value)
+{
+    if (dtype == BB_F32)
+        ((float *)data)[index] = value;
+    else
+        ((uint16_t *)data)[index] = dtype == BB_BF16 ? bb_f32_to_bf16(value) : bb_f32_to_f16(value);
+}
+
+static void pack_codes(const uint8_t *codes, int64_t count, int32_t bits, uint8_t *out)
+{
+    for (int64_t i = 0; i < count; i += 8, out += bits) {
+        uint64_t eight = 0;
+        for (int32_t j = 0; j < 8; j++)
+            eight |= (uint64_t)codes[i + j] << (bits * j);
+        for (int32_t j = 0; j < bits; j++)
+            out[j] = (uint8_t)(eight >> (8 * j));
+    }
+}
+
+/* Codes come from the unrounded scale and bias, which are then stored in the type of the weights. */
+static void pack_row(struct bb_scheme scheme, const float *in, int64_t cols, struct bb_packed_row out)
+{
+    const float highest = (float)((1 << scheme.bits) - 1);
+    uint8_t codes[128];
+    for (int64_t group = 0; group * scheme.group_size < cols; group++) {
+        const float *values = in + group * scheme.group_size;
+        float scale, bias;
+        choose_group(values, scheme.group_size, scheme.bits, &scale, &bias);
+        for (int32_t i = 0; i < scheme.group_size; i++) {
+            float code = rintf((values[i] - bias) / scale);
+            codes[i] = (uint8_t)(code > 0.0f ? fminf(code, highest) : 0.0f); /* NaN becomes 0 */
+        }
+        pack_codes(codes, scheme.group_size, scheme.bits, out.codes + group * scheme.group_size / 8 * scheme.bits);
+        store(out.scales, out.dtype, group, scale);
+        store(out.biases, out.dtype, group, bias);
+    }
+}
+
+const struct bb_quant_mode bb_quant_affine = {
+    .mode = BB_QUANT_AFFINE,
+    .name = "affine",
+    .has_biases = true,
+    .is_valid = is_valid,
+    .unpack_codes = unpack_codes,
+    .unpack_group = unpack_group,
+    .unpack_row = unpack_row,
+    .pack_row = pack_row,
+};
