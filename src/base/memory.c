@@ -4,6 +4,11 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+#ifndef MAP_NORESERVE
+#define MAP_NORESERVE 0 /* the system never counts untouched pages */
+#endif
 
 enum { ARENA_ALIGNMENT = 16, ARENA_FIRST_BLOCK = 4096 };
 
@@ -53,7 +58,7 @@ void *bb_resize(void *memory, size_t count, size_t size)
     return realloc(memory, bytes > 0 ? bytes : 1);
 }
 
-void *bb_allocate_aligned(size_t alignment, size_t count, size_t size)
+void *bb_allocate_untouched(size_t alignment, size_t count, size_t size)
 {
     size_t bytes;
     void *memory = NULL;
@@ -61,15 +66,34 @@ void *bb_allocate_aligned(size_t alignment, size_t count, size_t size)
         return NULL;
     if (alignment < sizeof(void *))
         alignment = sizeof(void *);
-    if (posix_memalign(&memory, alignment, bytes > 0 ? bytes : 1) != 0)
-        return NULL;
-    memset(memory, 0, bytes);
+    return posix_memalign(&memory, alignment, bytes > 0 ? bytes : 1) == 0 ? memory : NULL;
+}
+
+void *bb_allocate_aligned(size_t alignment, size_t count, size_t size)
+{
+    void *memory = bb_allocate_untouched(alignment, count, size);
+    if (memory != NULL)
+        memset(memory, 0, count * size);
     return memory;
 }
 
 void bb_release(void *memory)
 {
     free(memory);
+}
+
+void *bb_reserve(size_t bytes)
+{
+    if (!may_allocate() || bytes == 0)
+        return NULL;
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return memory != MAP_FAILED ? memory : NULL;
+}
+
+void bb_unreserve(void *memory, size_t bytes)
+{
+    if (memory != NULL)
+        munmap(memory, bytes);
 }
 
 char *bb_copy_text(const char *text, size_t length)

@@ -17,7 +17,15 @@ void *bb_resize(void *memory, size_t count, size_t size) BB_RESULT;
 /* Like bb_allocate with an alignment, a power of two; also released by bb_release. */
 void *bb_allocate_aligned(size_t alignment, size_t count, size_t size) BB_RESULT;
 
+/* The same, not zeroed. */
+void *bb_allocate_untouched(size_t alignment, size_t count, size_t size) BB_RESULT;
+
 void bb_release(void *memory); /* NULL is allowed */
+
+/* Address space, page-aligned: the system gives memory to the pages that are written, and does not count the others. NULL if there is none.
+ * Given back by bb_unreserve with the same size. */
+void *bb_reserve(size_t bytes) BB_RESULT;
+void bb_unreserve(void *memory, size_t bytes);
 
 /* A copy of length bytes with a NUL behind. */
 char *bb_copy_text(const char *text, size_t length) BB_RESULT;

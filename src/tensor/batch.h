@@ -30,7 +30,7 @@ enum bb_kv_type {
     BB_KV_Q4
 };
 
-enum { BB_KV_TILE = 16 };
+enum { BB_KV_TILE = 16, BB_KV_HEAD_DIM_LIMIT = 1024 };
 
 /* The cache of one layer, as operations see it. A page holds page_size consecutive positions of one layer (a multiple of BB_KV_TILE). Keys lie
  * in tiles of 16 positions, position fastest, so that a tile's scores are sums over vectors; rows of values are padded to a multiple of 16:
@@ -42,7 +42,7 @@ enum { BB_KV_TILE = 16 };
 struct bb_kv_view {
     enum bb_kv_type type;
     int32_t group_size;   /* Q8, Q4 */
-    int32_t page_size;    /* positions a page: a multiple of 16, and of 64 if above it */
+    int32_t page_size;    /* positions a page: 16, 32 or a multiple of 64 */
     int32_t kv_heads, head_dim;
     char *base;
     size_t page_stride;

@@ -46,6 +46,35 @@ struct bb_cpu_product {
 bombus_status bb_cpu_multiply(struct bb_cpu *cpu, const struct bb_cpu_product *products, int32_t product_count, const float *x,
                               int64_t row_count, bool is_exact, bombus_error *error);
 
+/* Consecutive rows of one sequence whose positions lie in one tile of the cache: what one thread writes, for two must not share a tile. */
+struct bb_cpu_row_tile {
+    int32_t first_row, row_count, first_position, sequence;
+};
+
+int32_t bb_cpu_row_tile_count(const struct bb_batch *batch);
+struct bb_cpu_row_tile bb_cpu_row_tile(const struct bb_batch *batch, int32_t index);
+/* Writes the tile's rows of k and v [rows, kv_heads * head_dim]. attention.c */
+void bb_cpu_write_tile(const struct bb_cpu *cpu, const struct bb_kv_view *cache, const float *k, const float *v,
+                       const struct bb_cpu_row_tile *tile);
+
+/* Calls work for 0 .. chunk_count - 1: by the pool, or at once if there is one chunk. */
+static inline void bb_cpu_run(struct bb_cpu *cpu, int32_t chunk_count, bb_pool_work work, void *context)
+{
+    if (chunk_count == 1)
+        work(context, 0, 0);
+    else
+        bb_pool_run(cpu->pool, chunk_count, work, context);
+}
+
+enum {
+    BB_CPU_CHUNK = 16384, /* f32 entries of row work a chunk: some microseconds, enough to be worth handing to a thread */
+    BB_ROPE_DIMS_LIMIT = BB_KV_HEAD_DIM_LIMIT
+};
+
+/* The same as the slots norm and glu; for composites. rows.c */
+void bb_cpu_norm(struct bb_cpu *cpu, const struct bb_norm *norm, const float *x, float *out, int64_t row_count, int64_t width);
+void bb_cpu_glu(struct bb_cpu *cpu, enum bb_activation activation, const float *gate, const float *up, float *out, int64_t count);
+
 /* Each file of the backend sets its own slots. */
 void bb_cpu_fill_linear(struct bb_backend_table *table);    /* linear.c: linear, linear_add, embed */
 void bb_cpu_fill_rows(struct bb_backend_table *table);      /* rows.c: norm, rope, glu, add, gather, scale */

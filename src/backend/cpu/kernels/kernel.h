@@ -10,6 +10,8 @@
 #ifndef BB_KERNEL_H
 #define BB_KERNEL_H
 
+#include "backend/cpu/kernels/attention.h"
+#include "backend/cpu/kernels/rows.h"
 #include "tensor/weight.h"
 
 #include <stddef.h>
@@ -63,6 +65,9 @@ struct bb_kernels {
     void (*multiply_rounded)(const struct bb_linear_task *task);
     /* All weights. */
     void (*multiply_exact)(const struct bb_linear_task *task);
+
+    struct bb_row_kernels rows;
+    struct bb_attention_kernels attention;
 };
 
 /* Whether products of this weight take int8 activations when speed is wanted. The others (plain floats, mxfp8) always run in f32. */

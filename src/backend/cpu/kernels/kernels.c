@@ -22,11 +22,14 @@ enum cpu_feature {
 struct level {
     const char *name;
     uint32_t feature;
+    /* NULL: as the level below */
     void (*fill_linear)(struct bb_kernels *kernels);
+    void (*fill_rows)(struct bb_row_kernels *kernels);
+    void (*fill_attention)(struct bb_attention_kernels *kernels);
 };
 
 static const struct level levels[] = {
-    { "reference", CPU_ANY, bb_kernels_fill_reference_linear },
+    { "reference", CPU_ANY, bb_kernels_fill_reference_linear, bb_kernels_fill_reference_rows, bb_kernels_fill_reference_attention },
 };
 
 #if defined(__x86_64__)
@@ -108,8 +111,14 @@ bombus_status bb_kernels_choose(struct bb_kernels *kernels, const char *level, b
         if (last < 0)
             return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "cpu level '%s' is not one that this machine runs: %s", level, names);
     }
-    for (int32_t i = 0; i <= last; i++)
-        levels[i].fill_linear(kernels);
+    for (int32_t i = 0; i <= last; i++) {
+        if (levels[i].fill_linear != NULL)
+            levels[i].fill_linear(kernels);
+        if (levels[i].fill_rows != NULL)
+            levels[i].fill_rows(&kernels->rows);
+        if (levels[i].fill_attention != NULL)
+            levels[i].fill_attention(&kernels->attention);
+    }
     kernels->level = levels[last].name;
     return BOMBUS_OK;
 }

@@ -1,0 +1,96 @@
+/* Attention over a block of keys in plain C: the meaning of each slot.
+ *
+ * Online softmax (Milakov and Gimelshein 2018; FlashAttention): with m the largest score so far, l the sum of exp(s - m) and o the sum of
+ * exp(s - m) v, a block with largest score m' first scales l and o by exp(m - max(m, m')). */
+#include "backend/cpu/kernels/attention.h"
+
+#include <math.h>
+
+/* Scores of row `row` against the block; -infinity where the row does not see a key. The largest. */
+static float score_row(const struct bb_attention_tile *tile, int32_t row, int32_t first, int32_t count, const float *keys)
+{
+    const float *query = tile->queries + (int64_t)row * tile->head_dim;
+    float *scores = tile->scores + (int64_t)row * BB_ATTENTION_BLOCK;
+    float largest = -INFINITY;
+    for (int32_t key = 0; key < count; key++) {
+        int32_t position = first + key;
+        scores[key] = -INFINITY;
+        if (position > tile->positions[row] || (position < tile->begins[row] && position >= tile->keep))
+            continue;
+        const float *column = keys + (int64_t)(key / BB_KV_TILE) * tile->head_dim * BB_KV_TILE + key % BB_KV_TILE;
+        float sum = 0.0f;
+        for (int32_t i = 0; i < tile->head_dim; i++)
+            sum += query[i] * column[(int64_t)i * BB_KV_TILE];
+        scores[key] = tile->softcap > 0.0f ? tile->softcap * tanhf(sum / tile->softcap) : sum;
+        largest = fmaxf(largest, scores[key]);
+    }
+    return largest;
+}
+
+static void attend(const struct bb_attention_tile *tile, int32_t first, int32_t count, const float *keys, const float *values)
+{
+    for (int32_t row = 0; row < tile->row_count; row++) {
+        const float *scores = tile->scores + (int64_t)row * BB_ATTENTION_BLOCK;
+        float *output = tile->outputs + (int64_t)row * tile->width;
+        float largest = fmaxf(tile->maxima[row], score_row(tile, row, first, count, keys));
+        if (largest == -INFINITY)
+            continue;
+        float fading = expf(tile->maxima[row] - largest), sum = 0.0f;
+        for (int32_t i = 0; i < tile->width; i++)
+            output[i] *= fading;
+        for (int32_t key = 0; key < count; key++) {
+            if (scores[key] == -INFINITY)
+                continue;
+            float share = expf(scores[key] - largest);
+            const float *value = values + (int64_t)key * tile->width;
+            sum += share;
+            for (int32_t i = 0; i < tile->width; i++)
+                output[i] += share * value[i];
+        }
+        tile->maxima[row] = largest;
+        tile->sums[row] = tile->sums[row] * fading + sum;
+    }
+}
+
+static void f16_to_f32(float *out, const uint16_t *in, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        out[i] = bb_f16_to_f32(in[i]);
+}
+
+static void f32_to_f16(uint16_t *out, const float *in, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        out[i] = bb_f32_to_f16(in[i]);
+}
+
+static void unpack_keys(float *out, const uint8_t *codes, const float *scales, const float *biases, int32_t head_dim,
+                        int32_t group_size, int32_t bits)
+{
+    for (int32_t i = 0; i < head_dim; i++)
+        for (int32_t key = 0; key < BB_KV_TILE; key++) {
+            int32_t group = i / group_size * BB_KV_TILE + key;
+            int32_t byte = codes[(bits == 8 ? i : i / 2) * BB_KV_TILE + key];
+            int32_t code = bits == 8 ? byte : i % 2 == 0 ? byte & 15 : byte >> 4;
+            out[i * BB_KV_TILE + key] = scales[group] * (float)code + biases[group];
+        }
+}
+
+static void unpack_values(float *out, const uint8_t *codes, const float *scales, const float *biases, int32_t head_dim,
+                          int32_t group_size, int32_t bits)
+{
+    for (int32_t i = 0; i < head_dim; i++) {
+        int32_t byte = codes[bits == 8 ? i : i / 2];
+        int32_t code = bits == 8 ? byte : i % 2 == 0 ? byte & 15 : byte >> 4;
+        out[i] = scales[i / group_size] * (float)code + biases[i / group_size];
+    }
+}
+
+void bb_kernels_fill_reference_attention(struct bb_attention_kernels *kernels)
+{
+    kernels->attend = attend;
+    kernels->f16_to_f32 = f16_to_f32;
+    kernels->f32_to_f16 = f32_to_f16;
+    kernels->unpack_keys = unpack_keys;
+    kernels->unpack_values = unpack_values;
+}

@@ -1,0 +1,84 @@
+/* Kernels on rows in plain C: the meaning of each slot. */
+#include "backend/cpu/kernels/rows.h"
+
+#include <math.h>
+
+static void norm(float *out, const float *x, const struct bb_norm *norm)
+{
+    double sum = 0.0;
+    for (int32_t i = 0; i < norm->size; i++)
+        sum += (double)x[i] * (double)x[i];
+    float scale = (float)(1.0 / sqrt(sum / norm->size + (double)norm->eps));
+    for (int32_t i = 0; i < norm->size; i++) {
+        float weight = norm->weight != NULL ? bb_dtype_load(norm->weight, norm->dtype, (size_t)i) : 1.0f;
+        out[i] = x[i] * scale * (norm->is_plus_one ? 1.0f + weight : weight);
+    }
+}
+
+static void rope_table(float *cosines, float *sines, const struct bb_rope *rope, int32_t position)
+{
+    for (int32_t i = 0; i < rope->dims / 2; i++) {
+        float angle = (float)position * rope->inverse_frequencies[i];
+        cosines[i] = rope->amplitude * cosf(angle);
+        sines[i] = rope->amplitude * sinf(angle);
+    }
+}
+
+static void rope(float *x, const struct bb_rope *rope, const float *cosines, const float *sines)
+{
+    int32_t pairs = rope->dims / 2;
+    for (int32_t i = 0; i < pairs; i++) {
+        float *first = rope->is_traditional ? &x[2 * i] : &x[i];
+        float *second = rope->is_traditional ? &x[2 * i + 1] : &x[i + pairs];
+        float a = *first, b = *second;
+        *first = a * cosines[i] - b * sines[i];
+        *second = b * cosines[i] + a * sines[i];
+    }
+}
+
+static float sigmoid(float x)
+{
+    return 1.0f / (1.0f + expf(-x));
+}
+
+static void glu(float *out, const float *gate, const float *up, int64_t count, enum bb_activation activation)
+{
+    for (int64_t i = 0; i < count; i++) {
+        float g = gate[i], u = up[i];
+        switch (activation) {
+        case BB_SILU: out[i] = g * sigmoid(g) * u; break;
+        case BB_GELU_TANH: out[i] = 0.5f * g * (1.0f + tanhf(0.7978845608f * (g + 0.044715f * g * g * g))) * u; break;
+        case BB_GELU_ERF: out[i] = 0.5f * g * (1.0f + erff(g * 0.7071067812f)) * u; break;
+        case BB_SWIGLU_CLIPPED:
+            g = fminf(g, 7.0f);
+            u = fmaxf(fminf(u, 7.0f), -7.0f);
+            out[i] = g * sigmoid(1.702f * g) * (u + 1.0f);
+            break;
+        }
+    }
+}
+
+static void add(float *out, const float *a, const float *b, float scale, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        out[i] = a[i] + scale * b[i];
+}
+
+static void scale(float *x, float factor, float softcap, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        x[i] *= factor;
+        if (softcap > 0.0f)
+            x[i] = softcap * tanhf(x[i] / softcap);
+    }
+}
+
+void bb_kernels_fill_reference_rows(struct bb_row_kernels *kernels)
+{
+    kernels->norm = norm;
+    kernels->rope_table = rope_table;
+    kernels->rope = rope;
+    kernels->glu = glu;
+    kernels->add = add;
+    kernels->scale = scale;
+}

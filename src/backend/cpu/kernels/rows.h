@@ -1,0 +1,27 @@
+/* The shape of the kernels that work on rows of f32 activations. Pointers need no alignment; counts may be any number. */
+#ifndef BB_KERNELS_ROWS_H
+#define BB_KERNELS_ROWS_H
+
+#include "backend/backend.h"
+
+struct bb_row_kernels {
+    /* out[i] = x[i] / sqrt(mean of x^2 + eps) * weight[i] (or 1 + weight[i], or 1 where weight is NULL); out may be x. */
+    void (*norm)(float *out, const float *x, const struct bb_norm *norm);
+    /* Cosine and sine, times amplitude, of position * inverse_frequencies[i], the angle rounded to f32 as mlx does. */
+    void (*rope_table)(float *cosines, float *sines, const struct bb_rope *rope, int32_t position);
+    /* Turns the first rope->dims entries of one head. */
+    void (*rope)(float *x, const struct bb_rope *rope, const float *cosines, const float *sines);
+    /* out[i] = activation(gate[i]) * up[i]; out may be gate. */
+    void (*glu)(float *out, const float *gate, const float *up, int64_t count, enum bb_activation activation);
+    /* out[i] = a[i] + scale * b[i]; out may be a. */
+    void (*add)(float *out, const float *a, const float *b, float scale, int64_t count);
+    /* x[i] = scale * x[i], then softcap * tanh(x[i] / softcap) if softcap > 0. */
+    void (*scale)(float *x, float scale, float softcap, int64_t count);
+};
+
+void bb_kernels_fill_reference_rows(struct bb_row_kernels *kernels);
+void bb_kernels_fill_avx2_rows(struct bb_row_kernels *kernels);
+void bb_kernels_fill_avx512_rows(struct bb_row_kernels *kernels);
+void bb_kernels_fill_neon_rows(struct bb_row_kernels *kernels);
+
+#endif
