@@ -1,0 +1,252 @@
+/* bombus bench: speed of prompt and generation, beside what the machine can read. */
+#include "cli/clock.h"
+#include "cli/command.h"
+#include "cli/interrupt.h"
+#include "cli/json_output.h"
+#include "cli/model_options.h"
+#include "cli/report.h"
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "base/random.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { BATCH_LIMIT = 256, REPETITION_LIMIT = 1000 };
+
+struct measure_settings {
+    int64_t prompt_tokens, generation_tokens, batch, repetitions;
+    bool json;
+};
+
+struct bench_settings {
+    struct folder_settings folder;
+    struct device_settings device;
+    struct cache_settings cache;
+    struct measure_settings measure;
+};
+
+static const struct option measure_options[] = {
+    {"prompt-tokens", 0, OPTION_INTEGER, offsetof(struct measure_settings, prompt_tokens), "N",
+     .help = "length of the prompt", .fallback = "512", .least = 1, .most = 1 << 24},
+    {"generation-tokens", 0, OPTION_INTEGER, offsetof(struct measure_settings, generation_tokens), "N",
+     .help = "tokens to generate", .fallback = "128", .least = 1, .most = 1 << 24},
+    {"batch", 0, OPTION_INTEGER, offsetof(struct measure_settings, batch), "N", .help = "sequences generated at once",
+     .fallback = "1", .least = 1, .most = BATCH_LIMIT},
+    {"repetitions", 0, OPTION_INTEGER, offsetof(struct measure_settings, repetitions), "N",
+     .help = "measurements, after one that is not counted", .fallback = "5", .least = 1, .most = REPETITION_LIMIT},
+    {"json", 0, OPTION_FLAG, offsetof(struct measure_settings, json), NULL, .help = "print one JSON object"},
+};
+
+static const struct option_group groups[] = {
+    {"Model", folder_options, BB_COUNT(folder_options), offsetof(struct bench_settings, folder)},
+    {"Device", device_options, BB_COUNT(device_options), offsetof(struct bench_settings, device)},
+    {"Measurement", measure_options, BB_COUNT(measure_options), offsetof(struct bench_settings, measure)},
+    {"Cache", cache_options, BB_COUNT(cache_options), offsetof(struct bench_settings, cache)},
+};
+
+/* Tokens per second of each repetition. */
+struct series {
+    double values[REPETITION_LIMIT];
+    size_t count;
+};
+
+struct summary {
+    double median, least, most;
+};
+
+static int compare_numbers(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static struct summary summarize(struct series *series)
+{
+    qsort(series->values, series->count, sizeof series->values[0], compare_numbers);
+    size_t middle = series->count / 2;
+    double median =
+        series->count % 2 == 1 ? series->values[middle] : (series->values[middle - 1] + series->values[middle]) / 2.0;
+    return (struct summary){median, series->values[0], series->values[series->count - 1]};
+}
+
+struct bench {
+    const struct bench_settings *settings;
+    bombus_model *model;
+    bombus_model_info info;
+    bombus_session *sessions[BATCH_LIMIT];
+    int32_t *prompt;
+    double load_seconds, bandwidth;
+    struct series prompt_speed, generation_speed;
+};
+
+static int32_t likeliest(const float *logits, int32_t vocab_size)
+{
+    int32_t best = 0;
+    for (int32_t i = 1; i < vocab_size; i++) {
+        if (logits[i] > logits[best])
+            best = i;
+    }
+    return best;
+}
+
+/* One prompt and one generation; the first token of each sequence differs, so mixtures choose different experts. */
+static bombus_status measure_once(struct bench *bench, bool is_counted, bombus_error *error)
+{
+    const struct measure_settings *settings = &bench->settings->measure;
+    size_t batch = (size_t)settings->batch, prompt_count = (size_t)settings->prompt_tokens;
+    int32_t tokens[BATCH_LIMIT];
+    double prompt_seconds = 0.0;
+    for (size_t i = 0; i < batch; i++) {
+        bombus_status status = bombus_session_truncate(bench->sessions[i], 0, error);
+        double start = clock_seconds();
+        if (status == BOMBUS_OK)
+            status = bombus_session_step(bench->sessions[i], bench->prompt, prompt_count, error);
+        if (status != BOMBUS_OK)
+            return status;
+        prompt_seconds += clock_seconds() - start;
+        tokens[i] = (int32_t)i % bench->info.vocab_size;
+    }
+    double start = clock_seconds();
+    for (int64_t step = 0; step < settings->generation_tokens; step++) {
+        if (interrupt_is_pending())
+            return bb_fail(error, BOMBUS_ERROR_CANCELLED, "interrupted");
+        bombus_status status = bombus_sessions_step(bench->sessions, tokens, batch, error);
+        if (status != BOMBUS_OK)
+            return status;
+        for (size_t i = 0; i < batch; i++)
+            tokens[i] = likeliest(bombus_session_logits(bench->sessions[i]), bench->info.vocab_size);
+    }
+    double generation_seconds = clock_seconds() - start;
+    if (is_counted) {
+        bench->prompt_speed.values[bench->prompt_speed.count++] = (double)(prompt_count * batch) / prompt_seconds;
+        bench->generation_speed.values[bench->generation_speed.count++] =
+            (double)((size_t)settings->generation_tokens * batch) / generation_seconds;
+    }
+    return BOMBUS_OK;
+}
+
+static bombus_status measure(struct bench *bench, bombus_error *error)
+{
+    const struct bench_settings *settings = bench->settings;
+    size_t prompt_count = (size_t)settings->measure.prompt_tokens;
+    bombus_status status = BOMBUS_OK;
+    for (int64_t i = 0; i < settings->measure.batch && status == BOMBUS_OK; i++)
+        status = model_create_session(&bench->sessions[i], bench->model, &settings->cache, error);
+    bench->prompt = report_if_null(bb_allocate(prompt_count, sizeof *bench->prompt));
+    for (size_t i = 0; i < prompt_count; i++)
+        bench->prompt[i] = (int32_t)(bb_random_at(1, i) % (uint64_t)bench->info.vocab_size);
+    interrupt_catch();
+    for (int64_t i = 0; i <= settings->measure.repetitions && status == BOMBUS_OK; i++)
+        status = measure_once(bench, i > 0, error);
+    interrupt_release();
+    if (status == BOMBUS_OK) {
+        int32_t threads = settings->device.threads == OPTION_UNSET ? 0 : (int32_t)settings->device.threads;
+        status = bombus_measure_bandwidth(&bench->bandwidth, threads, 0, 1.0, error);
+    }
+    return status;
+}
+
+static void print_table(struct bench *bench, struct summary prompt, struct summary generation, double used)
+{
+    const struct measure_settings *settings = &bench->settings->measure;
+    printf("model        %s, %.1f M parameters, %s\n", bench->info.architecture,
+           (double)bench->info.parameter_count / 1e6, report_bytes((double)bench->info.weight_bytes).text);
+    printf("device       %s\n", bench->info.device);
+    printf("load         %.3f s\n", bench->load_seconds);
+    printf("prompt       %.1f tokens/s (%.1f to %.1f), %d tokens\n", prompt.median, prompt.least, prompt.most,
+           (int)settings->prompt_tokens);
+    printf("generation   %.1f tokens/s (%.1f to %.1f), %d tokens", generation.median, generation.least, generation.most,
+           (int)settings->generation_tokens);
+    if (settings->batch > 1)
+        printf(" in each of %d sequences", (int)settings->batch);
+    printf("\nbandwidth    %.1f GB/s read; generation reads %.1f GB/s of weights, %.0f %%\n", bench->bandwidth / 1e9,
+           used / 1e9, 100.0 * used / bench->bandwidth);
+    printf("memory       %s at most\n", report_bytes((double)clock_peak_memory_bytes()).text);
+}
+
+static json_t *summary_json(struct summary summary)
+{
+    return json_pack("{s:f, s:f, s:f}", "median", summary.median, "min", summary.least, "max", summary.most);
+}
+
+static void print_results(struct bench *bench, const char *model)
+{
+    struct summary prompt = summarize(&bench->prompt_speed), generation = summarize(&bench->generation_speed);
+    const struct measure_settings *settings = &bench->settings->measure;
+    double steps_per_second =
+        generation.median / (double)settings->batch; /* a step reads the weights once for all sequences */
+    double used = steps_per_second * (double)bench->info.bytes_per_token;
+    if (!settings->json) {
+        print_table(bench, prompt, generation, used);
+        return;
+    }
+    json_t *object = report_if_null(json_object());
+    json_object_set_new(object, "model", json_output_text(model, strlen(model)));
+    json_object_set_new(object, "device", json_string(bench->info.device));
+    json_object_set_new(object, "architecture", json_string(bench->info.architecture));
+    json_object_set_new(object, "parameters", json_integer(bench->info.parameter_count));
+    json_object_set_new(object, "weight_bytes", json_integer(bench->info.weight_bytes));
+    json_object_set_new(object, "bytes_per_token", json_integer(bench->info.bytes_per_token));
+    json_object_set_new(object, "prompt_tokens", json_integer(settings->prompt_tokens));
+    json_object_set_new(object, "generation_tokens", json_integer(settings->generation_tokens));
+    json_object_set_new(object, "batch", json_integer(settings->batch));
+    json_object_set_new(object, "repetitions", json_integer(settings->repetitions));
+    json_object_set_new(object, "load_s", json_real(bench->load_seconds));
+    json_object_set_new(object, "prompt_tokens_per_s", summary_json(prompt));
+    json_object_set_new(object, "generation_tokens_per_s", summary_json(generation));
+    json_object_set_new(object, "read_bandwidth_bytes_per_s", json_output_number(bench->bandwidth));
+    json_object_set_new(object, "generation_bytes_per_s", json_output_number(used));
+    json_object_set_new(object, "bandwidth_share", json_output_number(used / bench->bandwidth));
+    json_object_set_new(object, "peak_memory_bytes", json_integer(clock_peak_memory_bytes()));
+    json_output_print(object);
+}
+
+static int run(const void *given, const struct operands *operands)
+{
+    (void)operands;
+    struct bench *bench = report_if_null(bb_allocate(1, sizeof *bench));
+    bench->settings = given;
+    bombus_error error = {0};
+    char *folder = NULL;
+    bombus_tokenizer *tokenizer = NULL;
+    bombus_status status = model_find_folder(&folder, &bench->settings->folder, &error);
+    double start = clock_seconds();
+    if (status == BOMBUS_OK && model_open_tokenizer(&tokenizer, folder, NULL) != BOMBUS_OK)
+        report("note: the model has no readable tokenizer; its loading is not measured");
+    if (status == BOMBUS_OK)
+        status = model_open(&bench->model, folder, &bench->settings->device, &error);
+    bench->load_seconds = clock_seconds() - start;
+    if (status == BOMBUS_OK) {
+        bombus_model_get_info(bench->model, &bench->info);
+        status = measure(bench, &error);
+    }
+    if (status == BOMBUS_OK)
+        print_results(bench, bench->settings->folder.model != NULL ? bench->settings->folder.model : folder);
+    for (size_t i = 0; i < BB_COUNT(bench->sessions); i++)
+        bombus_session_free(bench->sessions[i]);
+    bombus_model_close(bench->model);
+    bombus_tokenizer_close(tokenizer);
+    bombus_free(folder);
+    bb_release(bench->prompt);
+    bb_release(bench);
+    return status == BOMBUS_OK ? EXIT_CODE_DONE : report_error(&error);
+}
+
+const struct command command_bench = {
+    .name = "bench",
+    .summary = "measure the speed of a model on this machine",
+    .description =
+        "Measures prompt and generation in tokens per second: the median of the repetitions, and their least and most. "
+        "Beside them stands the bandwidth at which this machine reads memory with the same threads, and the share of "
+        "it "
+        "that generation makes use of.",
+    .groups = groups,
+    .group_count = BB_COUNT(groups),
+    .settings_size = sizeof(struct bench_settings),
+    .examples = {{"bombus bench", "speed of the default model"},
+                 {"bombus bench -m Qwen/Qwen3-0.6B --threads 2 --prompt-tokens 512 --json",
+                  "one JSON object, two threads"}},
+    .run = run,
+};

@@ -1,0 +1,13 @@
+/* Ctrl-C: the first asks the work in hand to stop, so that what is there can be printed; a second ends the program. */
+#ifndef CLI_INTERRUPT_H
+#define CLI_INTERRUPT_H
+
+#include <stdbool.h>
+
+/* From now on (again) the next SIGINT only sets the flag. */
+void interrupt_catch(void);
+/* SIGINT ends the program again, as where nothing was caught. */
+void interrupt_release(void);
+bool interrupt_is_pending(void);
+
+#endif
