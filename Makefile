@@ -34,8 +34,8 @@ ALL_LIBS = $(LIBRARY_LIBS) -lm -pthread $(LDLIBS)
 
 # Kernels: one folder an instruction set, built only for its architecture; chosen at run time (src/backend/cpu/kernels/kernels.c).
 KERNEL_LEVELS := reference $(if $(filter x86_64%,$(MACHINE)),avx2 avx512) $(if $(filter aarch64% arm64%,$(MACHINE)),neon)
-KERNEL_FLAGS_avx2 := -mavx2 -mfma -mf16c
-KERNEL_FLAGS_avx512 := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mprefer-vector-width=512
+KERNEL_FLAGS_avx2 := -mavx2 -mfma -mf16c -mbmi2
+KERNEL_FLAGS_avx512 := $(KERNEL_FLAGS_avx2) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512vbmi -mprefer-vector-width=512
 KERNEL_FLAGS_neon := $(if $(filter aarch64%,$(MACHINE)),-march=armv8.2-a+dotprod+i8mm)
 
 SOURCES := $(filter-out src/backend/cpu/kernels/%,$(wildcard src/*/*.c src/*/*/*.c)) src/backend/cpu/kernels/kernels.c \

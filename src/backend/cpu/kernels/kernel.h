@@ -109,5 +109,7 @@ static inline void bb_linear_store(const struct bb_linear_task *task, int64_t ro
 
 /* Each level sets the slots that it does better; called in the order of the list in kernels.c, as far as the machine goes. */
 void bb_kernels_fill_reference_linear(struct bb_kernels *kernels);
+void bb_kernels_fill_avx2_linear(struct bb_kernels *kernels);
+void bb_kernels_fill_avx512_linear(struct bb_kernels *kernels);
 
 #endif
