@@ -23,7 +23,7 @@ OPTIMIZE_debug := -O0 -g3
 OPTIMIZE_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 OPTIMIZE_tsan := -O1 -g -fsanitize=thread
 OPTIMIZE_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-LIBRARIES := jansson libpcre2-8 libutf8proc libcurl
+LIBRARIES := jansson libpcre2-8 libutf8proc libcurl libcrypto
 # Set-up comes before the build (make demo, make check), so that a missing library is said once, with its install line.
 LIBRARY_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIBRARIES) 2>/dev/null)
 LIBRARY_LIBS := $(shell $(PKG_CONFIG) --libs $(LIBRARIES) 2>/dev/null)
@@ -77,6 +77,7 @@ $(OUT)/bombus: $(OUT)/cli/main.o $(OUT)/libcli.a $(OUT)/libbombus.a
 # Tests of the command's own parts (options) find them in libcli.a; the linker takes nothing else from it.
 $(OUT)/tests/%: $(OUT)/tests/%.o $(OUT)/libcli.a $(OUT)/libbombus.a
 	$(call say,link $@) $(CC) $(ALL_CFLAGS) -o $@ $^ $(LDFLAGS) -lcmocka $(EDIT_LIBS) $(ALL_LIBS)
+$(OUT)/tests/test_hub: $(OUT)/tests/hub_server.o
 $(OUT)/tests/test_cli: | $(OUT)/bombus
 # Examples are built as a user would: the public header and the shared library.
 $(OUT)/examples/%: docs/examples/%.c $(OUT)/libbombus.so include/bombus.h

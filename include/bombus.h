@@ -64,24 +64,32 @@ BOMBUS_API void bombus_free(void *memory);
 
 /* ---- hub ------------------------------------------------------------------------------------------------------- */
 
-/* Called while files download, from the calling thread. `total` is 0 while unknown. Return false to cancel. */
+/* Called while files download, from the calling thread: first once for every file that will be, then as they grow, and now and then
+ * while the hub is waited for (`file` is "" then). Return false to cancel. */
 typedef bool (*bombus_progress)(void *context, const char *file, uint64_t done_bytes, uint64_t total_bytes);
 
 typedef struct bombus_hub_options {
     const char *cache_folder;    /* HF_HUB_CACHE, or HF_HOME/hub; required for hub references */
     const char *endpoint;        /* HF_ENDPOINT; NULL: https://huggingface.co */
     const char *token;           /* HF_TOKEN; NULL: anonymous */
+    const char *proxy;           /* HTTPS_PROXY; NULL: none */
+    const char *no_proxy;        /* NO_PROXY */
     bool is_offline;             /* HF_HUB_OFFLINE: use only what the cache holds */
+    bool check_revision;         /* ask the hub even if the cache holds the model, and download what is new */
     bool force_download;         /* download even what the cache holds */
-    int32_t connection_count;    /* parallel connections; 0: 4 */
-    int32_t retry_count;         /* tries a file after a broken connection; 0: 5 */
-    const char *const *patterns; /* shell patterns of the files wanted, NULL-terminated; NULL: what a model needs */
+    int32_t connection_count;    /* files downloaded side by side; 0: 4 */
+    int32_t retry_count;         /* tries of a file after a broken connection or wrong bytes; 0: 5 */
+    int32_t connect_timeout_ms;  /* 0: 30000 */
+    int32_t stall_timeout_ms;    /* without a byte; 0: 60000 */
+    int32_t retry_delay_ms;      /* before the second try, then doubled up to 30 times; 0: 500 */
+    const char *const *patterns; /* shell patterns of the files wanted, NULL-terminated; NULL: what a model or an adapter needs */
     bombus_progress progress;    /* may be NULL */
     void *progress_context;
 } bombus_hub_options;
 
 /* Turns a reference into a folder: an existing folder as it is, `hf:owner/name[@revision]` or `owner/name[@revision]`
- * by way of the Hugging Face cache, downloading what is absent. *folder: free with bombus_free. */
+ * by way of the Hugging Face cache, downloading what is absent. Interrupted downloads are resumed, every file is checked against the
+ * hub's digest of it, and several processes may share the cache. *folder: free with bombus_free. */
 BOMBUS_RESULT bombus_status bombus_hub_resolve(char **folder, const char *reference, const bombus_hub_options *options,
                                                bombus_error *error);
 
