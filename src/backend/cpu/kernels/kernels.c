@@ -31,8 +31,8 @@ struct level {
 static const struct level levels[] = {
     { "reference", CPU_ANY, bb_kernels_fill_reference_linear, bb_kernels_fill_reference_rows, bb_kernels_fill_reference_attention },
 #if defined(__x86_64__)
-    { "avx2", CPU_AVX2, NULL, NULL, NULL },
-    { "avx512", CPU_AVX512, bb_kernels_fill_avx512_linear, NULL, NULL },
+    { "avx2", CPU_AVX2, NULL, bb_kernels_fill_avx2_rows, bb_kernels_fill_avx2_attention },
+    { "avx512", CPU_AVX512, bb_kernels_fill_avx512_linear, bb_kernels_fill_avx512_rows, bb_kernels_fill_avx512_attention },
 #endif
 };
 

@@ -1,0 +1,194 @@
+/* The kernels on rows, written once for all vectors: each level's rows.c includes its vector.h, then this. The last vector of a row may be partial;
+ * an entry's result does not depend on where in a vector it stands, but for the order of a norm's sum, which the row's length fixes. */
+#ifndef BB_VECTOR_ROWS_H
+#define BB_VECTOR_ROWS_H
+
+#include "backend/cpu/kernels/rows.h"
+#include "backend/cpu/kernels/vector/math.h"
+
+#include <math.h>
+
+/* ---- norm ---- */
+
+BB_INLINE vec load_weights(const struct bb_norm *norm, enum bb_dtype dtype, int32_t first, int32_t count)
+{
+    const uint16_t *halves = (const uint16_t *)norm->weight + first;
+    if (count < LANES) {
+        float lanes[LANES] = {0};
+        bb_dtype_load_row(lanes, norm->weight, dtype, (size_t)first, (size_t)count);
+        return vec_load(lanes);
+    }
+    return dtype == BB_F32 ? vec_load((const float *)norm->weight + first) : dtype == BB_F16 ? vec_load_f16(halves) : vec_load_bf16(halves);
+}
+
+BB_INLINE void scale_row(float *out, const float *x, const struct bb_norm *norm, enum bb_dtype dtype, vec scale)
+{
+    const vec offset = vec_set(norm->is_plus_one ? 1.0f : 0.0f);
+    int32_t i = 0;
+    for (; i + LANES <= norm->size; i += LANES)
+        vec_store(out + i, vec_multiply(vec_multiply(vec_load(x + i), scale), vec_add(load_weights(norm, dtype, i, LANES), offset)));
+    if (i < norm->size) {
+        const int32_t count = norm->size - i;
+        const vec weights = vec_add(load_weights(norm, dtype, i, count), offset);
+        vec_store_part(out + i, vec_multiply(vec_multiply(vec_load_part(x + i, count), scale), weights), count);
+    }
+}
+
+static float sum_squares(const float *x, int32_t size)
+{
+    vec sums[4] = {vec_set(0.0f), vec_set(0.0f), vec_set(0.0f), vec_set(0.0f)};
+    int32_t i = 0;
+    for (; i + 4 * LANES <= size; i += 4 * LANES)
+        for (int32_t part = 0; part < 4; part++) {
+            const vec entries = vec_load(x + i + part * LANES);
+            sums[part] = vec_fma(entries, entries, sums[part]);
+        }
+    for (; i < size; i += LANES) {
+        const vec entries = i + LANES <= size ? vec_load(x + i) : vec_load_part(x + i, size - i);
+        sums[0] = vec_fma(entries, entries, sums[0]);
+    }
+    return vec_sum(vec_add(vec_add(sums[0], sums[1]), vec_add(sums[2], sums[3])));
+}
+
+static void norm(float *out, const float *x, const struct bb_norm *norm)
+{
+    const vec scale = vec_set(1.0f / sqrtf(sum_squares(x, norm->size) / (float)norm->size + norm->eps));
+    if (norm->weight == NULL) {
+        int32_t i = 0;
+        for (; i + LANES <= norm->size; i += LANES)
+            vec_store(out + i, vec_multiply(vec_load(x + i), scale));
+        if (i < norm->size)
+            vec_store_part(out + i, vec_multiply(vec_load_part(x + i, norm->size - i), scale), norm->size - i);
+    } else if (norm->dtype == BB_F32) {
+        scale_row(out, x, norm, BB_F32, scale);
+    } else if (norm->dtype == BB_F16) {
+        scale_row(out, x, norm, BB_F16, scale);
+    } else {
+        scale_row(out, x, norm, BB_BF16, scale);
+    }
+}
+
+/* ---- rotary embedding ---- */
+
+static void rope_table(float *cosines, float *sines, const struct bb_rope *rope, int32_t position)
+{
+    const vec place = vec_set((float)position), amplitude = vec_set(rope->amplitude);
+    for (int32_t i = 0, pairs = rope->dims / 2; i < pairs; i += LANES) {
+        const int32_t count = pairs - i < LANES ? pairs - i : LANES;
+        vec sine, cosine;
+        vec_sine_cosine(vec_multiply(place, vec_load_part(rope->inverse_frequencies + i, count)), &sine, &cosine);
+        vec_store_part(sines + i, vec_multiply(amplitude, sine), count);
+        vec_store_part(cosines + i, vec_multiply(amplitude, cosine), count);
+    }
+}
+
+BB_INLINE void turn(vec *first, vec *second, vec cosine, vec sine)
+{
+    const vec a = *first, b = *second;
+    *first = vec_subtract(vec_multiply(a, cosine), vec_multiply(b, sine));
+    *second = vec_fma(b, cosine, vec_multiply(a, sine));
+}
+
+static void rope(float *x, const struct bb_rope *rope, const float *cosines, const float *sines)
+{
+    const int32_t pairs = rope->dims / 2;
+    int32_t i = 0;
+    for (; i + LANES <= pairs; i += LANES) {
+        vec first, second;
+        if (rope->is_traditional) {
+            vec_load_pairs(x + 2 * i, &first, &second);
+            turn(&first, &second, vec_load(cosines + i), vec_load(sines + i));
+            vec_store_pairs(x + 2 * i, first, second);
+        } else {
+            first = vec_load(x + i);
+            second = vec_load(x + pairs + i);
+            turn(&first, &second, vec_load(cosines + i), vec_load(sines + i));
+            vec_store(x + i, first);
+            vec_store(x + pairs + i, second);
+        }
+    }
+    for (; i < pairs; i++) {
+        float *first = rope->is_traditional ? x + 2 * i : x + i, *second = rope->is_traditional ? first + 1 : x + pairs + i;
+        const float a = *first, b = *second;
+        *first = a * cosines[i] - b * sines[i];
+        *second = fmaf(b, cosines[i], a * sines[i]);
+    }
+}
+
+/* ---- entries ---- */
+
+BB_INLINE vec activate(vec gate, vec up, enum bb_activation activation)
+{
+    const vec half_gate = vec_multiply(vec_set(0.5f), gate), one = vec_set(1.0f);
+    vec inner;
+    switch (activation) {
+    case BB_SILU: return vec_multiply(vec_multiply(gate, vec_sigmoid(gate)), up);
+    case BB_GELU_TANH:
+        inner = vec_multiply(vec_multiply(gate, gate), vec_multiply(gate, vec_set(0.044715f)));
+        inner = vec_multiply(vec_set(0.7978845608f), vec_add(gate, inner));
+        return vec_multiply(vec_fma(half_gate, vec_tanh(inner), half_gate), up);
+    case BB_GELU_ERF: return vec_multiply(vec_fma(half_gate, vec_erf(vec_multiply(gate, vec_set(0.7071067812f))), half_gate), up);
+    case BB_SWIGLU_CLIPPED:
+        gate = vec_min(vec_set(7.0f), gate);
+        up = vec_max(vec_set(-7.0f), vec_min(vec_set(7.0f), up));
+        return vec_multiply(vec_multiply(gate, vec_sigmoid(vec_multiply(vec_set(1.702f), gate))), vec_add(up, one));
+    }
+    return gate;
+}
+
+BB_INLINE void glu_with(float *out, const float *gate, const float *up, int64_t count, enum bb_activation activation)
+{
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        vec_store(out + i, activate(vec_load(gate + i), vec_load(up + i), activation));
+    if (i < count)
+        vec_store_part(out + i, activate(vec_load_part(gate + i, count - i), vec_load_part(up + i, count - i), activation), count - i);
+}
+
+static void glu(float *out, const float *gate, const float *up, int64_t count, enum bb_activation activation)
+{
+    switch (activation) {
+    case BB_SILU: glu_with(out, gate, up, count, BB_SILU); break;
+    case BB_GELU_TANH: glu_with(out, gate, up, count, BB_GELU_TANH); break;
+    case BB_GELU_ERF: glu_with(out, gate, up, count, BB_GELU_ERF); break;
+    case BB_SWIGLU_CLIPPED: glu_with(out, gate, up, count, BB_SWIGLU_CLIPPED); break;
+    }
+}
+
+static void add(float *out, const float *a, const float *b, float factor, int64_t count)
+{
+    const vec scale = vec_set(factor);
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        vec_store(out + i, vec_fma(vec_load(b + i), scale, vec_load(a + i)));
+    if (i < count)
+        vec_store_part(out + i, vec_fma(vec_load_part(b + i, count - i), scale, vec_load_part(a + i, count - i)), count - i);
+}
+
+BB_INLINE vec cap(vec x, float softcap)
+{
+    return vec_multiply(vec_set(softcap), vec_tanh(vec_divide(x, vec_set(softcap))));
+}
+
+static void scale(float *x, float factor, float softcap, int64_t count)
+{
+    for (int64_t i = 0; i < count; i += LANES) {
+        const int64_t part = count - i < LANES ? count - i : LANES;
+        vec entries = vec_multiply(vec_load_part(x + i, part), vec_set(factor));
+        if (softcap > 0.0f)
+            entries = cap(entries, softcap);
+        vec_store_part(x + i, entries, part);
+    }
+}
+
+static void fill_rows(struct bb_row_kernels *kernels)
+{
+    kernels->norm = norm;
+    kernels->rope_table = rope_table;
+    kernels->rope = rope;
+    kernels->glu = glu;
+    kernels->add = add;
+    kernels->scale = scale;
+}
+
+#endif
