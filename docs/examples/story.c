@@ -2,7 +2,6 @@
 #include <bombus.h>
 #include <stdio.h>
 #include <string.h>
-
 int main(int argc, char **argv)
 {
     const char *folder = argc > 1 ? argv[1] : "models/bombus-stories-28m-4bit";
