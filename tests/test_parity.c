@@ -287,12 +287,16 @@ static void test_chunk_invariance(void **state)
         open_model(&runner, folders[i / BB_COUNT(options)], options[i % BB_COUNT(options)]);
         size_t vocab_size = (size_t)runner.model->recipe.vocab_size;
         float *expected = calloc(fixture.id_count * vocab_size, sizeof *expected);
-        for (size_t j = 0; j < fixture.id_count; j++)
-            memcpy(expected + j * vocab_size, parity_feed(&runner, fixture.ids + j, 1, true), vocab_size * sizeof *expected);
+        /* A quantized cache takes the first chunk unrounded: that one is the same throughout. */
+        int32_t start = options[i % BB_COUNT(options)].kv_bits > 0 ? 5 : 0;
+        for (size_t j = 0; j < fixture.id_count; j += j == 0 && start > 0 ? (size_t)start : 1)
+            memcpy(expected + j * vocab_size, parity_feed(&runner, fixture.ids + j, j == 0 && start > 0 ? start : 1, true),
+                   (j == 0 && start > 0 ? (size_t)start : 1) * vocab_size * sizeof *expected);
         for (int32_t chunk = 2; chunk <= (int32_t)fixture.id_count; chunk = chunk * 3 - 1) {
             assert_true(parity_restart(&runner));
-            for (int32_t first = 0; first < (int32_t)fixture.id_count; first += chunk) {
-                int32_t left = (int32_t)fixture.id_count - first, taken = left < chunk ? left : chunk;
+            for (int32_t first = 0, taken; first < (int32_t)fixture.id_count; first += taken) {
+                int32_t left = (int32_t)fixture.id_count - first;
+                taken = first == 0 && start > 0 ? start : left < chunk ? left : chunk;
                 const float *logits = parity_feed(&runner, fixture.ids + first, taken, true);
                 assert_non_null(logits);
                 assert_memory_equal(logits, expected + (size_t)first * vocab_size, (size_t)taken * vocab_size * sizeof *logits);

@@ -55,13 +55,13 @@ MODELS = {
     "llama-yarn": dict(model_type="llama", rope_scaling=YARN, tie_word_embeddings=False),
     "llama-multi-query": dict(model_type="llama", num_attention_heads=5, num_key_value_heads=1, head_dim=32, attention_bias=True,
                               rope_traditional=True, hf="has no rope_traditional"),
-    "llama-odd-heads": dict(model_type="llama", num_attention_heads=3, num_key_value_heads=3, head_dim=22, hidden_size=64, quantization=None,
-                            intermediate_size=80, vocab_size=160),
+    "llama-odd-heads": dict(model_type="llama", num_attention_heads=3, num_key_value_heads=3, head_dim=22, hidden_size=48, quantization=None,
+                            intermediate_size=48, vocab_size=96),
     "llama-sliding": dict(model_type="mistral", sliding_window=16, layer_types=["full_attention", "sliding_attention"],
                           hf="every layer of mistral has the window"),
-    "qwen3-yarn-mixed": dict(model_type="qwen3", head_dim=32, rope_scaling=YARN, quantization=dict(group_size=64, bits=4, mode="affine"),
+    "qwen3-yarn-mixed": dict(model_type="qwen3", head_dim=32, intermediate_size=128, rope_scaling=YARN, quantization=dict(group_size=64, bits=4, mode="affine"),
                              wide={"model.layers.0.mlp.down_proj": dict(group_size=32, bits=8, mode="affine")}),
-    "qwen2-f16": dict(model_type="qwen2", quantization=None, dtype="float16", vocab_size=160),
+    "qwen2-f16": dict(model_type="qwen2", quantization=None, dtype="float16", vocab_size=96, intermediate_size=64),
 }
 
 
