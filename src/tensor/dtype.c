@@ -76,15 +76,18 @@ uint16_t bb_f32_to_f16(float value)
 
 float bb_dtype_load(const void *data, enum bb_dtype dtype, size_t index)
 {
-    if (dtype == BB_F32)
-        return ((const float *)data)[index];
-    if (dtype == BB_BF16)
-        return bb_bf16_to_f32(((const uint16_t *)data)[index]);
-    if (dtype == BB_F16)
-        return bb_f16_to_f32(((const uint16_t *)data)[index]);
-    if (dtype == BB_F64)
-        return (float)((const double *)data)[index];
-    return 0.0f;
+    const size_t size = bb_dtype_bits(dtype) / 8;
+    const char *place = (const char *)data + index * size; /* of a file: not aligned in general */
+    uint16_t half = 0;
+    float single = 0.0f;
+    double wide = 0.0;
+    if (dtype == BB_BF16 || dtype == BB_F16)
+        memcpy(&half, place, sizeof half);
+    else if (dtype == BB_F32)
+        memcpy(&single, place, sizeof single);
+    else if (dtype == BB_F64)
+        memcpy(&wide, place, sizeof wide);
+    return dtype == BB_BF16 ? bb_bf16_to_f32(half) : dtype == BB_F16 ? bb_f16_to_f32(half) : dtype == BB_F64 ? (float)wide : single;
 }
 
 void bb_dtype_load_row(float *out, const void *data, enum bb_dtype dtype, size_t first, size_t count)
