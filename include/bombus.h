@@ -208,16 +208,22 @@ BOMBUS_RESULT bombus_status bombus_session_create(bombus_session **session, bomb
                                                   const bombus_session_options *options, bombus_error *error);
 BOMBUS_API void bombus_session_free(bombus_session *session);
 
+/* `count` sessions that share cache and scratch memory, so that bombus_sessions_step can carry a row of each in one batch. One thread
+ * at a time uses them all together. Each is freed on its own. On failure all are NULL. */
+BOMBUS_RESULT bombus_status bombus_sessions_create(bombus_session **sessions, size_t count, bombus_model *model,
+                                                   const bombus_session_options *options, bombus_error *error);
+
 /* Feeds `count` tokens (copied) and leaves the logits of the last one in the session. Split inside to fit memory.
  * BOMBUS_ERROR_CONTEXT_FULL with nothing consumed if the cache cannot hold them. */
 BOMBUS_RESULT bombus_status bombus_session_step(bombus_session *session, const int32_t *tokens, size_t count, bombus_error *error);
 
-/* Feeds tokens[i] to sessions[i], all `count` as the rows of one batch; the sessions are distinct and of one model. On failure no
- * session has changed. */
+/* Feeds tokens[i] to sessions[i], all `count` as the rows of one batch; the sessions are distinct and were made together
+ * (bombus_sessions_create). The logits of each are what feeding it alone would give. On failure no session has changed. */
 BOMBUS_RESULT bombus_status bombus_sessions_step(bombus_session *const *sessions, const int32_t *tokens, size_t count,
                                                  bombus_error *error);
 
-/* Logits of the last token fed, f32 [vocab_size]; NULL before the first step. Valid until the next call on the session. */
+/* Logits of the last token fed, f32 [vocab_size]; NULL where there are none: before the first step, and after tokens were
+ * forgotten. Valid until the next call on the session or one made together with it. */
 BOMBUS_API const float *bombus_session_logits(const bombus_session *session);
 
 /* How many tokens the session holds, and the tokens. */
@@ -289,6 +295,10 @@ typedef struct bombus_token_event {
 /* Return false to stop; finish_reason is then BOMBUS_FINISH_CANCELLED. */
 typedef bool (*bombus_token_callback)(void *context, const bombus_token_event *event);
 
+/* Called before each chunk of the prompt is computed: `done` tokens of `total` are. Return false to stop; the result is then
+ * empty and its finish_reason BOMBUS_FINISH_CANCELLED. */
+typedef bool (*bombus_prompt_progress)(void *context, size_t done, size_t total);
+
 typedef enum bombus_finish_reason {
     BOMBUS_FINISH_LENGTH = 0, /* max_tokens, or the context is full */
     BOMBUS_FINISH_STOP,       /* an end-of-turn id or a stop string */
@@ -306,8 +316,9 @@ typedef struct bombus_generate_options {
     bombus_session *draft;         /* a session of a smaller model with the same vocabulary: speculative decoding */
     int32_t num_draft_tokens;      /* 0: 3 */
     int32_t ngram_size;            /* > 0: speculation by looking up the last n tokens in the text so far */
-    bombus_token_callback callback;
-    void *context;
+    bombus_token_callback callback;        /* may be NULL */
+    bombus_prompt_progress prompt_progress; /* may be NULL */
+    void *context;                         /* of both */
 } bombus_generate_options;
 
 typedef struct bombus_generate_result {
