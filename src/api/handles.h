@@ -1,0 +1,47 @@
+/* The wall behind bombus.h: what the public handles hold, and the checks of arguments that every function makes. */
+#ifndef BB_HANDLES_H
+#define BB_HANDLES_H
+
+#include "base/memory.h"
+#include "generate/session.h"
+#include "ops/backends.h"
+#include "text/chat.h"
+#include "text/tokenizer.h"
+
+#include <stdatomic.h>
+
+/* The caller's handle is one hold, each session has another; whoever lets the last one go closes the model. */
+struct bombus_model {
+    atomic_size_t holders;
+    struct bb_backend *backend;
+    struct bb_model *model;
+    bool is_exact;
+};
+
+struct bombus_session {
+    struct bb_session *session;
+    bombus_model *model;
+};
+
+struct bombus_tokenizer {
+    struct bb_tokenizer *tokenizer;
+};
+
+struct bombus_template {
+    struct bb_template *compiled;
+};
+
+/* BOMBUS_ERROR_ARGUMENT with the argument's name if it is NULL. */
+BB_RESULT static inline bombus_status bb_check_pointer(const void *pointer, const char *name, bombus_error *error)
+{
+    return pointer != NULL ? BOMBUS_OK : bb_fail(error, BOMBUS_ERROR_ARGUMENT, "%s: NULL", name);
+}
+
+/* The same for an array, which may be NULL if it is empty. */
+BB_RESULT static inline bombus_status bb_check_array(const void *array, size_t count, const char *name,
+                                                     bombus_error *error)
+{
+    return count == 0 ? BOMBUS_OK : bb_check_pointer(array, name, error);
+}
+
+#endif

@@ -1,0 +1,183 @@
+/* Tokenizers and chat templates. */
+#include "api/handles.h"
+
+#include <string.h>
+
+bombus_status bombus_tokenizer_open(bombus_tokenizer **tokenizer, const char *folder, const char *cache_folder,
+                                    bombus_error *error)
+{
+    bombus_status status = bb_check_pointer(tokenizer, "tokenizer", error);
+    if (status != BOMBUS_OK)
+        return status;
+    *tokenizer = NULL;
+    status = bb_check_pointer(folder, "folder", error);
+    if (status != BOMBUS_OK)
+        return status;
+    bombus_tokenizer *made = bb_allocate(1, sizeof *made);
+    if (made == NULL)
+        return bb_fail_memory(error, sizeof *made, "a tokenizer");
+    status = bb_tokenizer_open(&made->tokenizer, folder, cache_folder, error);
+    if (status == BOMBUS_OK)
+        *tokenizer = made;
+    else
+        bb_release(made);
+    return status;
+}
+
+void bombus_tokenizer_close(bombus_tokenizer *tokenizer)
+{
+    if (tokenizer == NULL)
+        return;
+    bb_tokenizer_close(tokenizer->tokenizer);
+    bb_release(tokenizer);
+}
+
+bombus_status bombus_tokenizer_encode(const bombus_tokenizer *tokenizer, const char *text, size_t length,
+                                      bool add_special, int32_t **ids, size_t *count, bombus_error *error)
+{
+    bombus_status status = bb_check_pointer(ids, "ids", error);
+    if (status == BOMBUS_OK)
+        status = bb_check_pointer(count, "count", error);
+    if (status != BOMBUS_OK)
+        return status;
+    *ids = NULL;
+    *count = 0;
+    status = bb_check_pointer(tokenizer, "tokenizer", error);
+    if (status == BOMBUS_OK)
+        status = bb_check_array(text, length, "text", error);
+    if (status != BOMBUS_OK)
+        return status;
+    status =
+        bb_tokenizer_encode(tokenizer->tokenizer, text != NULL ? text : "", length, add_special, ids, count, error);
+    if (status != BOMBUS_OK) {
+        bb_release(*ids);
+        *ids = NULL;
+        *count = 0;
+    }
+    return status;
+}
+
+bombus_status bombus_tokenizer_decode(const bombus_tokenizer *tokenizer, const int32_t *ids, size_t count,
+                                      bool skip_special, char **text, size_t *length, bombus_error *error)
+{
+    bombus_status status = bb_check_pointer(text, "text", error);
+    if (status == BOMBUS_OK)
+        status = bb_check_pointer(length, "length", error);
+    if (status != BOMBUS_OK)
+        return status;
+    *text = NULL;
+    *length = 0;
+    status = bb_check_pointer(tokenizer, "tokenizer", error);
+    if (status == BOMBUS_OK)
+        status = bb_check_array(ids, count, "ids", error);
+    if (status != BOMBUS_OK)
+        return status;
+    struct bb_buffer buffer = {0};
+    status = bb_tokenizer_decode(tokenizer->tokenizer, ids, count, skip_special, &buffer, error);
+    if (status == BOMBUS_OK && (*text = bb_buffer_take(&buffer, length)) == NULL)
+        status = bb_fail_memory(error, buffer.length, "text");
+    bb_buffer_clear(&buffer);
+    return status;
+}
+
+const int32_t *bombus_tokenizer_eos_ids(const bombus_tokenizer *tokenizer, size_t *count)
+{
+    size_t unused;
+    count = count != NULL ? count : &unused;
+    *count = 0;
+    return tokenizer != NULL ? bb_tokenizer_eos_ids(tokenizer->tokenizer, count) : NULL;
+}
+
+int32_t bombus_tokenizer_token_id(const bombus_tokenizer *tokenizer, const char *token)
+{
+    return tokenizer != NULL && token != NULL ? bb_tokenizer_id(tokenizer->tokenizer, token, strlen(token)) : -1;
+}
+
+const char *bombus_tokenizer_special_token(const bombus_tokenizer *tokenizer, const char *name)
+{
+    if (tokenizer == NULL || name == NULL)
+        return NULL;
+    if (strcmp(name, "bos_token") == 0)
+        return bb_tokenizer_bos_token(tokenizer->tokenizer);
+    return strcmp(name, "eos_token") == 0 ? bb_tokenizer_eos_token(tokenizer->tokenizer) : NULL;
+}
+
+/* A handle for what `compiled` was made into; on failure it is freed. */
+static bombus_status wrap(bombus_template **template_, bombus_status status, struct bb_template *compiled,
+                          bombus_error *error)
+{
+    if (status != BOMBUS_OK)
+        return status;
+    bombus_template *made = bb_allocate(1, sizeof *made);
+    if (made == NULL) {
+        bb_template_free(compiled);
+        return bb_fail_memory(error, sizeof *made, "a chat template");
+    }
+    made->compiled = compiled;
+    *template_ = made;
+    return BOMBUS_OK;
+}
+
+bombus_status bombus_template_create(bombus_template **template_, const char *source, size_t length,
+                                     bombus_error *error)
+{
+    bombus_status status = bb_check_pointer(template_, "template_", error);
+    if (status != BOMBUS_OK)
+        return status;
+    *template_ = NULL;
+    status = bb_check_array(source, length, "source", error);
+    if (status != BOMBUS_OK)
+        return status;
+    struct bb_template *compiled = NULL;
+    status = bb_template_create(&compiled, source != NULL ? source : "", length, NULL, error);
+    return wrap(template_, status, compiled, error);
+}
+
+bombus_status bombus_template_open(bombus_template **template_, const char *folder, const char *name,
+                                   bombus_error *error)
+{
+    bombus_status status = bb_check_pointer(template_, "template_", error);
+    if (status != BOMBUS_OK)
+        return status;
+    *template_ = NULL;
+    status = bb_check_pointer(folder, "folder", error);
+    if (status != BOMBUS_OK)
+        return status;
+    struct bb_template *compiled = NULL;
+    status = bb_chat_template_open(&compiled, folder, name, error);
+    return wrap(template_, status, compiled, error);
+}
+
+void bombus_template_free(bombus_template *template_)
+{
+    if (template_ == NULL)
+        return;
+    bb_template_free(template_->compiled);
+    bb_release(template_);
+}
+
+bombus_status bombus_template_render(const bombus_template *template_, const char *variables_json, size_t length,
+                                     char **text, size_t *text_length, bombus_span **spans, size_t *span_count,
+                                     bombus_error *error)
+{
+    size_t unused;
+    bombus_status status = bb_check_pointer(text, "text", error);
+    if (status != BOMBUS_OK)
+        return status;
+    *text = NULL;
+    text_length = text_length != NULL ? text_length : &unused;
+    *text_length = 0;
+    if (spans != NULL) {
+        status = bb_check_pointer(span_count, "span_count", error);
+        if (status != BOMBUS_OK)
+            return status;
+        *spans = NULL;
+        *span_count = 0;
+    }
+    status = bb_check_pointer(template_, "template_", error);
+    if (status == BOMBUS_OK)
+        status = bb_check_pointer(variables_json, "variables_json", error);
+    if (status != BOMBUS_OK)
+        return status;
+    return bb_template_render(template_->compiled, variables_json, length, text, text_length, spans, span_count, error);
+}
