@@ -92,7 +92,7 @@ $(OUT)/bench/%: bench/%.c $(OUT)/libbombus.a
 	$(call say,link $@) $(CC) $(ALL_CFLAGS) -o $@ $^ $(LDFLAGS) $(ALL_LIBS)
 
 # ---- tests ----
-ARM64_TESTS := $(filter %/test_base %/test_quant %/test_kernels %/test_backends %/test_ops %/test_threads,$(TESTS))
+ARM64_TESTS := $(filter $(addprefix %/test_,base quant linear rows attention kernels backends ops threads sampler),$(TESTS))
 tests: $(TESTS) $(EXAMPLES)                               ## build all tests and examples
 test: tests                                               ## run them; make test-NAME runs tests/test_NAME.c
 	@tools/run_tests $(TESTS) $(EXAMPLES)

@@ -86,6 +86,8 @@ void environment_hub_read(struct environment_hub *hub)
     hub->options.cache_folder = hub->cache_folder;
     hub->options.token = hub->token;
     hub->options.endpoint = variable("HF_ENDPOINT");
+    hub->options.proxy = variable("HTTPS_PROXY") != NULL ? variable("HTTPS_PROXY") : variable("https_proxy");
+    hub->options.no_proxy = variable("NO_PROXY") != NULL ? variable("NO_PROXY") : variable("no_proxy");
     hub->options.is_offline = is_true(variable("HF_HUB_OFFLINE"));
 }
 

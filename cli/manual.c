@@ -16,8 +16,8 @@ static const struct {
     {"HF_TOKEN", "token for models that need one (default: the file $HF_HOME/token)"},
     {"HF_ENDPOINT", "the hub's address (default: https://huggingface.co)"},
     {"HF_HUB_OFFLINE", "1: use only what is downloaded already"},
+    {"HTTPS_PROXY", "proxy to download through; hosts in NO_PROXY are reached without it"},
     {"XDG_CACHE_HOME", "where compiled tokenizers are kept, in bombus/ (default: ~/.cache)"},
-    {"NO_COLOR", "set: no colours in the terminal"},
 };
 
 /* ---- man pages ---- */

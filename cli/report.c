@@ -92,12 +92,17 @@ bool report_download(void *context, const char *file, uint64_t done_bytes, uint6
         return false;
     if (!isatty(STDERR_FILENO))
         return true;
+    double now = clock_seconds();
+    if (*file == '\0') { /* waiting for the network */
+        if (progress->file_count > 0 && now - progress->drawn_seconds > 0.5)
+            draw(progress, progress->drawn_seconds = now);
+        return true;
+    }
     size_t i = 0;
     while (i < progress->file_count && strncmp(progress->files[i].name, file, sizeof progress->files[i].name - 1) != 0)
         i++;
     if (i == BB_COUNT(progress->files))
         return true; /* so many files: the bar tells of the first ones */
-    double now = clock_seconds();
     if (i == progress->file_count) {
         snprintf(progress->files[i].name, sizeof progress->files[i].name, "%s", file);
         if (progress->file_count++ == 0)

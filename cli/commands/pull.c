@@ -33,6 +33,7 @@ static int run(const void *given, const struct operands *operands)
     struct environment_hub hub;
     struct report_progress progress = {0};
     environment_hub_read(&hub);
+    hub.options.check_revision = true;
     hub.options.force_download = settings->force;
     hub.options.connection_count = (int32_t)settings->connections;
     hub.options.patterns = settings->include.count > 0 ? settings->include.values : NULL;

@@ -9,10 +9,18 @@ struct bb_tensor bb_decoder_forward(struct bb_run *run, const struct bb_model *m
 {
     const struct bb_recipe *recipe = &model->recipe;
     struct bb_tensor x = bb_op_embed(run, &model->embedding, batch, recipe->embedding_scale);
+    /* One layer's worth of memory serves all: a layer's unrounded keys and values are of no use after its attention. */
+    struct bb_kv_view fresh = {0};
+    int32_t fresh_pages = bb_kv_cache_fresh(cache, batch, &fresh);
+    if (fresh_pages > 0)
+        fresh.base = bb_run_allocate(run, fresh_pages, (int64_t)(fresh.page_stride / sizeof(float)), BB_F32).data;
     for (int32_t i = 0; i < recipe->num_hidden_layers && run->status == BOMBUS_OK; i++) {
         const struct bb_block *block = &model->blocks[i];
         size_t mark = bb_run_mark(run);
         struct bb_kv_view view = bb_kv_cache_view(cache, i);
+        fresh.window = view.window;
+        fresh.keep = view.keep;
+        view.fresh = fresh_pages > 0 ? &fresh : NULL;
         /* Both write their result over x, so that everything else in the scratch memory is free again for the next block. */
         bb_attention_forward(run, recipe, block, &recipe->layers[i], &view, x, batch);
         bb_feed_forward(run, recipe, block, &recipe->layers[i], x);

@@ -32,6 +32,8 @@ struct bb_kv_cache {
     struct group *groups;
     int32_t *layer_groups, *layer_places; /* [layer_count]: which group, and which place in it */
     int32_t *lengths;                     /* [sequence_count] */
+    int32_t **fresh_tables;               /* [sequence_count]: page tables of fresh spans, NULL for the others; of a quantized cache */
+    int32_t *fresh_pages;                 /* 0, 1, 2, ...: what those tables hold */
     char *staging;                        /* for copies between device and host */
     struct bb_arena arena;
 };
@@ -43,6 +45,11 @@ enum bb_kv_type bb_kv_cache_choose_type(int32_t kv_bits, bool is_exact)
     if (kv_bits == 4)
         return BB_KV_Q4;
     return is_exact ? BB_KV_F32 : BB_KV_F16;
+}
+
+static bool is_quantized(enum bb_kv_type type)
+{
+    return type == BB_KV_Q8 || type == BB_KV_Q4;
 }
 
 static int32_t pages_for(int32_t positions)
@@ -75,7 +82,7 @@ static bombus_status check_options(struct bb_kv_cache *cache, const struct bb_re
         return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "a context of %d positions: dynamic rope scaling is not supported beyond "
                        "max_position_embeddings, %d", options->context_size, recipe->position_limit);
     cache->group_size = 64;
-    if (options->type == BB_KV_Q8 || options->type == BB_KV_Q4) {
+    if (is_quantized(options->type)) {
         cache->group_size = recipe->head_dim % 64 == 0 ? 64 : 32;
         if (recipe->head_dim % cache->group_size != 0)
             return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "kv_bits needs a head_dim that is a multiple of 32, this model has %d",
@@ -140,6 +147,18 @@ static bombus_status create_group(struct bb_kv_cache *cache, struct group *group
     return status;
 }
 
+static bombus_status create_fresh_tables(struct bb_kv_cache *cache, bombus_error *error)
+{
+    size_t sequences = (size_t)cache->options.sequence_count, pages = sequences * (size_t)cache->pages_per_sequence;
+    cache->fresh_tables = bb_arena_allocate(&cache->arena, sequences, sizeof *cache->fresh_tables);
+    cache->fresh_pages = bb_arena_allocate(&cache->arena, pages, sizeof *cache->fresh_pages);
+    if (cache->fresh_tables == NULL || cache->fresh_pages == NULL)
+        return bb_fail_memory(error, pages * sizeof *cache->fresh_pages, "the page tables of the key-value cache");
+    for (size_t i = 0; i < pages; i++)
+        cache->fresh_pages[i] = (int32_t)i;
+    return BOMBUS_OK;
+}
+
 bombus_status bb_kv_cache_create(struct bb_kv_cache **cache, const struct bb_recipe *recipe, struct bb_backend *backend,
                                  const struct bb_kv_cache_options *options, bombus_error *error)
 {
@@ -167,6 +186,8 @@ bombus_status bb_kv_cache_create(struct bb_kv_cache **cache, const struct bb_rec
         status = bb_fail_memory(error, layers * sizeof *created->groups + STAGING_BYTES, "a key-value cache");
         goto done;
     }
+    if (is_quantized(options->type))
+        status = create_fresh_tables(created, error);
     place_layers(created, recipe);
     for (int32_t i = 0; i < created->group_count && status == BOMBUS_OK; i++)
         status = create_group(created, &created->groups[i], error);
@@ -356,6 +377,29 @@ struct bb_kv_view bb_kv_cache_view(const struct bb_kv_cache *cache, int32_t laye
                                 .page_tables = (const int32_t *const *)group->tables,
                                 .window = group->window,
                                 .keep = group->keep };
+}
+
+int32_t bb_kv_cache_fresh(struct bb_kv_cache *cache, const struct bb_batch *batch, struct bb_kv_view *fresh)
+{
+    int32_t pages = 0;
+    if (!is_quantized(cache->options.type))
+        return 0;
+    memset(cache->fresh_tables, 0, (size_t)cache->options.sequence_count * sizeof *cache->fresh_tables);
+    for (int32_t i = 0; i < batch->span_count; i++) {
+        const struct bb_span *span = &batch->spans[i];
+        if (span->first_position != 0 || span->row_count < 2)
+            continue;
+        cache->fresh_tables[span->sequence] = cache->fresh_pages + pages;
+        pages += pages_for(span->row_count);
+    }
+    if (pages > 0)
+        *fresh = (struct bb_kv_view){ .type = BB_KV_F32,
+                                      .page_size = PAGE,
+                                      .kv_heads = cache->kv_heads,
+                                      .head_dim = cache->head_dim,
+                                      .page_stride = bb_kv_page_bytes(BB_KV_F32, 0, PAGE, cache->kv_heads, cache->head_dim),
+                                      .page_tables = (const int32_t *const *)cache->fresh_tables };
+    return pages;
 }
 
 size_t bb_kv_cache_bytes(const struct bb_kv_cache *cache)

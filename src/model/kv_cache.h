@@ -42,6 +42,10 @@ BB_RESULT bombus_status bb_kv_cache_truncate(struct bb_kv_cache *cache, int32_t 
 BB_RESULT bombus_status bb_kv_cache_share(struct bb_kv_cache *cache, int32_t from, int32_t to, int32_t length, bombus_error *error);
 /* One layer as operations see it. */
 struct bb_kv_view bb_kv_cache_view(const struct bb_kv_cache *cache, int32_t layer);
+/* A quantized cache rounds a prompt's first chunk (a span of several rows from position 0 on) only after the chunk's own attention, as mlx-lm does:
+ * those rows see each other's keys and values unrounded. Gives the number of pages of BB_KV_F32 that one layer needs for that in this batch, and
+ * in *fresh a view of them, without memory (base) and window; 0: none, *fresh is not set. The view's page tables live until the next call. */
+int32_t bb_kv_cache_fresh(struct bb_kv_cache *cache, const struct bb_batch *batch, struct bb_kv_view *fresh);
 /* Bytes of memory in pages in use, shared ones once. */
 size_t bb_kv_cache_bytes(const struct bb_kv_cache *cache);
 

@@ -13,7 +13,7 @@ enum {
     MAX_HIDDEN = 1 << 20,
     MAX_INTERMEDIATE = 1 << 22,
     MAX_HEADS = 1 << 12,
-    MAX_HEAD_DIM = 1 << 12,
+    MAX_HEAD_DIM = BB_KV_HEAD_DIM_LIMIT,
     MAX_EXPERTS = 1 << 12,
     MAX_POSITIONS = 1 << 28
 };

@@ -49,7 +49,15 @@ struct bb_kv_view {
     const int32_t *const *page_tables; /* [sequence][position / page_size] -> page id, -1 where dropped */
     int32_t window;       /* > 0: a query at i sees positions j with i - j < window; 0: all */
     int32_t keep;         /* positions below this are seen whatever the window (max_kv_size keeps the first 4) */
+    const struct bb_kv_view *fresh; /* NULL, or a view of the same layer in F32 for the sequences that it has a page table of: their keys
+                                       and values are written to both views, and read from that one (model/kv_cache.h says when) */
 };
+
+/* The view that a sequence's keys and values are read from. */
+static inline const struct bb_kv_view *bb_kv_view_of(const struct bb_kv_view *view, int32_t sequence)
+{
+    return view->fresh != NULL && view->fresh->page_tables[sequence] != NULL ? view->fresh : view;
+}
 
 /* Bytes of one page of one layer. */
 size_t bb_kv_page_bytes(enum bb_kv_type type, int32_t group_size, int32_t page_size, int32_t kv_heads, int32_t head_dim);

@@ -133,6 +133,9 @@ static void write_quantized(const struct bb_kv_view *cache, struct page_parts pa
 void bb_cpu_write_tile(const struct bb_cpu *cpu, const struct bb_kv_view *cache, const float *k, const float *v,
                        const struct bb_cpu_row_tile *tile)
 {
+    const struct bb_kv_view *other = bb_kv_view_of(cache, tile->sequence);
+    if (other != cache)
+        bb_cpu_write_tile(cpu, other, k, v, tile);
     int32_t page = cache->page_tables[tile->sequence][tile->first_position / cache->page_size];
     int32_t slot = tile->first_position % BB_KV_TILE, in_page = tile->first_position % cache->page_size - slot;
     if (page < 0)
@@ -344,11 +347,10 @@ static struct bb_attention_tile load_tile(const struct attention_job *job, const
 }
 
 /* Keys and values of a block as f32: where they lie, or unpacked into the workspace. */
-static void load_block(const struct attention_job *job, struct page_parts parts, int32_t count, const struct workspace *space,
-                       const float **keys, const float **values)
+static void load_block(const struct attention_job *job, const struct bb_kv_view *cache, struct page_parts parts, int32_t count,
+                       const struct workspace *space, const float **keys, const float **values)
 {
     const struct bb_attention_kernels *kernels = &job->cpu->kernels->attention;
-    const struct bb_kv_view *cache = job->cache;
     int32_t dim = cache->head_dim, tiles = (count + BB_KV_TILE - 1) / BB_KV_TILE;
     if (cache->type == BB_KV_F32) {
         *keys = (const float *)(const void *)parts.keys;
@@ -381,7 +383,7 @@ static bool is_seen(const struct attention_job *job, const struct tile *tile, in
 static void run_segment(const struct attention_job *job, const struct tile *tile, const struct bb_attention_tile *attention,
                         int32_t segment, const struct workspace *space)
 {
-    const struct bb_kv_view *cache = job->cache;
+    const struct bb_kv_view *cache = bb_kv_view_of(job->cache, tile->span->sequence);
     const int32_t *pages = cache->page_tables[tile->span->sequence];
     int32_t block = min32(BB_ATTENTION_BLOCK, cache->page_size), end = min32((segment + 1) * SEGMENT, tile->last_seen + 1);
     for (int32_t first = segment * SEGMENT; first < end; first += block) {
@@ -389,7 +391,7 @@ static void run_segment(const struct attention_job *job, const struct tile *tile
         if (page < 0 || !is_seen(job, tile, first, first + block))
             continue;
         const float *keys, *values;
-        load_block(job, parts_of(cache, page, tile->kv_head, first % cache->page_size), count, space, &keys, &values);
+        load_block(job, cache, parts_of(cache, page, tile->kv_head, first % cache->page_size), count, space, &keys, &values);
         job->cpu->kernels->attention.attend(attention, first, count, keys, values);
     }
 }
