@@ -252,7 +252,7 @@ static void test_other_quantizations(void **state)
         {"{\"quantization_config\": null, \"quantization\": null}", BOMBUS_OK, ""},
         {"{\"quantization\": {\"bits\": 4}, \"quantization_config\": {\"quant_method\": \"mxfp4\"}}", BOMBUS_OK, ""},
         {"{\"quantization\": 4}", BOMBUS_ERROR_FORMAT, "'quantization' must be an object"},
-        {"{\"quantization\": {\"bits\": 1}}", BOMBUS_ERROR_UNSUPPORTED, "1 bits"},
+        {"{\"quantization\": {\"bits\": 7}}", BOMBUS_ERROR_UNSUPPORTED, "7 bits"},
         {"{\"quantization\": {\"bits\": \"4\"}}", BOMBUS_ERROR_FORMAT, "must be a whole number"},
         {"{\"quantization\": {\"mode\": \"mxfp4\", \"group_size\": 64}}", BOMBUS_ERROR_UNSUPPORTED, "groups of 64"},
         {"{\"quantization\": {\"mode\": \"q4_k\"}}", BOMBUS_ERROR_UNSUPPORTED, "'q4_k'"},
@@ -428,6 +428,9 @@ static void check_golden(const char *name, enum bb_quant mode, int32_t bits, int
         if (cols == 0) /* the dense layer of the mixture */
             CHECK_OK(bb_config_integer(checkpoint.config, "intermediate_size", 0, 1, 1 << 20, &cols, &error), error);
         CHECK_OK(bb_checkpoint_weight(&checkpoint, base, rows, cols, &weight, &error), error);
+        struct bb_weight described;
+        CHECK_OK(bb_checkpoint_describe(&checkpoint, base, &described, &error), error);
+        assert_memory_equal(&described, &weight, sizeof weight);
         count++;
         usual += weight.scheme.mode == mode && weight.scheme.bits == bits && weight.scheme.group_size == group_size;
     }

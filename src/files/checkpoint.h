@@ -10,6 +10,7 @@ struct bb_checkpoint {
     char *folder;
     struct bb_config *config;
     const char *quantization_key; /* the key of config.json that holds the schemes; NULL: none does */
+    struct bb_scheme scheme;      /* what it says of all matrices but those it names; mode BB_QUANT_NONE: nothing */
     struct bb_safetensors *files;
     size_t file_count;
     struct bb_map index; /* tensor name -> number over all files */
@@ -38,6 +39,11 @@ bool bb_checkpoint_has(const struct bb_checkpoint *checkpoint, const char *name)
  * of one). All missing parts are named. `base` is "model.layers.0.self_attn.q_proj". */
 BB_RESULT bombus_status bb_checkpoint_weight(struct bb_checkpoint *checkpoint, const char *base, int64_t rows,
                                              int64_t cols, struct bb_weight *weight, bombus_error *error);
+
+/* The same for one that looks at a folder without knowing the model: rows and cols are what its shapes and config.json
+ * imply. Marks nothing as used. */
+BB_RESULT bombus_status bb_checkpoint_describe(const struct bb_checkpoint *checkpoint, const char *base,
+                                               struct bb_weight *weight, bombus_error *error);
 
 /* BOMBUS_ERROR_FORMAT naming (up to a few of) the tensors that nothing used; names for which is_ignored (may be NULL)
  * returns true may stay unused (rotary inv_freq buffers and the like). */

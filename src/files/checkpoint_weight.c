@@ -2,40 +2,23 @@
  * scheme asks for. */
 #include "files/checkpoint_weight.h"
 
-#include "base/buffer.h"
+#include "quant/quant_modes.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 /* MLX's modes with the sizes that each takes where none are given. */
-static const struct {
-    const char *name;
-    struct bb_scheme scheme;
-} modes[] = {
-    {"affine", {BB_QUANT_AFFINE, 4, 64}},
-    {"mxfp4", {BB_QUANT_MXFP4, 4, 32}},
-    {"mxfp8", {BB_QUANT_MXFP8, 8, 32}},
-    {"nvfp4", {BB_QUANT_NVFP4, 4, 16}},
+static const struct bb_scheme defaults[] = {
+    {BB_QUANT_AFFINE, 4, 64},
+    {BB_QUANT_MXFP4, 4, 32},
+    {BB_QUANT_MXFP8, 8, 32},
+    {BB_QUANT_NVFP4, 4, 16},
 };
-
-static const char *mode_name(enum bb_quant mode)
-{
-    for (size_t i = 0; i < BB_COUNT(modes); i++)
-        if (modes[i].scheme.mode == mode)
-            return modes[i].name;
-    return "none";
-}
 
 static bool is_known_scheme(struct bb_scheme scheme)
 {
-    if (scheme.mode == BB_QUANT_AFFINE)
-        return scheme.bits >= 2 && scheme.bits <= 8 && scheme.bits != 7 &&
-               (scheme.group_size == 32 || scheme.group_size == 64 || scheme.group_size == 128);
-    for (size_t i = 0; i < BB_COUNT(modes); i++)
-        if (modes[i].scheme.mode == scheme.mode)
-            return scheme.bits == modes[i].scheme.bits && scheme.group_size == modes[i].scheme.group_size;
-    return false;
+    return bb_quant_mode_of(scheme.mode)->is_valid(scheme);
 }
 
 /* The parts of one matrix in the files; NULL where absent. */
@@ -77,14 +60,14 @@ static bombus_status read_scheme(const struct bb_config *config, const char *key
     bombus_status status = bb_config_text(config, part, "affine", &mode, error);
     if (status != BOMBUS_OK)
         return status;
-    *scheme = (struct bb_scheme){0};
-    for (size_t i = 0; i < BB_COUNT(modes); i++)
-        if (strcmp(modes[i].name, mode) == 0)
-            *scheme = modes[i].scheme;
-    if (scheme->mode == BB_QUANT_NONE)
+    const struct bb_quant_mode *found = bb_quant_mode_find(mode);
+    if (found == NULL)
         return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED,
                        "%s: '%s' is '%.40s'; supported are affine, mxfp4, mxfp8 and nvfp4", bb_config_path(config),
                        part, mode);
+    for (size_t i = 0; i < BB_COUNT(defaults); i++)
+        if (defaults[i].mode == found->mode)
+            *scheme = defaults[i];
     int64_t bits, group_size;
     snprintf(part, sizeof part, "%s/bits", key);
     status = bb_config_integer(config, part, scheme->bits, 1, 32, &bits, error);
@@ -127,7 +110,6 @@ bombus_status bb_checkpoint_read_quantization(struct bb_checkpoint *checkpoint, 
 {
     static const char *const keys[] = {"quantization", "quantization_config"};
     const struct bb_config *config = checkpoint->config;
-    struct bb_scheme scheme;
     for (size_t i = 0; i < BB_COUNT(keys) && checkpoint->quantization_key == NULL; i++) {
         enum bb_config_type type = bb_config_type(config, keys[i]);
         if (type == BB_CONFIG_OBJECT)
@@ -140,7 +122,7 @@ bombus_status bb_checkpoint_read_quantization(struct bb_checkpoint *checkpoint, 
     bombus_status status = check_method(checkpoint, error);
     if (status != BOMBUS_OK)
         return status;
-    return read_scheme(config, checkpoint->quantization_key, &scheme, error);
+    return read_scheme(config, checkpoint->quantization_key, &checkpoint->scheme, error);
 }
 
 /* Whether the matrix is quantized, and by which entry of config.json: *has_entry means that *scheme is what it must be;
@@ -178,8 +160,8 @@ static bombus_status infer_scheme(const struct parts *parts, int64_t cols, struc
             groups = parts->scales->shape[parts->scales->rank - 1];
     int64_t bits = words <= cols ? words * 32 / cols : 0, group_size = groups > 0 ? cols / groups : 0;
     if (bits * cols == words * 32 && group_size * groups == cols && group_size <= INT32_MAX)
-        for (size_t i = 0; i < BB_COUNT(modes); i++) {
-            *scheme = (struct bb_scheme){modes[i].scheme.mode, (int32_t)bits, (int32_t)group_size};
+        for (size_t i = 0; i < BB_COUNT(defaults); i++) {
+            *scheme = (struct bb_scheme){defaults[i].mode, (int32_t)bits, (int32_t)group_size};
             if ((parts->scales->dtype == BB_U8) == (scheme->mode != BB_QUANT_AFFINE) && is_known_scheme(*scheme))
                 return BOMBUS_OK;
         }
@@ -241,7 +223,8 @@ static bombus_status fill_quantized(const struct parts *parts, int64_t rows, int
     struct bb_scheme scheme = weight->scheme;
     bool is_affine = scheme.mode == BB_QUANT_AFFINE;
     char text[100];
-    snprintf(text, sizeof text, " (%s, %d bits, groups of %d)", mode_name(scheme.mode), scheme.bits, scheme.group_size);
+    snprintf(text, sizeof text, " (%s, %d bits, groups of %d)", bb_quant_mode_of(scheme.mode)->name, scheme.bits,
+             scheme.group_size);
     if (cols % scheme.group_size != 0)
         return bb_fail(error, BOMBUS_ERROR_FORMAT,
                        "%s: '%s': %" PRId64 " columns are not a multiple of the group size%s", parts->folder,
@@ -274,38 +257,102 @@ static bombus_status check_complete(const struct bb_checkpoint *checkpoint, cons
                    lacks_weight ? " .weight" : "", lacks_scales ? " .scales" : "", lacks_biases ? " .biases" : "");
 }
 
+/* Parts -> weight, with all checks. */
+static bombus_status resolve(const struct bb_checkpoint *checkpoint, const struct parts *parts, int64_t rows,
+                             int64_t cols, struct bb_weight *weight, bombus_error *error)
+{
+    bool has_entry = false;
+    *weight = (struct bb_weight){.rows = rows, .cols = cols, .data = parts->weight->data};
+    bombus_status status = choose_scheme(checkpoint, parts, &weight->scheme, &has_entry, error);
+    if (status != BOMBUS_OK)
+        return status;
+    if (parts->scales == NULL)
+        return fill_plain(parts, rows, cols, weight, error);
+    weight->scales = parts->scales->data;
+    if (!has_entry)
+        status = infer_scheme(parts, cols, &weight->scheme, error);
+    if (status == BOMBUS_OK)
+        status = check_complete(checkpoint, parts, true, weight->scheme.mode == BB_QUANT_AFFINE, error);
+    return status == BOMBUS_OK ? fill_quantized(parts, rows, cols, weight, error) : status;
+}
+
+/* What holds for the parts whatever the scheme. */
+static bombus_status check_parts(const struct bb_checkpoint *checkpoint, const struct parts *parts, bombus_error *error)
+{
+    uint64_t place;
+    bool may_be_affine = parts->scales != NULL && parts->scales->dtype != BB_U8;
+    bool is_packed = parts->weight != NULL && parts->weight->dtype == BB_U32;
+    bombus_status status = check_complete(checkpoint, parts, is_packed, may_be_affine, error);
+    if (status != BOMBUS_OK)
+        return status;
+    if (parts->weight->rank < 1 || (parts->scales != NULL && parts->scales->rank < 1))
+        return bb_fail(error, BOMBUS_ERROR_FORMAT, "%s: tensor '%s.weight' or its scales: a scalar, expected a matrix",
+                       parts->folder, parts->base);
+    if (find_part(checkpoint, parts->base, "global_scale", &place) != NULL)
+        return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED,
+                       "%s: tensor '%s.global_scale': scales of whole matrices are not supported", parts->folder,
+                       parts->base);
+    return BOMBUS_OK;
+}
+
 bombus_status bb_checkpoint_weight(struct bb_checkpoint *checkpoint, const char *base, int64_t rows, int64_t cols,
                                    struct bb_weight *weight, bombus_error *error)
 {
-    bool has_entry = false;
-    uint64_t place;
-    *weight = (struct bb_weight){.rows = rows, .cols = cols};
+    *weight = (struct bb_weight){0};
     if (rows < 1 || cols < 1 || cols > INT32_MAX)
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "%s: '%s': %" PRId64 " rows of %" PRId64 " columns",
                        checkpoint->folder, base, rows, cols);
     const struct parts parts = {checkpoint->folder, base, use_part(checkpoint, base, "weight"),
                                 use_part(checkpoint, base, "scales"), use_part(checkpoint, base, "biases")};
-    bool may_be_affine = parts.scales != NULL && parts.scales->dtype != BB_U8;
-    bombus_status status =
-        check_complete(checkpoint, &parts, parts.weight != NULL && parts.weight->dtype == BB_U32, may_be_affine, error);
-    if (status == BOMBUS_OK && (parts.weight->rank < 1 || (parts.scales != NULL && parts.scales->rank < 1)))
-        status = bb_fail(error, BOMBUS_ERROR_FORMAT,
-                         "%s: tensor '%s.weight' or its scales: a scalar, expected a matrix", parts.folder, base);
-    if (status == BOMBUS_OK && find_part(checkpoint, base, "global_scale", &place) != NULL)
-        status =
-            bb_fail(error, BOMBUS_ERROR_UNSUPPORTED,
-                    "%s: tensor '%s.global_scale': scales of whole matrices are not supported", parts.folder, base);
+    bombus_status status = check_parts(checkpoint, &parts, error);
+    return status == BOMBUS_OK ? resolve(checkpoint, &parts, rows, cols, weight, error) : status;
+}
+
+/* Columns of a packed matrix: the scheme that config.json gives, if the shapes agree with it, or the first known one with which they do. */
+static int64_t guess_cols(const struct parts *parts, struct bb_scheme scheme)
+{
+    int64_t words = parts->weight->shape[parts->weight->rank - 1],
+            groups = parts->scales->shape[parts->scales->rank - 1];
+    if (words > INT32_MAX || groups > INT32_MAX)
+        return 0;
+    if (scheme.bits > 0 && words * 32 == groups * scheme.group_size * scheme.bits)
+        return groups * scheme.group_size;
+    for (int32_t bits = 1; bits <= 8; bits++)
+        for (int32_t group_size = 16; group_size <= 128; group_size *= 2)
+            for (size_t i = 0; i < BB_COUNT(defaults); i++) {
+                bool is_fit = (parts->scales->dtype == BB_U8) == (defaults[i].mode != BB_QUANT_AFFINE);
+                if (is_fit && is_known_scheme((struct bb_scheme){defaults[i].mode, bits, group_size}) &&
+                    words * 32 == groups * group_size * bits)
+                    return groups * group_size;
+            }
+    return 0;
+}
+
+bombus_status bb_checkpoint_describe(const struct bb_checkpoint *checkpoint, const char *base, struct bb_weight *weight,
+                                     bombus_error *error)
+{
+    uint64_t place;
+    struct bb_scheme scheme = {0};
+    bool has_entry = false;
+    const struct parts parts = {checkpoint->folder, base, find_part(checkpoint, base, "weight", &place),
+                                find_part(checkpoint, base, "scales", &place),
+                                find_part(checkpoint, base, "biases", &place)};
+    *weight = (struct bb_weight){0};
+    bombus_status status = check_parts(checkpoint, &parts, error);
     if (status == BOMBUS_OK)
-        status = choose_scheme(checkpoint, &parts, &weight->scheme, &has_entry, error);
+        status = choose_scheme(checkpoint, &parts, &scheme, &has_entry, error);
+    if (!has_entry)
+        scheme = checkpoint->scheme;
     if (status != BOMBUS_OK)
         return status;
-    weight->data = parts.weight->data;
-    if (parts.scales == NULL)
-        return fill_plain(&parts, rows, cols, weight, error);
-    weight->scales = parts.scales->data;
-    if (!has_entry)
-        status = infer_scheme(&parts, cols, &weight->scheme, error);
-    if (status == BOMBUS_OK)
-        status = check_complete(checkpoint, &parts, true, weight->scheme.mode == BB_QUANT_AFFINE, error);
-    return status == BOMBUS_OK ? fill_quantized(&parts, rows, cols, weight, error) : status;
+    int64_t rows = 1, cols = parts.weight->shape[parts.weight->rank - 1];
+    if (parts.scales != NULL)
+        cols = guess_cols(&parts, scheme);
+    for (int32_t i = 0; i + 1 < parts.weight->rank; i++)
+        if (__builtin_mul_overflow(rows, parts.weight->shape[i], &rows))
+            rows = 0;
+    if (rows < 1 || cols < 1 || cols > INT32_MAX)
+        return bb_fail(error, BOMBUS_ERROR_FORMAT, "%s: '%s': its shapes are of no known quantization", parts.folder,
+                       base);
+    return resolve(checkpoint, &parts, rows, cols, weight, error);
 }
