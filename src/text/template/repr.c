@@ -1,0 +1,238 @@
+/* str() and repr() of values, and the text form of floating-point numbers. */
+#include "text/template/ast.h"
+#include "text/template/loop.h"
+#include "text/template/run.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void bb_fix_decimal_point(char *text)
+{
+    /* Whatever stands behind the first digits and is not a digit, an exponent or the end is the separator, maybe of several bytes. */
+    char *end = text;
+    while (*end == ' ' || *end == '+' || *end == '-' || (*end >= '0' && *end <= '9'))
+        end++;
+    if (end == text || *end == '\0' || *end == 'e' || *end == 'E' || *end == '.' || end[-1] < '0' || end[-1] > '9')
+        return;
+    char *rest = end + 1;
+    while (*rest != '\0' && (*rest < '0' || *rest > '9'))
+        rest++;
+    *end = '.';
+    memmove(end + 1, rest, strlen(rest) + 1);
+}
+
+/* Without a decimal point strtod does not depend on the locale: digits of the fraction are moved into the exponent. */
+double bb_real_parse(const char *text, size_t length)
+{
+    char digits[1100];
+    size_t count = 0, i = 0;
+    long exponent = 0;
+    bool is_fraction = false;
+    for (; i < length && text[i] != 'e' && text[i] != 'E'; i++) {
+        if (text[i] == '.') {
+            is_fraction = true;
+        } else if (text[i] != '_') {
+            /* Beyond 1000 digits only the size matters. */
+            if (count < 1000)
+                digits[count++] = text[i];
+            else
+                exponent++;
+            exponent -= is_fraction;
+        }
+    }
+    if (i + 1 < length) {
+        char number[24] = "";
+        size_t used = 0;
+        for (i++; i < length && used < sizeof number - 1; i++)
+            if (text[i] != '_')
+                number[used++] = text[i];
+        long given = strtol(number, NULL, 10);
+        exponent += given > 1000000 ? 1000000 : given < -1000000 ? -1000000 : given;
+    }
+    snprintf(digits + count, sizeof digits - count, "e%ld", exponent);
+    return strtod(digits, NULL);
+}
+
+/* Python's repr: the fewest digits that give the same number back. */
+size_t bb_real_repr(char text[40], double real)
+{
+    if (isnan(real))
+        return (size_t)snprintf(text, 40, "nan");
+    if (isinf(real))
+        return (size_t)snprintf(text, 40, real < 0 ? "-inf" : "inf");
+    char scientific[64], digits[24];
+    int precision = 0;
+    do
+        snprintf(scientific, sizeof scientific, "%.*e", precision, real);
+    while (strtod(scientific, NULL) != real && ++precision < 17);
+    size_t count = 0;
+    const char *c = scientific;
+    for (; *c != 'e'; c++)
+        if (*c >= '0' && *c <= '9')
+            digits[count++] = *c;
+    int exponent = (int)strtol(c + 1, NULL, 10);
+    while (count > 1 && digits[count - 1] == '0')
+        count--;
+    char *out = text;
+    if (signbit(real))
+        *out++ = '-';
+    if (exponent < -4 || exponent >= 16) {
+        *out++ = digits[0];
+        if (count > 1)
+            *out++ = '.';
+        memcpy(out, digits + 1, count - 1);
+        out += count - 1;
+        return (size_t)(out - text) + (size_t)snprintf(out, 8, "e%c%02d", exponent < 0 ? '-' : '+', abs(exponent));
+    }
+    int position = 0;
+    for (int place = exponent < 0 ? exponent : 0; place < (int)count || place <= exponent + 1; place++, position++) {
+        if (position == 1 && exponent < 0)
+            *out++ = '.';
+        else if (exponent >= 0 && place == exponent + 1)
+            *out++ = '.';
+        *out++ = place < 0 || place >= (int)count ? '0' : digits[place];
+    }
+    *out = '\0';
+    return (size_t)(out - text);
+}
+
+static void build_text_repr(struct bb_builder *builder, const struct bb_text *text)
+{
+    bool has_single = memchr(text->bytes, '\'', text->length) != NULL;
+    bool has_double = memchr(text->bytes, '"', text->length) != NULL;
+    char quote = has_single && !has_double ? '"' : '\'';
+    if (text->is_markup)
+        bb_build_string(builder, "Markup(");
+    bb_build_byte(builder, quote);
+    for (size_t i = 0, length; i < text->length; i += length) {
+        uint32_t code = bb_code_read(text->bytes + i, &length);
+        if (code == (unsigned char)quote || code == '\\')
+            bb_build_format(builder, "\\%c", (char)code);
+        else if (code == '\n' || code == '\r' || code == '\t')
+            bb_build_string(builder, code == '\n' ? "\\n" : code == '\r' ? "\\r" : "\\t");
+        else if (bb_code_is_printable(code))
+            bb_build(builder, text->bytes + i, length);
+        else
+            bb_build_format(builder, code < 0x100 ? "\\x%02" PRIx32 : code < 0x10000 ? "\\u%04" PRIx32 : "\\U%08" PRIx32, code);
+    }
+    bb_build_byte(builder, quote);
+    if (text->is_markup)
+        bb_build_byte(builder, ')');
+}
+
+static void build_items(struct bb_builder *builder, const struct bb_list *list, const char *open, const char *close)
+{
+    bb_build_string(builder, open);
+    for (size_t i = 0; i < list->count && builder->run->status == BOMBUS_OK; i++) {
+        if (i > 0)
+            bb_build_string(builder, ", ");
+        bb_build_repr(builder, list->items[i]);
+    }
+    bb_build_string(builder, close);
+}
+
+static void build_dict(struct bb_builder *builder, const struct bb_dict *dict)
+{
+    bb_build_byte(builder, '{');
+    for (size_t i = 0; i < dict->count && builder->run->status == BOMBUS_OK; i++) {
+        if (i > 0)
+            bb_build_string(builder, ", ");
+        bb_build_repr(builder, dict->pairs[i].key);
+        bb_build_string(builder, ": ");
+        bb_build_repr(builder, dict->pairs[i].value);
+    }
+    bb_build_byte(builder, '}');
+}
+
+static void build_object(struct bb_builder *builder, struct bb_value value)
+{
+    struct bb_list items;
+    switch (value.kind) {
+    case BB_VALUE_RANGE:
+        bb_build_format(builder, "range(%" PRId64 ", %" PRId64, value.range->start, value.range->stop);
+        if (value.range->step != 1)
+            bb_build_format(builder, ", %" PRId64, value.range->step);
+        bb_build_byte(builder, ')');
+        break;
+    case BB_VALUE_VIEW:
+        items = bb_iterate(builder->run, value);
+        bb_build_string(builder, bb_type_name(value));
+        build_items(builder, &items, "([", "])");
+        break;
+    case BB_VALUE_NAMESPACE:
+        bb_build_string(builder, "<Namespace ");
+        build_dict(builder, value.names);
+        bb_build_byte(builder, '>');
+        break;
+    case BB_VALUE_LOOP:
+        bb_build_format(builder, "<LoopContext %zu/%zu>", value.loop->index + 1, value.loop->items.count);
+        break;
+    case BB_VALUE_MACRO:
+        bb_build_string(builder, "<Macro ");
+        if (value.macro->node->kind == BB_NODE_MACRO)
+            bb_build_repr(builder, value.macro->node->constant);
+        else
+            bb_build_string(builder, "anonymous");
+        bb_build_byte(builder, '>');
+        break;
+    case BB_VALUE_FUNCTION:
+        bb_build_format(builder, "<function %s>", value.function->name);
+        break;
+    default:
+        bb_build_format(builder, "<%s object>", bb_type_name(value));
+    }
+}
+
+void bb_build_repr(struct bb_builder *builder, struct bb_value value)
+{
+    char number[40];
+    if (!bb_run_step(builder->run, 1) || !bb_run_enter(builder->run))
+        return;
+    switch (value.kind) {
+    case BB_VALUE_MISSING: case BB_VALUE_NONE: bb_build_string(builder, "None"); break;
+    case BB_VALUE_UNDEFINED: bb_build_string(builder, "Undefined"); break;
+    case BB_VALUE_BOOL: bb_build_string(builder, value.boolean ? "True" : "False"); break;
+    case BB_VALUE_INT: bb_build_format(builder, "%" PRId64, value.integer); break;
+    case BB_VALUE_LONG: bb_build(builder, value.text->bytes, value.text->length); break;
+    case BB_VALUE_FLOAT: bb_build(builder, number, bb_real_repr(number, value.real)); break;
+    case BB_VALUE_TEXT: build_text_repr(builder, value.text); break;
+    case BB_VALUE_LIST: build_items(builder, value.list, "[", "]"); break;
+    case BB_VALUE_TUPLE: build_items(builder, value.list, "(", value.list->count == 1 ? ",)" : ")"); break;
+    case BB_VALUE_DICT: build_dict(builder, value.dict); break;
+    default: build_object(builder, value);
+    }
+    bb_run_leave(builder->run);
+}
+
+void bb_build_value(struct bb_builder *builder, struct bb_value value)
+{
+    if (value.kind == BB_VALUE_TEXT) {
+        size_t begin = builder->buffer.length;
+        for (size_t i = 0; i < value.text->span_count; i++)
+            bb_build_span(builder, begin + value.text->spans[i].begin, begin + value.text->spans[i].end);
+        bb_build(builder, value.text->bytes, value.text->length);
+    } else if (value.kind != BB_VALUE_UNDEFINED) {
+        bb_build_repr(builder, value);
+    }
+}
+
+struct bb_value bb_to_text(struct bb_run *run, struct bb_value value)
+{
+    if (value.kind == BB_VALUE_TEXT)
+        return value;
+    struct bb_builder builder = { .run = run };
+    bb_build_value(&builder, value);
+    return bb_build_finish(&builder);
+}
+
+const char *bb_repr_string(struct bb_run *run, struct bb_value value)
+{
+    struct bb_builder builder = { .run = run };
+    bb_build_repr(&builder, value);
+    bb_build_byte(&builder, '\0');
+    struct bb_value text = bb_build_finish(&builder);
+    return text.kind == BB_VALUE_TEXT ? text.text->bytes : "";
+}

@@ -1,0 +1,230 @@
+/* Memory, work, errors and text under construction of one compilation or rendering. */
+#include "text/template/run.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { SCAN_BYTES_PER_STEP = 64 };
+
+void bb_template_limits_fill(struct bb_template_limits *limits, const struct bb_template_limits *given)
+{
+    *limits = given != NULL ? *given : (struct bb_template_limits){0};
+    if (limits->steps == 0)
+        limits->steps = 20 * 1000 * 1000;
+    if (limits->output_bytes == 0)
+        limits->output_bytes = (size_t)64 << 20;
+    if (limits->memory_bytes == 0)
+        limits->memory_bytes = (size_t)256 << 20;
+    if (limits->depth <= 0)
+        limits->depth = 100;
+}
+
+bool bb_run_charge_memory(struct bb_run *run, size_t bytes)
+{
+    if (run->status != BOMBUS_OK)
+        return false;
+    if (bytes > run->limits.memory_bytes || run->memory_used > run->limits.memory_bytes - bytes) {
+        bb_raise_status(run, BOMBUS_ERROR_LIMIT, "the template uses more memory than its limit of %zu bytes",
+                        run->limits.memory_bytes);
+        return false;
+    }
+    run->memory_used += bytes;
+    return true;
+}
+
+void *bb_run_allocate(struct bb_run *run, size_t count, size_t size)
+{
+    size_t bytes;
+    if (!bb_multiply_size(count, size, &bytes))
+        bytes = SIZE_MAX;
+    if (!bb_run_charge_memory(run, bytes))
+        return NULL;
+    void *memory = bb_arena_allocate(&run->arena, count, size);
+    if (memory == NULL && run->status == BOMBUS_OK)
+        run->status = bb_fail_memory(run->error, bytes, "a template's values");
+    return memory;
+}
+
+bool bb_run_step(struct bb_run *run, uint64_t steps)
+{
+    if (run->status != BOMBUS_OK)
+        return false;
+    if (steps > run->limits.steps || run->steps > run->limits.steps - steps) {
+        bb_raise_status(run, BOMBUS_ERROR_LIMIT, "the template takes more steps than its limit of %" PRIu64, run->limits.steps);
+        return false;
+    }
+    run->steps += steps;
+    return true;
+}
+
+bool bb_run_scan(struct bb_run *run, size_t bytes)
+{
+    return bb_run_step(run, 1 + bytes / SCAN_BYTES_PER_STEP);
+}
+
+bool bb_run_enter(struct bb_run *run)
+{
+    if (run->status != BOMBUS_OK)
+        return false;
+    if (run->nesting >= BB_NESTING_PER_DEPTH * run->limits.depth) {
+        bb_raise_status(run, BOMBUS_ERROR_LIMIT, "values or calls are nested more deeply than the template's limit allows");
+        return false;
+    }
+    run->nesting++;
+    return true;
+}
+
+void bb_run_leave(struct bb_run *run)
+{
+    run->nesting--;
+}
+
+void bb_find_place(const char *source, size_t length, size_t offset, int32_t *line, int32_t *column)
+{
+    *line = 1;
+    *column = 1;
+    for (size_t i = 0; i < offset && i < length; i++) {
+        if (source[i] == '\n') {
+            ++*line;
+            *column = 1;
+        } else if (((unsigned char)source[i] & 0xC0) != 0x80) {
+            ++*column;
+        }
+    }
+}
+
+static struct bb_value raise_message(struct bb_run *run, bombus_status status, const char *message)
+{
+    if (run->status == BOMBUS_OK) {
+        int32_t line, column;
+        bb_find_place(run->source, run->source_length, run->place, &line, &column);
+        run->status = bb_fail_at(run->error, status, line, column, "%s", message);
+    }
+    return BB_NONE;
+}
+
+struct bb_value bb_raise(struct bb_run *run, const char *format, ...)
+{
+    char message[sizeof run->error->message];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    return raise_message(run, BOMBUS_ERROR_TEMPLATE, message);
+}
+
+struct bb_value bb_raise_status(struct bb_run *run, bombus_status status, const char *format, ...)
+{
+    char message[sizeof run->error->message];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    return raise_message(run, status, message);
+}
+
+struct bb_value bb_raise_text(struct bb_run *run, const struct bb_text *message)
+{
+    /* One byte more than fits, so that bb_fail_at cuts at a whole character. */
+    char text[sizeof run->error->message + 1];
+    size_t length = message->length < sizeof text - 1 ? message->length : sizeof text - 1;
+    memcpy(text, message->bytes, length);
+    text[length] = '\0';
+    return raise_message(run, BOMBUS_ERROR_TEMPLATE, text);
+}
+
+void bb_build(struct bb_builder *builder, const void *bytes, size_t count)
+{
+    struct bb_run *run = builder->run;
+    if (run->status != BOMBUS_OK || count == 0)
+        return;
+    if (!builder->is_result) {
+        if (!bb_run_charge_memory(run, count))
+            return;
+    } else if (count > run->limits.output_bytes || builder->buffer.length > run->limits.output_bytes - count) {
+        bb_raise_status(run, BOMBUS_ERROR_LIMIT, "the template's output is longer than its limit of %zu bytes",
+                        run->limits.output_bytes);
+        return;
+    }
+    bb_buffer_add(&builder->buffer, bytes, count);
+    if (builder->buffer.is_failed)
+        run->status = bb_fail_memory(run->error, builder->buffer.length + count, "a template's text");
+}
+
+void bb_build_string(struct bb_builder *builder, const char *text)
+{
+    bb_build(builder, text, strlen(text));
+}
+
+void bb_build_byte(struct bb_builder *builder, char byte)
+{
+    bb_build(builder, &byte, 1);
+}
+
+void bb_build_repeated(struct bb_builder *builder, const struct bb_text *text, int64_t count)
+{
+    if (text->length == 0)
+        return;
+    for (int64_t i = 0; i < count && builder->run->status == BOMBUS_OK; i++)
+        bb_build(builder, text->bytes, text->length);
+}
+
+void bb_build_code(struct bb_builder *builder, uint32_t code)
+{
+    char bytes[4];
+    bb_build(builder, bytes, bb_code_write(bytes, code));
+}
+
+void bb_build_format(struct bb_builder *builder, const char *format, ...)
+{
+    char text[501];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    bb_build_string(builder, text);
+}
+
+void bb_build_span(struct bb_builder *builder, size_t begin, size_t end)
+{
+    if (builder->span_count == builder->span_capacity) {
+        size_t capacity = builder->span_capacity > 0 ? builder->span_capacity * 2 : 8;
+        bombus_span *spans = bb_run_allocate(builder->run, capacity, sizeof *spans);
+        if (spans == NULL)
+            return;
+        if (builder->span_count > 0)
+            memcpy(spans, builder->spans, builder->span_count * sizeof *spans);
+        builder->spans = spans;
+        builder->span_capacity = capacity;
+    }
+    builder->spans[builder->span_count++] = (bombus_span){ begin, end };
+}
+
+void bb_build_drop(struct bb_builder *builder)
+{
+    if (!builder->is_result)
+        builder->run->memory_used -= builder->buffer.length;
+    bb_buffer_clear(&builder->buffer);
+    builder->span_count = 0;
+}
+
+struct bb_value bb_build_finish(struct bb_builder *builder)
+{
+    struct bb_run *run = builder->run;
+    struct bb_value result = BB_NONE;
+    if (run->status == BOMBUS_OK) {
+        /* Given back first: the copy takes the place of the builder's bytes. */
+        run->memory_used -= builder->buffer.length;
+        result = bb_value_text(run, builder->buffer.data, builder->buffer.length);
+        run->memory_used += builder->buffer.length;
+        if (run->status == BOMBUS_OK && builder->span_count > 0) {
+            struct bb_text *text = (struct bb_text *)result.text;
+            text->spans = builder->spans;
+            text->span_count = builder->span_count;
+        }
+    }
+    bb_build_drop(builder);
+    return result;
+}
