@@ -8,7 +8,8 @@
 #include <string.h>
 
 /* Renders source with variables; the text (released by bb_release) or NULL with the error. */
-static char *render(const char *source, const char *variables, const struct bb_template_limits *limits, bombus_error *error)
+static char *render(const char *source, const char *variables, const struct bb_template_limits *limits,
+                    bombus_error *error)
 {
     struct bb_template *template_;
     char *text = NULL;
@@ -40,7 +41,7 @@ static char *case_source(const json_t *one)
 
 static bool case_holds(const json_t *one)
 {
-    static const char *const given[] = { "bos_token", "eos_token", "now" };
+    static const char *const given[] = {"bos_token", "eos_token", "now"};
     const char *expected_error = json_string_value(json_object_get(one, "error"));
     json_t *variables = json_deep_copy(json_object_get(one, "input"));
     for (size_t i = 0; i < 3; i++)
@@ -48,8 +49,9 @@ static bool case_holds(const json_t *one)
     char *dump = json_dumps(variables, 0), *source = case_source(one);
     bombus_error error = {0};
     char *text = render(source, dump, NULL, &error);
-    bool holds = expected_error != NULL ? text == NULL && strcmp(error.message, strstr(expected_error, ": ") + 2) == 0
-                                        : text != NULL && strcmp(text, json_string_value(json_object_get(one, "rendered"))) == 0;
+    bool holds = expected_error != NULL
+                     ? text == NULL && strcmp(error.message, strstr(expected_error, ": ") + 2) == 0
+                     : text != NULL && strcmp(text, json_string_value(json_object_get(one, "rendered"))) == 0;
     if (!holds)
         print_error("%s, %s:\n%s\n", json_string_value(json_object_get(one, "template")),
                     json_string_value(json_object_get(one, "case")), text != NULL ? text : error.message);

@@ -42,7 +42,8 @@ static bombus_status copy_source(char **source, size_t *length, const json_t *te
 }
 
 /* chat_template of a JSON file: text, or a list of named ones. */
-static bombus_status read_json(char **source, size_t *length, const char *folder, const char *file, const char *name, bombus_error *error)
+static bombus_status read_json(char **source, size_t *length, const char *folder, const char *file, const char *name,
+                               bombus_error *error)
 {
     char *data;
     size_t size;
@@ -50,10 +51,11 @@ static bombus_status read_json(char **source, size_t *length, const char *folder
     bombus_status status = read_file(&data, &size, folder, file, error);
     if (status != BOMBUS_OK)
         return status;
-    json_t *root = json_loadb(data, size, JSON_ALLOW_NUL, &json_error);
+    json_t *root = json_loadb(data, size, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &json_error);
     bb_release(data);
     if (root == NULL)
-        return bb_fail_at(error, BOMBUS_ERROR_FORMAT, json_error.line, json_error.column, "%s/%s: %s", folder, file, json_error.text);
+        return bb_fail_at(error, BOMBUS_ERROR_FORMAT, json_error.line, json_error.column, "%s/%s: %s", folder, file,
+                          json_error.text);
     const json_t *text = json_object_get(root, "chat_template");
     const char *wanted = name != NULL ? name : "default";
     bool is_named = json_is_array(text);
@@ -62,7 +64,8 @@ static bombus_status read_json(char **source, size_t *length, const char *folder
     if (json_is_string(text) && (is_named || strcmp(wanted, "default") == 0))
         status = copy_source(source, length, text, error);
     else if (text != NULL && !json_is_null(text) && !json_is_string(text))
-        status = bb_fail(error, BOMBUS_ERROR_FORMAT, "%s/%s: chat_template must be text or a list of {name, template}", folder, file);
+        status = bb_fail(error, BOMBUS_ERROR_FORMAT, "%s/%s: chat_template must be text or a list of {name, template}",
+                         folder, file);
     else
         status = bb_fail(error, BOMBUS_ERROR_NOT_FOUND, "%s: no chat template \"%s\" in %s", folder, wanted, file);
     json_decref(root);
@@ -70,7 +73,8 @@ static bombus_status read_json(char **source, size_t *length, const char *folder
 }
 
 /* additional_chat_templates/NAME.jinja, as transformers saves named ones beside chat_template.jinja. */
-static bombus_status read_named(char **source, size_t *length, const char *folder, const char *name, bombus_error *error)
+static bombus_status read_named(char **source, size_t *length, const char *folder, const char *name,
+                                bombus_error *error)
 {
     char *file = NULL;
     size_t size = strlen(name) + sizeof "additional_chat_templates/.jinja";
@@ -84,21 +88,26 @@ static bombus_status read_named(char **source, size_t *length, const char *folde
     return status;
 }
 
-bombus_status bb_chat_template_source(char **source, size_t *length, const char *folder, const char *name, bombus_error *error)
+bombus_status bb_chat_template_source(char **source, size_t *length, const char *folder, const char *name,
+                                      bombus_error *error)
 {
-    static const char *const files[] = { "chat_template.json", "tokenizer_config.json" };
+    static const char *const files[] = {"chat_template.json", "tokenizer_config.json"};
     bool wants_default = name == NULL || strcmp(name, "default") == 0;
     bombus_status status = wants_default ? read_file(source, length, folder, "chat_template.jinja", error)
                                          : read_named(source, length, folder, name, error);
     for (size_t i = 0; i < BB_COUNT(files) && status == BOMBUS_ERROR_NOT_FOUND; i++)
         status = read_json(source, length, folder, files[i], name, error);
     if (status == BOMBUS_ERROR_NOT_FOUND && wants_default)
-        return bb_fail(error, status, "%s: no chat template (chat_template.jinja, chat_template.json, or chat_template in "
-                                      "tokenizer_config.json)", folder);
-    return status == BOMBUS_ERROR_NOT_FOUND ? bb_fail(error, status, "%s: no chat template named \"%s\"", folder, name) : status;
+        return bb_fail(error, status,
+                       "%s: no chat template (chat_template.jinja, chat_template.json, or chat_template in "
+                       "tokenizer_config.json)",
+                       folder);
+    return status == BOMBUS_ERROR_NOT_FOUND ? bb_fail(error, status, "%s: no chat template named \"%s\"", folder, name)
+                                            : status;
 }
 
-bombus_status bb_chat_template_open(struct bb_template **template_, const char *folder, const char *name, bombus_error *error)
+bombus_status bb_chat_template_open(struct bb_template **template_, const char *folder, const char *name,
+                                    bombus_error *error)
 {
     char *source;
     size_t length;

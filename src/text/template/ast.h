@@ -16,35 +16,38 @@ enum bb_node_kind {
     BB_NODE_DICT,     /* second: key, value, key, value ... */
     BB_NODE_CAPTURED, /* the text of a filter or set block */
     /* Expressions that begin with their first operand. */
-    BB_NODE_ATTRIBUTE, /* first . constant */
-    BB_NODE_ITEM,      /* first [second] */
-    BB_NODE_SLICE,     /* first [second: its two siblings] */
-    BB_NODE_CALL,      /* first (second: ARGUMENTs) */
-    BB_NODE_FILTER,    /* first | filter (second: ARGUMENTs); constant: its name */
-    BB_NODE_TEST,      /* first is test (second: ARGUMENTs); constant: its name */
+    BB_NODE_ATTRIBUTE,  /* first . constant */
+    BB_NODE_ITEM,       /* first [second] */
+    BB_NODE_SLICE,      /* first [second: its two siblings] */
+    BB_NODE_CALL,       /* first (second: ARGUMENTs) */
+    BB_NODE_FILTER,     /* first | filter (second: ARGUMENTs); constant: its name */
+    BB_NODE_TEST,       /* first is test (second: ARGUMENTs); constant: its name */
     BB_NODE_ARITHMETIC, /* first operation second */
-    BB_NODE_COMPARE,   /* first, second: operands, each with its operation */
-    BB_NODE_CONCAT,    /* first ~ second ~ its siblings */
-    BB_NODE_AND, BB_NODE_OR, /* first, second */
-    BB_NODE_NOT, BB_NODE_NEGATE, BB_NODE_POSITIVE, /* first */
+    BB_NODE_COMPARE,    /* first, second: operands, each with its operation */
+    BB_NODE_CONCAT,     /* first ~ second ~ its siblings */
+    BB_NODE_AND,
+    BB_NODE_OR, /* first, second */
+    BB_NODE_NOT,
+    BB_NODE_NEGATE,
+    BB_NODE_POSITIVE,  /* first */
     BB_NODE_CONDITION, /* second if first else third (NULL: undefined) */
     /* Parts of expressions and statements. */
-    BB_NODE_OPERAND,   /* of COMPARE: operation, second */
-    BB_NODE_ARGUMENT,  /* operation: a bb_argument_kind; second; constant: the keyword */
-    BB_NODE_PARAMETER, /* name, constant: its text; second: the default or NULL */
+    BB_NODE_OPERAND,             /* of COMPARE: operation, second */
+    BB_NODE_ARGUMENT,            /* operation: a bb_argument_kind; second; constant: the keyword */
+    BB_NODE_PARAMETER,           /* name, constant: its text; second: the default or NULL */
     BB_NODE_NAMESPACE_ATTRIBUTE, /* target: name . constant */
     /* Statements. */
-    BB_NODE_DATA,       /* constant */
-    BB_NODE_OUTPUT,     /* second */
-    BB_NODE_IF,         /* second: test (NULL: else); body; third: the next branch */
-    BB_NODE_FOR,        /* second: target; third: iterable; test; body; otherwise; is_recursive */
-    BB_NODE_SET,        /* second: target; third: value */
-    BB_NODE_SET_BLOCK,  /* second: target; third: filters or NULL; body */
-    BB_NODE_WITH,       /* second: target, value, target, value ...; body */
-    BB_NODE_MACRO,      /* name, constant; second: PARAMETERs; body; uses_* */
-    BB_NODE_CALL_BLOCK, /* third: the CALL; second: PARAMETERs; body; uses_* */
+    BB_NODE_DATA,         /* constant */
+    BB_NODE_OUTPUT,       /* second */
+    BB_NODE_IF,           /* second: test (NULL: else); body; third: the next branch */
+    BB_NODE_FOR,          /* second: target; third: iterable; test; body; otherwise; is_recursive */
+    BB_NODE_SET,          /* second: target; third: value */
+    BB_NODE_SET_BLOCK,    /* second: target; third: filters or NULL; body */
+    BB_NODE_WITH,         /* second: target, value, target, value ...; body */
+    BB_NODE_MACRO,        /* name, constant; second: PARAMETERs; body; uses_* */
+    BB_NODE_CALL_BLOCK,   /* third: the CALL; second: PARAMETERs; body; uses_* */
     BB_NODE_FILTER_BLOCK, /* third: filters; body */
-    BB_NODE_GENERATION, /* body */
+    BB_NODE_GENERATION,   /* body */
     BB_NODE_BREAK,
     BB_NODE_CONTINUE
 };
@@ -52,10 +55,21 @@ enum bb_node_kind {
 enum bb_argument_kind { BB_ARGUMENT_POSITIONAL, BB_ARGUMENT_KEYWORD, BB_ARGUMENT_SPREAD, BB_ARGUMENT_SPREAD_KEYWORDS };
 
 enum bb_operation {
-    BB_OPERATION_ADD, BB_OPERATION_SUBTRACT, BB_OPERATION_MULTIPLY, BB_OPERATION_DIVIDE, BB_OPERATION_FLOOR_DIVIDE,
-    BB_OPERATION_REMAINDER, BB_OPERATION_POWER,
-    BB_OPERATION_EQUAL, BB_OPERATION_NOT_EQUAL, BB_OPERATION_LESS, BB_OPERATION_LESS_EQUAL, BB_OPERATION_GREATER,
-    BB_OPERATION_GREATER_EQUAL, BB_OPERATION_IN, BB_OPERATION_NOT_IN
+    BB_OPERATION_ADD,
+    BB_OPERATION_SUBTRACT,
+    BB_OPERATION_MULTIPLY,
+    BB_OPERATION_DIVIDE,
+    BB_OPERATION_FLOOR_DIVIDE,
+    BB_OPERATION_REMAINDER,
+    BB_OPERATION_POWER,
+    BB_OPERATION_EQUAL,
+    BB_OPERATION_NOT_EQUAL,
+    BB_OPERATION_LESS,
+    BB_OPERATION_LESS_EQUAL,
+    BB_OPERATION_GREATER,
+    BB_OPERATION_GREATER_EQUAL,
+    BB_OPERATION_IN,
+    BB_OPERATION_NOT_IN
 };
 
 struct bb_node {
@@ -74,14 +88,14 @@ struct bb_node {
 /* Names that mean something to the interpreter have fixed numbers. */
 enum bb_fixed_name { BB_NAME_LOOP, BB_NAME_CALLER, BB_NAME_VARARGS, BB_NAME_KWARGS };
 
-/* What bb_parse leaves behind; all of it in the arena of its run. */
+/* What bb_template_parse leaves behind; all of it in the arena of its work. */
 struct bb_syntax {
     struct bb_node *body;
     struct bb_value *names; /* TEXT, by number */
     uint32_t name_count;
 };
 
-/* Parses run->source (newlines already "\n"). Errors are in the run. */
-void bb_parse(struct bb_run *run, struct bb_syntax *syntax);
+/* Parses work->source (newlines already "\n"). Errors are in the work. */
+void bb_template_parse(struct bb_work *work, struct bb_syntax *syntax);
 
 #endif

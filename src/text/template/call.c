@@ -6,30 +6,30 @@
 
 #include <string.h>
 
-static bool enter_call(struct bb_run *run)
+static bool enter_call(struct bb_work *work)
 {
-    if (run->calls >= run->limits.depth) {
-        bb_raise_status(run, BOMBUS_ERROR_LIMIT, "calls are nested more than %d deep", (int)run->limits.depth);
+    if (work->calls >= work->limits.depth) {
+        bb_raise_status(work, BOMBUS_ERROR_LIMIT, "calls are nested more than %d deep", (int)work->limits.depth);
         return false;
     }
-    run->calls++;
+    work->calls++;
     return true;
 }
 
-struct bb_value bb_macro_value(struct bb_run *run, const struct bb_node *node)
+struct bb_value bb_macro_value(struct bb_work *work, const struct bb_node *node)
 {
-    struct bb_macro *macro = bb_run_allocate(run, 1, sizeof *macro);
+    struct bb_macro *macro = bb_work_allocate(work, 1, sizeof *macro);
     if (macro == NULL)
         return BB_NONE;
-    *macro = (struct bb_macro){ node, run->scope };
-    return (struct bb_value){ .kind = BB_VALUE_MACRO, .macro = macro };
+    *macro = (struct bb_macro){node, work->scope};
+    return (struct bb_value){.kind = BB_VALUE_MACRO, .macro = macro};
 }
 
 /* ---- macros ---- */
 
-static const char *macro_name(struct bb_run *run, const struct bb_node *node)
+static const char *macro_name(struct bb_work *work, const struct bb_node *node)
 {
-    return node->kind == BB_NODE_MACRO ? bb_repr_string(run, node->constant) : "None";
+    return node->kind == BB_NODE_MACRO ? bb_repr_string(work, node->constant) : "None";
 }
 
 static const struct bb_keyword *find_keyword(const struct bb_arguments *arguments, const struct bb_text *name)
@@ -41,7 +41,8 @@ static const struct bb_keyword *find_keyword(const struct bb_arguments *argument
 }
 
 /* Parameters in order: positional, by keyword, default (which sees the parameters before it). *used counts keywords taken. */
-static size_t bind_parameters(struct bb_run *run, const struct bb_node *node, const struct bb_arguments *arguments, bool *keyword_used)
+static size_t bind_parameters(struct bb_work *work, const struct bb_node *node, const struct bb_arguments *arguments,
+                              bool *keyword_used)
 {
     size_t position = 0;
     for (const struct bb_node *parameter = node->second; parameter != NULL; parameter = parameter->next, position++) {
@@ -53,17 +54,18 @@ static size_t bind_parameters(struct bb_run *run, const struct bb_node *node, co
             value = keyword->value;
             keyword_used[keyword - arguments->keywords] = true;
         } else if (parameter->second != NULL) {
-            value = bb_evaluate(run, parameter->second);
+            value = bb_evaluate(work, parameter->second);
         } else {
-            struct bb_builder hint = { .run = run };
+            struct bb_builder hint = {.work = work};
             bb_build_string(&hint, "parameter ");
             bb_build_repr(&hint, parameter->constant);
             bb_build(&hint, " was not provided", sizeof " was not provided");
             struct bb_value text = bb_build_finish(&hint);
-            value = bb_value_undefined(run, text.kind == BB_VALUE_TEXT ? text.text->bytes : NULL, NULL, parameter->constant);
+            value = bb_value_undefined(work, text.kind == BB_VALUE_TEXT ? text.text->bytes : NULL, NULL,
+                                       parameter->constant);
         }
-        if (run->status == BOMBUS_OK)
-            bb_scope_set(run, run->scope, parameter->name, value);
+        if (work->status == BOMBUS_OK)
+            bb_scope_set(work, work->scope, parameter->name, value);
     }
     return position;
 }
@@ -77,83 +79,85 @@ static bool has_parameter(const struct bb_node *node, uint32_t name)
 }
 
 /* caller, kwargs and varargs, for a body that uses them. */
-static void bind_specials(struct bb_run *run, const struct bb_node *node, const struct bb_arguments *arguments, bool *keyword_used,
-                          size_t parameter_count)
+static void bind_specials(struct bb_work *work, const struct bb_node *node, const struct bb_arguments *arguments,
+                          bool *keyword_used, size_t parameter_count)
 {
     for (size_t i = 0; i < arguments->keyword_count && node->uses_caller && !has_parameter(node, BB_NAME_CALLER); i++)
         if (bb_text_equals(arguments->keywords[i].name.text, "caller") && !keyword_used[i]) {
-            bb_scope_set(run, run->scope, BB_NAME_CALLER, arguments->keywords[i].value);
+            bb_scope_set(work, work->scope, BB_NAME_CALLER, arguments->keywords[i].value);
             keyword_used[i] = true;
         }
     if (node->uses_kwargs && !has_parameter(node, BB_NAME_KWARGS)) {
-        struct bb_dict *dict = bb_dict_create(run);
-        for (size_t i = 0; i < arguments->keyword_count && run->status == BOMBUS_OK; i++)
+        struct bb_dict *dict = bb_dict_create(work);
+        for (size_t i = 0; i < arguments->keyword_count && work->status == BOMBUS_OK; i++)
             if (!keyword_used[i]) {
-                bb_dict_set(run, dict, arguments->keywords[i].name, arguments->keywords[i].value);
+                bb_dict_set(work, dict, arguments->keywords[i].name, arguments->keywords[i].value);
                 keyword_used[i] = true;
             }
-        bb_scope_set(run, run->scope, BB_NAME_KWARGS, bb_value_dict(dict));
+        bb_scope_set(work, work->scope, BB_NAME_KWARGS, bb_value_dict(dict));
     }
     if (node->uses_varargs && !has_parameter(node, BB_NAME_VARARGS)) {
         size_t skipped = parameter_count < arguments->count ? parameter_count : arguments->count;
-        bb_scope_set(run, run->scope, BB_NAME_VARARGS,
-                     bb_value_list(run, BB_VALUE_TUPLE, arguments->count > 0 ? arguments->values + skipped : NULL, arguments->count - skipped));
+        bb_scope_set(work, work->scope, BB_NAME_VARARGS,
+                     bb_value_list(work, BB_VALUE_TUPLE, arguments->count > 0 ? arguments->values + skipped : NULL,
+                                   arguments->count - skipped));
     } else if (arguments->count > parameter_count) {
-        bb_raise(run, "macro %s takes not more than %zu argument(s)", macro_name(run, node), parameter_count);
+        bb_raise(work, "macro %s takes not more than %zu argument(s)", macro_name(work, node), parameter_count);
     }
 }
 
-static void bind_macro(struct bb_run *run, const struct bb_node *node, const struct bb_arguments *arguments)
+static void bind_macro(struct bb_work *work, const struct bb_node *node, const struct bb_arguments *arguments)
 {
-    bool *keyword_used = bb_run_allocate(run, arguments->keyword_count, sizeof *keyword_used);
+    bool *keyword_used = bb_work_allocate(work, arguments->keyword_count, sizeof *keyword_used);
     if (keyword_used == NULL)
         return;
     if (node->uses_caller && !has_parameter(node, BB_NAME_CALLER))
-        bb_scope_set(run, run->scope, BB_NAME_CALLER,
-                     bb_value_undefined(run, "No caller defined", NULL, BB_NONE));
-    size_t parameter_count = run->status == BOMBUS_OK ? bind_parameters(run, node, arguments, keyword_used) : 0;
-    if (run->status == BOMBUS_OK)
-        bind_specials(run, node, arguments, keyword_used, parameter_count);
-    for (size_t i = 0; i < arguments->keyword_count && run->status == BOMBUS_OK; i++)
+        bb_scope_set(work, work->scope, BB_NAME_CALLER, bb_value_undefined(work, "No caller defined", NULL, BB_NONE));
+    size_t parameter_count = work->status == BOMBUS_OK ? bind_parameters(work, node, arguments, keyword_used) : 0;
+    if (work->status == BOMBUS_OK)
+        bind_specials(work, node, arguments, keyword_used, parameter_count);
+    for (size_t i = 0; i < arguments->keyword_count && work->status == BOMBUS_OK; i++)
         if (!keyword_used[i] && bb_text_equals(arguments->keywords[i].name.text, "caller"))
-            bb_raise(run, "macro %s was invoked with two values for the special caller argument. This is most likely a bug.",
-                     macro_name(run, node));
+            bb_raise(work,
+                     "macro %s was invoked with two values for the special caller argument. This is most likely a bug.",
+                     macro_name(work, node));
         else if (!keyword_used[i])
-            bb_raise(run, "macro %s takes no keyword argument %s", macro_name(run, node),
-                     bb_repr_string(run, arguments->keywords[i].name));
+            bb_raise(work, "macro %s takes no keyword argument %s", macro_name(work, node),
+                     bb_repr_string(work, arguments->keywords[i].name));
 }
 
-struct bb_value bb_call_macro(struct bb_run *run, const struct bb_macro *macro, const struct bb_arguments *arguments)
+struct bb_value bb_call_macro(struct bb_work *work, const struct bb_macro *macro, const struct bb_arguments *arguments)
 {
-    struct bb_scope *caller_scope = run->scope, *scope = bb_scope_create(run, macro->scope);
+    struct bb_scope *caller_scope = work->scope, *scope = bb_scope_create(work, macro->scope);
     struct bb_value text = BB_NONE;
-    if (scope == NULL || !enter_call(run))
+    if (scope == NULL || !enter_call(work))
         return BB_NONE;
-    run->scope = scope;
-    bind_macro(run, macro->node, arguments);
-    if (run->status == BOMBUS_OK)
-        text = bb_render_captured(run, macro->node->body, scope);
-    run->scope = caller_scope;
-    run->calls--;
+    work->scope = scope;
+    bind_macro(work, macro->node, arguments);
+    if (work->status == BOMBUS_OK)
+        text = bb_render_captured(work, macro->node->body, scope);
+    work->scope = caller_scope;
+    work->calls--;
     return text;
 }
 
-struct bb_value bb_call_loop(struct bb_run *run, struct bb_loop *loop, const struct bb_arguments *arguments)
+struct bb_value bb_call_loop(struct bb_work *work, struct bb_loop *loop, const struct bb_arguments *arguments)
 {
     if (!loop->node->is_recursive)
-        return bb_raise(run, "The loop must have the 'recursive' marker to be called recursively.");
+        return bb_raise(work, "The loop must have the 'recursive' marker to be called recursively.");
     if (arguments->count != 1 || arguments->keyword_count > 0)
-        return bb_raise(run, "LoopContext.__call__() takes 2 positional arguments but %zu were given", arguments->count + 1);
-    if (!enter_call(run))
+        return bb_raise(work, "LoopContext.__call__() takes 2 positional arguments but %zu were given",
+                        arguments->count + 1);
+    if (!enter_call(work))
         return BB_NONE;
-    struct bb_builder text = { .run = run }, *caller_output = run->output;
-    struct bb_scope *caller_scope = run->scope;
-    run->output = &text;
-    run->scope = loop->scope;
-    bb_render_loop(run, loop->node, arguments->values[0], loop->depth + 1);
-    run->scope = caller_scope;
-    run->output = caller_output;
-    run->calls--;
+    struct bb_builder text = {.work = work}, *caller_output = work->output;
+    struct bb_scope *caller_scope = work->scope;
+    work->output = &text;
+    work->scope = loop->scope;
+    bb_render_loop(work, loop->node, arguments->values[0], loop->depth + 1);
+    work->scope = caller_scope;
+    work->output = caller_output;
+    work->calls--;
     return bb_build_finish(&text);
 }
 
@@ -170,7 +174,7 @@ static size_t read_parameters(const char *text, struct parameter *parameters)
     size_t count = 0;
     while (*text != '\0' && count < BB_MAX_PARAMETERS) {
         size_t length = strcspn(text, " ?");
-        parameters[count++] = (struct parameter){ text, length, text[length] == '?' };
+        parameters[count++] = (struct parameter){text, length, text[length] == '?'};
         text += length;
         while (*text == ' ' || *text == '?')
             text++;
@@ -178,20 +182,23 @@ static size_t read_parameters(const char *text, struct parameter *parameters)
     return count;
 }
 
-static bool bind_keywords(struct bb_run *run, const char *name, const struct parameter *parameters, size_t count,
+static bool bind_keywords(struct bb_work *work, const char *name, const struct parameter *parameters, size_t count,
                           const struct bb_arguments *arguments, struct bb_value *bound)
 {
     for (size_t i = 0; i < arguments->keyword_count; i++) {
         const struct bb_text *keyword = arguments->keywords[i].name.text;
         size_t j = 0;
-        while (j < count && (parameters[j].length != keyword->length || memcmp(parameters[j].name, keyword->bytes, keyword->length) != 0))
+        while (j < count && (parameters[j].length != keyword->length ||
+                             memcmp(parameters[j].name, keyword->bytes, keyword->length) != 0))
             j++;
         if (j == count) {
-            bb_raise(run, "%s() got an unexpected keyword argument %s", name, bb_repr_string(run, arguments->keywords[i].name));
+            bb_raise(work, "%s() got an unexpected keyword argument %s", name,
+                     bb_repr_string(work, arguments->keywords[i].name));
             return false;
         }
         if (bound[j].kind != BB_VALUE_MISSING) {
-            bb_raise(run, "%s() got multiple values for argument %s", name, bb_repr_string(run, arguments->keywords[i].name));
+            bb_raise(work, "%s() got multiple values for argument %s", name,
+                     bb_repr_string(work, arguments->keywords[i].name));
             return false;
         }
         bound[j] = arguments->keywords[i].value;
@@ -199,43 +206,45 @@ static bool bind_keywords(struct bb_run *run, const char *name, const struct par
     return true;
 }
 
-struct bb_value bb_call_function(struct bb_run *run, const struct bb_function *function, struct bb_value self,
+struct bb_value bb_call_function(struct bb_work *work, const struct bb_function *function, struct bb_value self,
                                  const struct bb_arguments *arguments)
 {
     struct parameter parameters[BB_MAX_PARAMETERS];
     struct bb_value bound[BB_MAX_PARAMETERS] = {{0}};
     if (function->parameters == NULL)
-        return function->body(run, self, bound, arguments);
+        return function->body(work, self, bound, arguments);
     size_t count = read_parameters(function->parameters, parameters);
     if (arguments->count > count)
-        return bb_raise(run, "%s() takes at most %zu argument%s (%zu given)", function->name, count, count == 1 ? "" : "s", arguments->count);
+        return bb_raise(work, "%s() takes at most %zu argument%s (%zu given)", function->name, count,
+                        count == 1 ? "" : "s", arguments->count);
     for (size_t i = 0; i < arguments->count; i++)
         bound[i] = arguments->values[i];
-    if (!bind_keywords(run, function->name, parameters, count, arguments, bound))
+    if (!bind_keywords(work, function->name, parameters, count, arguments, bound))
         return BB_NONE;
     for (size_t i = 0; i < count; i++)
         if (bound[i].kind == BB_VALUE_MISSING && !parameters[i].is_optional)
-            return bb_raise(run, "%s() missing required argument: '%.*s'", function->name, (int)parameters[i].length, parameters[i].name);
-    return function->body(run, self, bound, arguments);
+            return bb_raise(work, "%s() missing required argument: '%.*s'", function->name, (int)parameters[i].length,
+                            parameters[i].name);
+    return function->body(work, self, bound, arguments);
 }
 
-struct bb_value bb_call(struct bb_run *run, struct bb_value callee, const struct bb_arguments *arguments)
+struct bb_value bb_value_call(struct bb_work *work, struct bb_value callee, const struct bb_arguments *arguments)
 {
     struct bb_value value;
-    if (!bb_run_enter(run))
+    if (!bb_work_enter(work))
         return BB_NONE;
     switch (callee.kind) {
-    case BB_VALUE_UNDEFINED: value = bb_raise_undefined(run, callee); break;
-    case BB_VALUE_FUNCTION: value = bb_call_function(run, callee.function, callee.function->self, arguments); break;
-    case BB_VALUE_MACRO: value = bb_call_macro(run, callee.macro, arguments); break;
-    case BB_VALUE_LOOP: value = bb_call_loop(run, callee.loop, arguments); break;
+    case BB_VALUE_UNDEFINED: value = bb_raise_undefined(work, callee); break;
+    case BB_VALUE_FUNCTION: value = bb_call_function(work, callee.function, callee.function->self, arguments); break;
+    case BB_VALUE_MACRO: value = bb_call_macro(work, callee.macro, arguments); break;
+    case BB_VALUE_LOOP: value = bb_call_loop(work, callee.loop, arguments); break;
     case BB_VALUE_JOINER:
-        value = callee.joiner->was_used ? callee.joiner->separator : bb_value_string(run, "");
+        value = callee.joiner->was_used ? callee.joiner->separator : bb_value_string(work, "");
         callee.joiner->was_used = true;
         break;
-    default: value = bb_raise(run, "'%s' object is not callable", bb_type_name(callee));
+    default: value = bb_raise(work, "'%s' object is not callable", bb_value_type_name(callee));
     }
-    bb_run_leave(run);
+    bb_work_leave(work);
     return value;
 }
 
@@ -266,27 +275,29 @@ const struct bb_function *bb_find_global(const struct bb_text *name)
     return find_in(bb_global_functions, name);
 }
 
-struct bb_value bb_call_filter(struct bb_run *run, struct bb_value name, struct bb_value value, const struct bb_arguments *arguments)
+struct bb_value bb_call_filter(struct bb_work *work, struct bb_value name, struct bb_value value,
+                               const struct bb_arguments *arguments)
 {
     const struct bb_function *filter = name.kind == BB_VALUE_TEXT ? bb_find_filter(name.text) : NULL;
     if (filter == NULL)
-        return bb_raise(run, "No filter named %s.", bb_repr_string(run, name));
+        return bb_raise(work, "No filter named %s.", bb_repr_string(work, name));
     if (filter->body == NULL)
-        return bb_raise_status(run, BOMBUS_ERROR_UNSUPPORTED, "the filter '%s' is not supported", filter->name);
+        return bb_raise_status(work, BOMBUS_ERROR_UNSUPPORTED, "the filter '%s' is not supported", filter->name);
     /* map('map', ...) nests. */
-    if (!bb_run_enter(run))
+    if (!bb_work_enter(work))
         return BB_NONE;
-    value = bb_call_function(run, filter, value, arguments);
-    bb_run_leave(run);
+    value = bb_call_function(work, filter, value, arguments);
+    bb_work_leave(work);
     return value;
 }
 
-bool bb_call_test(struct bb_run *run, struct bb_value name, struct bb_value value, const struct bb_arguments *arguments)
+bool bb_call_test(struct bb_work *work, struct bb_value name, struct bb_value value,
+                  const struct bb_arguments *arguments)
 {
     const struct bb_function *test = name.kind == BB_VALUE_TEXT ? bb_find_test(name.text) : NULL;
     if (test == NULL) {
-        bb_raise(run, "No test named %s.", bb_repr_string(run, name));
+        bb_raise(work, "No test named %s.", bb_repr_string(work, name));
         return false;
     }
-    return bb_is_true(run, bb_call_function(run, test, value, arguments));
+    return bb_value_is_true(work, bb_call_function(work, test, value, arguments));
 }

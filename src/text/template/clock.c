@@ -1,12 +1,12 @@
-/* strftime of the run's time, in English whatever the locale. */
+/* strftime of the work's clock, in English whatever the locale. */
 #include "text/template/functions.h"
 
 #include <stdio.h>
 #include <string.h>
 
-static const char *const days[] = { "Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday" };
-static const char *const months[] = { "January", "February", "March", "April", "May", "June", "July", "August", "September",
-                                      "October", "November", "December" };
+static const char *const days[] = {"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"};
+static const char *const months[] = {"January", "February", "March",     "April",   "May",      "June",
+                                     "July",    "August",   "September", "October", "November", "December"};
 
 /* A number padded to `width` with `pad`, unless the directive's flag says otherwise. */
 static void build_number(struct bb_builder *builder, int64_t number, int width, char pad, char flag)
@@ -50,22 +50,30 @@ static void build_pattern(struct bb_builder *builder, const char *pattern);
 /* One directive; false if it is unknown. */
 static bool build_directive(struct bb_builder *builder, char directive, char flag)
 {
-    const struct tm *now = &builder->run->now;
+    const struct tm *now = &builder->work->now;
     int hour = now->tm_hour % 12 == 0 ? 12 : now->tm_hour % 12, year;
     switch (directive) {
     case 'a': build_name(builder, days[now->tm_wday], 3, flag); break;
     case 'A': build_name(builder, days[now->tm_wday], 20, flag); break;
-    case 'b': case 'h': build_name(builder, months[now->tm_mon], 3, flag); break;
+    case 'b':
+    case 'h': build_name(builder, months[now->tm_mon], 3, flag); break;
     case 'B': build_name(builder, months[now->tm_mon], 20, flag); break;
     case 'c': build_pattern(builder, "%a %b %e %H:%M:%S %Y"); break;
     case 'C': build_number(builder, (now->tm_year + 1900) / 100, 2, '0', flag); break;
     case 'd': build_number(builder, now->tm_mday, 2, '0', flag); break;
-    case 'D': case 'x': build_pattern(builder, "%m/%d/%y"); break;
+    case 'D':
+    case 'x': build_pattern(builder, "%m/%d/%y"); break;
     case 'e': build_number(builder, now->tm_mday, 2, ' ', flag); break;
-    case 'f': build_number(builder, builder->run->now_microsecond, 6, '0', '\0'); break;
+    case 'f': build_number(builder, builder->work->now_microsecond, 6, '0', '\0'); break;
     case 'F': build_pattern(builder, "%Y-%m-%d"); break;
-    case 'g': (void)iso_week(now, &year); build_number(builder, year % 100, 2, '0', flag); break;
-    case 'G': (void)iso_week(now, &year); build_number(builder, year, 0, '0', flag); break;
+    case 'g':
+        (void)iso_week(now, &year);
+        build_number(builder, year % 100, 2, '0', flag);
+        break;
+    case 'G':
+        (void)iso_week(now, &year);
+        build_number(builder, year, 0, '0', flag);
+        break;
     case 'H': build_number(builder, now->tm_hour, 2, '0', flag); break;
     case 'I': build_number(builder, hour, 2, '0', flag); break;
     case 'j': build_number(builder, now->tm_yday + 1, 3, '0', flag); break;
@@ -80,7 +88,8 @@ static bool build_directive(struct bb_builder *builder, char directive, char fla
     case 'R': build_pattern(builder, "%H:%M"); break;
     case 'S': build_number(builder, now->tm_sec, 2, '0', flag); break;
     case 't': bb_build_byte(builder, '\t'); break;
-    case 'T': case 'X': build_pattern(builder, "%H:%M:%S"); break;
+    case 'T':
+    case 'X': build_pattern(builder, "%H:%M:%S"); break;
     case 'u': build_number(builder, now->tm_wday == 0 ? 7 : now->tm_wday, 1, '0', flag); break;
     case 'U': build_number(builder, (now->tm_yday + 7 - now->tm_wday) / 7, 2, '0', flag); break;
     case 'V': build_number(builder, iso_week(now, &year), 2, '0', flag); break;
@@ -88,7 +97,8 @@ static bool build_directive(struct bb_builder *builder, char directive, char fla
     case 'W': build_number(builder, (now->tm_yday + 7 - (now->tm_wday + 6) % 7) / 7, 2, '0', flag); break;
     case 'y': build_number(builder, now->tm_year % 100, 2, '0', flag); break;
     case 'Y': build_number(builder, now->tm_year + 1900, 0, '0', flag); break;
-    case 'z': case 'Z': break; /* the clock has no zone */
+    case 'z':
+    case 'Z': break; /* the clock has no zone */
     case '%': bb_build_byte(builder, '%'); break;
     default: return false;
     }
@@ -97,7 +107,7 @@ static bool build_directive(struct bb_builder *builder, char directive, char fla
 
 static void build_time(struct bb_builder *builder, const char *pattern, size_t length)
 {
-    for (size_t i = 0; i < length && builder->run->status == BOMBUS_OK; i++) {
+    for (size_t i = 0; i < length && builder->work->status == BOMBUS_OK; i++) {
         if (pattern[i] != '%' || i + 1 == length) {
             bb_build_byte(builder, pattern[i]);
             continue;

@@ -6,21 +6,21 @@
 
 #include <string.h>
 
-struct bb_scope *bb_scope_create(struct bb_run *run, struct bb_scope *outer)
+struct bb_scope *bb_scope_create(struct bb_work *work, struct bb_scope *outer)
 {
-    struct bb_scope *scope = bb_run_allocate(run, 1, sizeof *scope);
+    struct bb_scope *scope = bb_work_allocate(work, 1, sizeof *scope);
     if (scope != NULL)
         scope->outer = outer;
     return scope;
 }
 
-void bb_scope_set(struct bb_run *run, struct bb_scope *scope, uint32_t name, struct bb_value value)
+void bb_scope_set(struct bb_work *work, struct bb_scope *scope, uint32_t name, struct bb_value value)
 {
     struct bb_binding *binding = scope->bindings;
     while (binding != NULL && binding->name != name)
         binding = binding->next;
     if (binding == NULL) {
-        if ((binding = bb_run_allocate(run, 1, sizeof *binding)) == NULL)
+        if ((binding = bb_work_allocate(work, 1, sizeof *binding)) == NULL)
             return;
         binding->name = name;
         binding->next = scope->bindings;
@@ -29,240 +29,251 @@ void bb_scope_set(struct bb_run *run, struct bb_scope *scope, uint32_t name, str
     binding->value = value;
 }
 
-struct bb_value bb_scope_get(const struct bb_run *run, uint32_t name)
+struct bb_value bb_scope_get(const struct bb_work *work, uint32_t name)
 {
-    for (const struct bb_scope *scope = run->scope; scope != NULL; scope = scope->outer)
+    for (const struct bb_scope *scope = work->scope; scope != NULL; scope = scope->outer)
         for (const struct bb_binding *binding = scope->bindings; binding != NULL; binding = binding->next)
             if (binding->name == name)
                 return binding->value;
-    return run->globals[name];
+    return work->globals[name];
 }
 
-static struct bb_value evaluate_items(struct bb_run *run, const struct bb_node *node)
+static struct bb_value evaluate_items(struct bb_work *work, const struct bb_node *node)
 {
-    struct bb_list_builder items = { .run = run };
-    for (const struct bb_node *item = node->second; item != NULL && run->status == BOMBUS_OK; item = item->next)
-        bb_list_add(&items, bb_evaluate(run, item));
+    struct bb_list_builder items = {.work = work};
+    for (const struct bb_node *item = node->second; item != NULL && work->status == BOMBUS_OK; item = item->next)
+        bb_list_add(&items, bb_evaluate(work, item));
     return bb_list_finish(&items, node->kind == BB_NODE_LIST ? BB_VALUE_LIST : BB_VALUE_TUPLE);
 }
 
-static struct bb_value evaluate_dict(struct bb_run *run, const struct bb_node *node)
+static struct bb_value evaluate_dict(struct bb_work *work, const struct bb_node *node)
 {
-    struct bb_dict *dict = bb_dict_create(run);
-    for (const struct bb_node *key = node->second; key != NULL && run->status == BOMBUS_OK; key = key->next->next) {
-        struct bb_value name = bb_evaluate(run, key), value = bb_evaluate(run, key->next);
-        if (run->status == BOMBUS_OK)
-            bb_dict_set(run, dict, name, value);
+    struct bb_dict *dict = bb_dict_create(work);
+    for (const struct bb_node *key = node->second; key != NULL && work->status == BOMBUS_OK; key = key->next->next) {
+        struct bb_value name = bb_evaluate(work, key), value = bb_evaluate(work, key->next);
+        if (work->status == BOMBUS_OK)
+            bb_dict_set(work, dict, name, value);
     }
     return bb_value_dict(dict);
 }
 
-static struct bb_value evaluate_leaf(struct bb_run *run, const struct bb_node *node)
+static struct bb_value evaluate_leaf(struct bb_work *work, const struct bb_node *node)
 {
     struct bb_value value;
     switch (node->kind) {
     case BB_NODE_CONSTANT: return node->constant;
     case BB_NODE_NAME:
-        value = bb_scope_get(run, node->name);
-        return value.kind == BB_VALUE_MISSING ? bb_value_undefined(run, NULL, NULL, node->constant) : value;
-    case BB_NODE_LIST: case BB_NODE_TUPLE: return evaluate_items(run, node);
-    case BB_NODE_DICT: return evaluate_dict(run, node);
-    default: return run->captured;
+        value = bb_scope_get(work, node->name);
+        return value.kind == BB_VALUE_MISSING ? bb_value_undefined(work, NULL, NULL, node->constant) : value;
+    case BB_NODE_LIST:
+    case BB_NODE_TUPLE: return evaluate_items(work, node);
+    case BB_NODE_DICT: return evaluate_dict(work, node);
+    default: return work->captured;
     }
 }
 
-bool bb_arguments_append(struct bb_run *run, struct bb_arguments *arguments, struct bb_value name, struct bb_value value)
+bool bb_arguments_append(struct bb_work *work, struct bb_arguments *arguments, struct bb_value name,
+                         struct bb_value value)
 {
     size_t count = arguments->keyword_count;
     /* Room doubles: a power of two is full. */
     if ((count & (count - 1)) == 0) {
-        struct bb_keyword *keywords = bb_run_allocate(run, count > 0 ? count * 2 : 1, sizeof *keywords);
+        struct bb_keyword *keywords = bb_work_allocate(work, count > 0 ? count * 2 : 1, sizeof *keywords);
         if (keywords == NULL)
             return false;
         if (count > 0)
             memcpy(keywords, arguments->keywords, count * sizeof *keywords);
         arguments->keywords = keywords;
     }
-    ((struct bb_keyword *)arguments->keywords)[arguments->keyword_count++] = (struct bb_keyword){ name, value };
-    return run->status == BOMBUS_OK;
+    ((struct bb_keyword *)arguments->keywords)[arguments->keyword_count++] = (struct bb_keyword){name, value};
+    return work->status == BOMBUS_OK;
 }
 
-static void add_keyword(struct bb_run *run, struct bb_arguments *arguments, struct bb_value name, struct bb_value value)
+static void add_keyword(struct bb_work *work, struct bb_arguments *arguments, struct bb_value name,
+                        struct bb_value value)
 {
-    for (size_t i = 0; i < arguments->keyword_count && bb_run_step(run, 1); i++)
+    for (size_t i = 0; i < arguments->keyword_count && bb_work_step(work, 1); i++)
         if (bb_text_compare(arguments->keywords[i].name.text, name.text) == 0)
-            bb_raise(run, "got multiple values for keyword argument %s", bb_repr_string(run, name));
-    if (run->status == BOMBUS_OK && !bb_arguments_append(run, arguments, name, value))
+            bb_raise(work, "got multiple values for keyword argument %s", bb_repr_string(work, name));
+    if (work->status == BOMBUS_OK && !bb_arguments_append(work, arguments, name, value))
         return;
 }
 
-static void spread_keywords(struct bb_run *run, struct bb_value value, struct bb_arguments *arguments)
+static void spread_keywords(struct bb_work *work, struct bb_value value, struct bb_arguments *arguments)
 {
     if (value.kind != BB_VALUE_DICT) {
-        bb_raise(run, "argument after ** must be a mapping, not %s", bb_type_name(value));
+        bb_raise(work, "argument after ** must be a mapping, not %s", bb_value_type_name(value));
         return;
     }
-    for (size_t i = 0; i < value.dict->count && run->status == BOMBUS_OK; i++) {
+    for (size_t i = 0; i < value.dict->count && work->status == BOMBUS_OK; i++) {
         if (value.dict->pairs[i].key.kind != BB_VALUE_TEXT)
-            bb_raise(run, "keywords must be strings");
+            bb_raise(work, "keywords must be strings");
         else
-            add_keyword(run, arguments, value.dict->pairs[i].key, value.dict->pairs[i].value);
+            add_keyword(work, arguments, value.dict->pairs[i].key, value.dict->pairs[i].value);
     }
 }
 
-bool bb_evaluate_arguments(struct bb_run *run, const struct bb_node *list, struct bb_arguments *arguments)
+bool bb_evaluate_arguments(struct bb_work *work, const struct bb_node *list, struct bb_arguments *arguments)
 {
-    struct bb_list_builder positional = { .run = run };
+    struct bb_list_builder positional = {.work = work};
     *arguments = (struct bb_arguments){0};
-    for (const struct bb_node *node = list; node != NULL && run->status == BOMBUS_OK; node = node->next) {
-        struct bb_value value = bb_evaluate(run, node->second);
-        if (run->status != BOMBUS_OK)
+    for (const struct bb_node *node = list; node != NULL && work->status == BOMBUS_OK; node = node->next) {
+        struct bb_value value = bb_evaluate(work, node->second);
+        if (work->status != BOMBUS_OK)
             return false;
         if (node->operation == BB_ARGUMENT_POSITIONAL) {
             bb_list_add(&positional, value);
         } else if (node->operation == BB_ARGUMENT_KEYWORD) {
-            add_keyword(run, arguments, node->constant, value);
+            add_keyword(work, arguments, node->constant, value);
         } else if (node->operation == BB_ARGUMENT_SPREAD) {
-            struct bb_list items = bb_iterate(run, value);
-            for (size_t i = 0; i < items.count && run->status == BOMBUS_OK; i++)
+            struct bb_list items = bb_value_iterate(work, value);
+            for (size_t i = 0; i < items.count && work->status == BOMBUS_OK; i++)
                 bb_list_add(&positional, items.items[i]);
         } else {
-            spread_keywords(run, value, arguments);
+            spread_keywords(work, value, arguments);
         }
     }
     arguments->values = positional.items;
     arguments->count = positional.count;
-    return run->status == BOMBUS_OK;
+    return work->status == BOMBUS_OK;
 }
 
-static bool compare(struct bb_run *run, int32_t operation, struct bb_value a, struct bb_value b)
+static bool compare(struct bb_work *work, int32_t operation, struct bb_value a, struct bb_value b)
 {
     int order;
     switch (operation) {
-    case BB_OPERATION_EQUAL: return bb_is_equal(run, a, b);
-    case BB_OPERATION_NOT_EQUAL: return !bb_is_equal(run, a, b);
-    case BB_OPERATION_IN: return bb_contains(run, b, a);
-    case BB_OPERATION_NOT_IN: return !bb_contains(run, b, a);
+    case BB_OPERATION_EQUAL: return bb_value_is_equal(work, a, b);
+    case BB_OPERATION_NOT_EQUAL: return !bb_value_is_equal(work, a, b);
+    case BB_OPERATION_IN: return bb_value_contains(work, b, a);
+    case BB_OPERATION_NOT_IN: return !bb_value_contains(work, b, a);
     default:
-        order = bb_compare(run, a, b, bb_operation_name(operation));
-        return operation == BB_OPERATION_LESS ? order == -1 : operation == BB_OPERATION_LESS_EQUAL ? order == -1 || order == 0
-               : operation == BB_OPERATION_GREATER ? order == 1 : order == 1 || order == 0;
+        order = bb_value_compare(work, a, b, bb_operation_name(operation));
+        return operation == BB_OPERATION_LESS         ? order == -1
+               : operation == BB_OPERATION_LESS_EQUAL ? order == -1 || order == 0
+               : operation == BB_OPERATION_GREATER    ? order == 1
+                                                      : order == 1 || order == 0;
     }
 }
 
 /* a < b < c: each operand evaluated once, as long as the comparisons before hold. */
-static struct bb_value evaluate_comparison(struct bb_run *run, const struct bb_node *node, struct bb_value left)
+static struct bb_value evaluate_comparison(struct bb_work *work, const struct bb_node *node, struct bb_value left)
 {
     bool holds = true;
-    for (const struct bb_node *operand = node->second; operand != NULL && holds && run->status == BOMBUS_OK; operand = operand->next) {
-        struct bb_value right = bb_evaluate(run, operand->second);
-        run->place = operand->place;
-        holds = run->status == BOMBUS_OK && compare(run, operand->operation, left, right);
+    for (const struct bb_node *operand = node->second; operand != NULL && holds && work->status == BOMBUS_OK;
+         operand = operand->next) {
+        struct bb_value right = bb_evaluate(work, operand->second);
+        work->place = operand->place;
+        holds = work->status == BOMBUS_OK && compare(work, operand->operation, left, right);
         left = right;
     }
     return bb_value_bool(holds);
 }
 
-static struct bb_value evaluate_concat(struct bb_run *run, const struct bb_node *node, struct bb_value left)
+static struct bb_value evaluate_concat(struct bb_work *work, const struct bb_node *node, struct bb_value left)
 {
-    struct bb_builder text = { .run = run };
+    struct bb_builder text = {.work = work};
     struct bb_value result = BB_NONE;
     bb_build_value(&text, left);
-    for (const struct bb_node *operand = node->second; operand != NULL && run->status == BOMBUS_OK; operand = operand->next) {
-        struct bb_value value = bb_evaluate(run, operand);
-        if (run->status == BOMBUS_OK)
+    for (const struct bb_node *operand = node->second; operand != NULL && work->status == BOMBUS_OK;
+         operand = operand->next) {
+        struct bb_value value = bb_evaluate(work, operand);
+        if (work->status == BOMBUS_OK)
             bb_build_value(&text, value);
     }
     result = bb_build_finish(&text);
     return result;
 }
 
-static struct bb_value evaluate_call(struct bb_run *run, const struct bb_node *node, struct bb_value callee)
+static struct bb_value evaluate_call(struct bb_work *work, const struct bb_node *node, struct bb_value callee)
 {
     struct bb_arguments arguments;
-    if (!bb_evaluate_arguments(run, node->second, &arguments))
+    if (!bb_evaluate_arguments(work, node->second, &arguments))
         return BB_NONE;
-    run->place = node->place;
-    return bb_call(run, callee, &arguments);
+    work->place = node->place;
+    return bb_value_call(work, callee, &arguments);
 }
 
-static struct bb_value evaluate_function(struct bb_run *run, const struct bb_node *node, struct bb_value value)
+static struct bb_value evaluate_function(struct bb_work *work, const struct bb_node *node, struct bb_value value)
 {
     struct bb_arguments arguments;
-    if (!bb_evaluate_arguments(run, node->second, &arguments))
+    if (!bb_evaluate_arguments(work, node->second, &arguments))
         return BB_NONE;
-    run->place = node->place;
+    work->place = node->place;
     if (node->function == NULL)
-        return bb_raise(run, "No %s named %s found.", node->kind == BB_NODE_FILTER ? "filter" : "test", bb_repr_string(run, node->constant));
-    return bb_call_function(run, node->function, value, &arguments);
+        return bb_raise(work, "No %s named %s found.", node->kind == BB_NODE_FILTER ? "filter" : "test",
+                        bb_repr_string(work, node->constant));
+    return bb_call_function(work, node->function, value, &arguments);
 }
 
-static struct bb_value evaluate_slice(struct bb_run *run, const struct bb_node *node, struct bb_value value)
+static struct bb_value evaluate_slice(struct bb_work *work, const struct bb_node *node, struct bb_value value)
 {
     struct bb_value ends[3];
     const struct bb_node *part = node->second;
     for (size_t i = 0; i < 3; i++, part = part->next)
-        ends[i] = bb_evaluate(run, part);
-    run->place = node->place;
-    return run->status == BOMBUS_OK ? bb_get_slice(run, value, ends[0], ends[1], ends[2]) : BB_NONE;
+        ends[i] = bb_evaluate(work, part);
+    work->place = node->place;
+    return work->status == BOMBUS_OK ? bb_value_slice(work, value, ends[0], ends[1], ends[2]) : BB_NONE;
 }
 
-static struct bb_value missing_else(struct bb_run *run, const struct bb_node *node)
+static struct bb_value missing_else(struct bb_work *work, const struct bb_node *node)
 {
     int32_t line, column;
-    bb_find_place(run->source, run->source_length, node->place, &line, &column);
-    struct bb_builder hint = { .run = run };
-    bb_build_format(&hint, "the inline if-expression on line %d evaluated to false and no else section was defined.", (int)line);
+    bb_find_place(work->source, work->source_length, node->place, &line, &column);
+    struct bb_builder hint = {.work = work};
+    bb_build_format(&hint, "the inline if-expression on line %d evaluated to false and no else section was defined.",
+                    (int)line);
     bb_build_byte(&hint, '\0');
     struct bb_value text = bb_build_finish(&hint);
-    return text.kind == BB_VALUE_TEXT ? bb_value_undefined(run, text.text->bytes, NULL, BB_NONE) : BB_NONE;
+    return text.kind == BB_VALUE_TEXT ? bb_value_undefined(work, text.text->bytes, NULL, BB_NONE) : BB_NONE;
 }
 
 /* What a node makes of the value of its first operand. */
-static struct bb_value apply(struct bb_run *run, const struct bb_node *node, struct bb_value value)
+static struct bb_value apply(struct bb_work *work, const struct bb_node *node, struct bb_value value)
 {
     struct bb_value right;
     switch (node->kind) {
-    case BB_NODE_ATTRIBUTE: return bb_get_attribute(run, value, node->constant);
+    case BB_NODE_ATTRIBUTE: return bb_value_attribute(work, value, node->constant);
     case BB_NODE_ITEM:
-        right = bb_evaluate(run, node->second);
-        run->place = node->place;
-        return run->status == BOMBUS_OK ? bb_get_item(run, value, right) : BB_NONE;
-    case BB_NODE_SLICE: return evaluate_slice(run, node, value);
-    case BB_NODE_CALL: return evaluate_call(run, node, value);
-    case BB_NODE_FILTER: case BB_NODE_TEST: return evaluate_function(run, node, value);
+        right = bb_evaluate(work, node->second);
+        work->place = node->place;
+        return work->status == BOMBUS_OK ? bb_value_item(work, value, right) : BB_NONE;
+    case BB_NODE_SLICE: return evaluate_slice(work, node, value);
+    case BB_NODE_CALL: return evaluate_call(work, node, value);
+    case BB_NODE_FILTER:
+    case BB_NODE_TEST: return evaluate_function(work, node, value);
     case BB_NODE_ARITHMETIC:
-        right = bb_evaluate(run, node->second);
-        run->place = node->place;
-        return run->status == BOMBUS_OK ? bb_arithmetic(run, node->operation, value, right) : BB_NONE;
-    case BB_NODE_COMPARE: return evaluate_comparison(run, node, value);
-    case BB_NODE_CONCAT: return evaluate_concat(run, node, value);
-    case BB_NODE_AND: return bb_is_true(run, value) ? bb_evaluate(run, node->second) : value;
-    case BB_NODE_OR: return bb_is_true(run, value) ? value : bb_evaluate(run, node->second);
-    case BB_NODE_NOT: return bb_value_bool(!bb_is_true(run, value));
-    case BB_NODE_NEGATE: case BB_NODE_POSITIVE: return bb_negate(run, value, node->kind == BB_NODE_NEGATE);
+        right = bb_evaluate(work, node->second);
+        work->place = node->place;
+        return work->status == BOMBUS_OK ? bb_value_arithmetic(work, node->operation, value, right) : BB_NONE;
+    case BB_NODE_COMPARE: return evaluate_comparison(work, node, value);
+    case BB_NODE_CONCAT: return evaluate_concat(work, node, value);
+    case BB_NODE_AND: return bb_value_is_true(work, value) ? bb_evaluate(work, node->second) : value;
+    case BB_NODE_OR: return bb_value_is_true(work, value) ? value : bb_evaluate(work, node->second);
+    case BB_NODE_NOT: return bb_value_bool(!bb_value_is_true(work, value));
+    case BB_NODE_NEGATE:
+    case BB_NODE_POSITIVE: return bb_value_negate(work, value, node->kind == BB_NODE_NEGATE);
     default: /* CONDITION */
-        if (bb_is_true(run, value))
-            return bb_evaluate(run, node->second);
-        return node->third != NULL ? bb_evaluate(run, node->third) : missing_else(run, node);
+        if (bb_value_is_true(work, value))
+            return bb_evaluate(work, node->second);
+        return node->third != NULL ? bb_evaluate(work, node->third) : missing_else(work, node);
     }
 }
 
-struct bb_value bb_evaluate(struct bb_run *run, const struct bb_node *node)
+struct bb_value bb_evaluate(struct bb_work *work, const struct bb_node *node)
 {
     const struct bb_node *leaf = node;
-    if (!bb_run_enter(run))
+    if (!bb_work_enter(work))
         return BB_NONE;
     while (leaf->first != NULL)
         leaf = leaf->first;
-    run->place = leaf->place;
-    struct bb_value value = bb_run_step(run, 1) ? evaluate_leaf(run, leaf) : BB_NONE;
-    while (leaf != node && run->status == BOMBUS_OK) {
+    work->place = leaf->place;
+    struct bb_value value = bb_work_step(work, 1) ? evaluate_leaf(work, leaf) : BB_NONE;
+    while (leaf != node && work->status == BOMBUS_OK) {
         leaf = leaf->up;
-        run->place = leaf->place;
-        if (bb_run_step(run, 1))
-            value = apply(run, leaf, value);
+        work->place = leaf->place;
+        if (bb_work_step(work, 1))
+            value = apply(work, leaf, value);
     }
-    bb_run_leave(run);
-    return run->status == BOMBUS_OK ? value : BB_NONE;
+    bb_work_leave(work);
+    return work->status == BOMBUS_OK ? value : BB_NONE;
 }

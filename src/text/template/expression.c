@@ -52,9 +52,9 @@ static struct bb_node *parse_string(struct bb_parser *parser)
     bb_parser_advance(parser);
     if (parser->token->kind != BB_TOKEN_STRING)
         return constant_node(parser, token, token->value);
-    struct bb_builder text = { .run = parser->run };
+    struct bb_builder text = {.work = parser->work};
     bb_build_value(&text, token->value);
-    while (parser->token->kind == BB_TOKEN_STRING && parser->run->status == BOMBUS_OK) {
+    while (parser->token->kind == BB_TOKEN_STRING && parser->work->status == BOMBUS_OK) {
         bb_build_value(&text, parser->token->value);
         bb_parser_advance(parser);
     }
@@ -76,9 +76,12 @@ static struct bb_node *parse_name(struct bb_parser *parser)
         const char *name;
         struct bb_value value;
     } constants[] = {
-        { "true", { .kind = BB_VALUE_BOOL, .boolean = true } },   { "True", { .kind = BB_VALUE_BOOL, .boolean = true } },
-        { "false", { .kind = BB_VALUE_BOOL, .boolean = false } }, { "False", { .kind = BB_VALUE_BOOL, .boolean = false } },
-        { "none", { .kind = BB_VALUE_NONE } },                    { "None", { .kind = BB_VALUE_NONE } },
+        {"true", {.kind = BB_VALUE_BOOL, .boolean = true}},
+        {"True", {.kind = BB_VALUE_BOOL, .boolean = true}},
+        {"false", {.kind = BB_VALUE_BOOL, .boolean = false}},
+        {"False", {.kind = BB_VALUE_BOOL, .boolean = false}},
+        {"none", {.kind = BB_VALUE_NONE}},
+        {"None", {.kind = BB_VALUE_NONE}},
     };
     const struct bb_token *token = parser->token;
     bb_parser_advance(parser);
@@ -89,7 +92,7 @@ static struct bb_node *parse_name(struct bb_parser *parser)
     if (node == NULL)
         return NULL;
     node->name = bb_parser_name_number(parser, token);
-    if (parser->run->status != BOMBUS_OK)
+    if (parser->work->status != BOMBUS_OK)
         return NULL;
     node->constant = parser->syntax->names[node->name];
     note_special_name(parser, node->name);
@@ -100,7 +103,8 @@ static struct bb_node *unexpected(struct bb_parser *parser)
 {
     const struct bb_token *token = parser->token;
     if (token->kind == BB_TOKEN_NAME)
-        return bb_parser_fail(parser, token, "unexpected '%.*s'", (int)(token->end - token->begin), parser->run->source + token->begin);
+        return bb_parser_fail(parser, token, "unexpected '%.*s'", (int)(token->end - token->begin),
+                              parser->work->source + token->begin);
     return bb_parser_fail(parser, token, "unexpected '%s'", bb_token_kind_name(token->kind));
 }
 
@@ -111,9 +115,8 @@ static struct bb_node *parse_primary(struct bb_parser *parser)
     switch (token->kind) {
     case BB_TOKEN_NAME: return parse_name(parser);
     case BB_TOKEN_STRING: return parse_string(parser);
-    case BB_TOKEN_INTEGER: case BB_TOKEN_FLOAT:
-        bb_parser_advance(parser);
-        return constant_node(parser, token, token->value);
+    case BB_TOKEN_INTEGER:
+    case BB_TOKEN_FLOAT: bb_parser_advance(parser); return constant_node(parser, token, token->value);
     case BB_TOKEN_LEFT_PAREN:
         bb_parser_advance(parser);
         node = bb_parse_tuple(parser, true, true, NULL);
@@ -137,14 +140,14 @@ static struct bb_node *parse_sequence(struct bb_parser *parser, struct bb_node *
 {
     struct bb_node_list items = {0};
     *is_tuple = false;
-    while (parser->run->status == BOMBUS_OK && !is_tuple_end(parser, end_name)) {
+    while (parser->work->status == BOMBUS_OK && !is_tuple_end(parser, end_name)) {
         bb_node_append(&items, parse(parser));
         if (parser->token->kind != BB_TOKEN_COMMA)
             break;
         *is_tuple = true;
         bb_parser_advance(parser);
     }
-    return parser->run->status == BOMBUS_OK ? items.first : NULL;
+    return parser->work->status == BOMBUS_OK ? items.first : NULL;
 }
 
 static const char *describe(const struct bb_parser *parser, char text[64])
@@ -154,12 +157,13 @@ static const char *describe(const struct bb_parser *parser, char text[64])
     if (token->kind != BB_TOKEN_NAME)
         return bb_token_kind_name(token->kind);
     length = length < 63 ? length : 63;
-    memcpy(text, parser->run->source + token->begin, length);
+    memcpy(text, parser->work->source + token->begin, length);
     text[length] = '\0';
     return text;
 }
 
-struct bb_node *bb_parse_tuple(struct bb_parser *parser, bool with_condition, bool is_parenthesized, const char *end_name)
+struct bb_node *bb_parse_tuple(struct bb_parser *parser, bool with_condition, bool is_parenthesized,
+                               const char *end_name)
 {
     const struct bb_token *token = parser->token;
     bool is_tuple;
@@ -169,7 +173,7 @@ struct bb_node *bb_parse_tuple(struct bb_parser *parser, bool with_condition, bo
         return NULL;
     items = parse_sequence(parser, with_condition ? bb_parse_expression : parse_or, end_name, &is_tuple);
     bb_parser_leave(parser);
-    if (parser->run->status != BOMBUS_OK)
+    if (parser->work->status != BOMBUS_OK)
         return NULL;
     if (!is_tuple && items != NULL)
         return items;
@@ -205,7 +209,7 @@ static struct bb_node *parse_target_item(struct bb_parser *parser)
 
 static bool can_assign(struct bb_parser *parser, const struct bb_node *node)
 {
-    static const char *const names[] = { "const", "name", "list", "tuple", "dict" };
+    static const char *const names[] = {"const", "name", "list", "tuple", "dict"};
     if (node->kind == BB_NODE_TUPLE) {
         for (const struct bb_node *item = node->second; item != NULL; item = item->next)
             if (!can_assign(parser, item))
@@ -213,10 +217,10 @@ static bool can_assign(struct bb_parser *parser, const struct bb_node *node)
         return true;
     }
     if (node->kind == BB_NODE_NAME && parser->loop_count > 0 && node->name == BB_NAME_LOOP)
-        bb_raise(parser->run, "Can't assign to special loop variable in for-loop target");
+        bb_raise(parser->work, "Can't assign to special loop variable in for-loop target");
     else if (node->kind != BB_NODE_NAME && node->kind != BB_NODE_NAMESPACE_ATTRIBUTE)
-        bb_raise(parser->run, "can't assign to '%s'", node->kind < BB_COUNT(names) ? names[node->kind] : "expression");
-    return parser->run->status == BOMBUS_OK;
+        bb_raise(parser->work, "can't assign to '%s'", node->kind < BB_COUNT(names) ? names[node->kind] : "expression");
+    return parser->work->status == BOMBUS_OK;
 }
 
 struct bb_node *bb_parse_target(struct bb_parser *parser, bool with_namespace, const char *end_name)
@@ -224,8 +228,9 @@ struct bb_node *bb_parse_target(struct bb_parser *parser, bool with_namespace, c
     const struct bb_token *token = parser->token;
     bool is_tuple;
     char text[64];
-    struct bb_node *items = parse_sequence(parser, with_namespace ? parse_target_item : parse_primary, end_name, &is_tuple);
-    if (parser->run->status != BOMBUS_OK)
+    struct bb_node *items =
+        parse_sequence(parser, with_namespace ? parse_target_item : parse_primary, end_name, &is_tuple);
+    if (parser->work->status != BOMBUS_OK)
         return NULL;
     if (items == NULL)
         return bb_parser_fail(parser, parser->token, "Expected an expression, got '%s'", describe(parser, text));
@@ -235,7 +240,7 @@ struct bb_node *bb_parse_target(struct bb_parser *parser, bool with_namespace, c
             return NULL;
         node->second = items;
     }
-    parser->run->place = node->place;
+    parser->work->place = node->place;
     return can_assign(parser, node) ? node : NULL;
 }
 
@@ -247,7 +252,7 @@ struct bb_node *bb_parse_target_name(struct bb_parser *parser)
         return NULL;
     node->name = bb_parser_name_number(parser, token);
     node->constant = bb_parser_token_text(parser, token);
-    return parser->run->status == BOMBUS_OK ? node : NULL;
+    return parser->work->status == BOMBUS_OK ? node : NULL;
 }
 
 void bb_parse_parameters(struct bb_parser *parser, struct bb_node *macro)
@@ -290,7 +295,8 @@ static struct bb_node *parse_argument(struct bb_parser *parser, enum bb_argument
     else if (token->kind == BB_TOKEN_NAME && token[1].kind == BB_TOKEN_ASSIGN)
         kind = BB_ARGUMENT_KEYWORD;
     /* Positional, keywords, then at most one *spread and one **spread; keywords may stand behind *spread. */
-    bool is_wrong = *latest == BB_ARGUMENT_SPREAD_KEYWORDS || (*latest == BB_ARGUMENT_SPREAD && kind <= BB_ARGUMENT_POSITIONAL) ||
+    bool is_wrong = *latest == BB_ARGUMENT_SPREAD_KEYWORDS ||
+                    (*latest == BB_ARGUMENT_SPREAD && kind <= BB_ARGUMENT_POSITIONAL) ||
                     (*latest == BB_ARGUMENT_SPREAD && kind == BB_ARGUMENT_SPREAD) ||
                     (*latest == BB_ARGUMENT_KEYWORD && kind == BB_ARGUMENT_POSITIONAL);
     if (is_wrong)
@@ -317,7 +323,7 @@ static void parse_arguments(struct bb_parser *parser, struct bb_node *call)
     enum bb_argument_kind latest = BB_ARGUMENT_POSITIONAL;
     if (!bb_parser_expect(parser, BB_TOKEN_LEFT_PAREN))
         return;
-    while (parser->run->status == BOMBUS_OK && parser->token->kind != BB_TOKEN_RIGHT_PAREN) {
+    while (parser->work->status == BOMBUS_OK && parser->token->kind != BB_TOKEN_RIGHT_PAREN) {
         if (arguments.first != NULL && !bb_parser_expect(parser, BB_TOKEN_COMMA))
             return;
         if (parser->token->kind == BB_TOKEN_RIGHT_PAREN)
@@ -333,7 +339,7 @@ static struct bb_node *parse_call(struct bb_parser *parser, struct bb_node *node
     struct bb_node *call = bb_node_upon(parser, BB_NODE_CALL, parser->token, node);
     if (call != NULL)
         parse_arguments(parser, call);
-    return parser->run->status == BOMBUS_OK ? call : NULL;
+    return parser->work->status == BOMBUS_OK ? call : NULL;
 }
 
 static struct bb_node *slice_part(struct bb_parser *parser)
@@ -357,7 +363,7 @@ static struct bb_node *parse_index(struct bb_parser *parser, bool *is_slice)
     bb_node_append(&parts, slice_part(parser));
     bb_parser_skip(parser, BB_TOKEN_COLON);
     bb_node_append(&parts, slice_part(parser));
-    return parser->run->status == BOMBUS_OK ? parts.first : NULL;
+    return parser->work->status == BOMBUS_OK ? parts.first : NULL;
 }
 
 static struct bb_node *parse_subscript(struct bb_parser *parser, struct bb_node *node)
@@ -366,7 +372,7 @@ static struct bb_node *parse_subscript(struct bb_parser *parser, struct bb_node 
     struct bb_node_list indexes = {0};
     bool is_slice = false;
     bb_parser_advance(parser);
-    while (parser->run->status == BOMBUS_OK && parser->token->kind != BB_TOKEN_RIGHT_BRACKET) {
+    while (parser->work->status == BOMBUS_OK && parser->token->kind != BB_TOKEN_RIGHT_BRACKET) {
         if (indexes.first != NULL && !bb_parser_expect(parser, BB_TOKEN_COMMA))
             return NULL;
         if (is_slice)
@@ -428,23 +434,25 @@ static struct bb_node *parse_postfix(struct bb_parser *parser, struct bb_node *n
 static void parse_function_name(struct bb_parser *parser, struct bb_node *node, bool is_filter)
 {
     const struct bb_token *token = parser->token;
-    struct bb_builder name = { .run = parser->run };
+    struct bb_builder name = {.work = parser->work};
     do {
-        bb_build(&name, parser->run->source + parser->token->begin, parser->token->end - parser->token->begin);
+        bb_build(&name, parser->work->source + parser->token->begin, parser->token->end - parser->token->begin);
         if (!bb_parser_expect(parser, BB_TOKEN_NAME) || parser->token->kind != BB_TOKEN_DOT)
             break;
         bb_build_byte(&name, '.');
         bb_parser_advance(parser);
-    } while (parser->run->status == BOMBUS_OK);
+    } while (parser->work->status == BOMBUS_OK);
     node->constant = bb_build_finish(&name);
-    if (parser->run->status != BOMBUS_OK)
+    if (parser->work->status != BOMBUS_OK)
         return;
     node->function = is_filter ? bb_find_filter(node->constant.text) : bb_find_test(node->constant.text);
-    parser->run->place = token->begin;
+    parser->work->place = token->begin;
     if (node->function == NULL && !parser->is_soft)
-        bb_raise(parser->run, "No %s named %s.", is_filter ? "filter" : "test", bb_repr_string(parser->run, node->constant));
+        bb_raise(parser->work, "No %s named %s.", is_filter ? "filter" : "test",
+                 bb_repr_string(parser->work, node->constant));
     else if (node->function != NULL && node->function->body == NULL)
-        bb_raise_status(parser->run, BOMBUS_ERROR_UNSUPPORTED, "the filter '%s' is not supported", node->function->name);
+        bb_raise_status(parser->work, BOMBUS_ERROR_UNSUPPORTED, "the filter '%s' is not supported",
+                        node->function->name);
 }
 
 struct bb_node *bb_parse_filters(struct bb_parser *parser, struct bb_node *node, bool is_first_bare)
@@ -458,9 +466,9 @@ struct bb_node *bb_parse_filters(struct bb_parser *parser, struct bb_node *node,
         if ((node = bb_node_upon(parser, BB_NODE_FILTER, parser->token, node)) == NULL)
             return NULL;
         parse_function_name(parser, node, true);
-        if (parser->run->status == BOMBUS_OK && parser->token->kind == BB_TOKEN_LEFT_PAREN)
+        if (parser->work->status == BOMBUS_OK && parser->token->kind == BB_TOKEN_LEFT_PAREN)
             parse_arguments(parser, node);
-        if (parser->run->status != BOMBUS_OK)
+        if (parser->work->status != BOMBUS_OK)
             return NULL;
     }
     return node;
@@ -476,13 +484,13 @@ static struct bb_node *parse_test(struct bb_parser *parser, struct bb_node *firs
     if (node == NULL)
         return NULL;
     parse_function_name(parser, node, false);
-    if (parser->run->status != BOMBUS_OK)
+    if (parser->work->status != BOMBUS_OK)
         return NULL;
     enum bb_token_kind kind = parser->token->kind;
-    bool is_bare_argument = kind == BB_TOKEN_NAME || kind == BB_TOKEN_STRING || kind == BB_TOKEN_INTEGER || kind == BB_TOKEN_FLOAT ||
-                            kind == BB_TOKEN_LEFT_BRACKET || kind == BB_TOKEN_LEFT_BRACE;
-    bool is_operator = bb_token_is_name(parser, parser->token, "else") || bb_token_is_name(parser, parser->token, "or") ||
-                       bb_token_is_name(parser, parser->token, "and");
+    bool is_bare_argument = kind == BB_TOKEN_NAME || kind == BB_TOKEN_STRING || kind == BB_TOKEN_INTEGER ||
+                            kind == BB_TOKEN_FLOAT || kind == BB_TOKEN_LEFT_BRACKET || kind == BB_TOKEN_LEFT_BRACE;
+    bool is_operator = bb_token_is_name(parser, parser->token, "else") ||
+                       bb_token_is_name(parser, parser->token, "or") || bb_token_is_name(parser, parser->token, "and");
     if (kind == BB_TOKEN_LEFT_PAREN) {
         parse_arguments(parser, node);
     } else if (is_bare_argument && !is_operator) {
@@ -493,7 +501,7 @@ static struct bb_node *parse_test(struct bb_parser *parser, struct bb_node *firs
             return NULL;
         node->second = argument;
     }
-    if (parser->run->status != BOMBUS_OK)
+    if (parser->work->status != BOMBUS_OK)
         return NULL;
     return is_negated ? bb_node_upon(parser, BB_NODE_NOT, token, node) : node;
 }
@@ -547,7 +555,8 @@ static struct bb_node *parse_operand(struct bb_parser *parser)
 }
 
 static struct bb_node *parse_arithmetic(struct bb_parser *parser, struct bb_node *(*parse)(struct bb_parser *parser),
-                                        const enum bb_token_kind *kinds, const enum bb_operation *operations, size_t count)
+                                        const enum bb_token_kind *kinds, const enum bb_operation *operations,
+                                        size_t count)
 {
     struct bb_node *left = parse(parser);
     size_t index;
@@ -566,16 +575,17 @@ static struct bb_node *parse_arithmetic(struct bb_parser *parser, struct bb_node
 
 static struct bb_node *parse_power(struct bb_parser *parser)
 {
-    static const enum bb_token_kind kinds[] = { BB_TOKEN_POWER };
-    static const enum bb_operation operations[] = { BB_OPERATION_POWER };
+    static const enum bb_token_kind kinds[] = {BB_TOKEN_POWER};
+    static const enum bb_operation operations[] = {BB_OPERATION_POWER};
     return parse_arithmetic(parser, parse_operand, kinds, operations, 1);
 }
 
 static struct bb_node *parse_product(struct bb_parser *parser)
 {
-    static const enum bb_token_kind kinds[] = { BB_TOKEN_MULTIPLY, BB_TOKEN_DIVIDE, BB_TOKEN_FLOOR_DIVIDE, BB_TOKEN_REMAINDER };
-    static const enum bb_operation operations[] = { BB_OPERATION_MULTIPLY, BB_OPERATION_DIVIDE, BB_OPERATION_FLOOR_DIVIDE,
-                                                    BB_OPERATION_REMAINDER };
+    static const enum bb_token_kind kinds[] = {BB_TOKEN_MULTIPLY, BB_TOKEN_DIVIDE, BB_TOKEN_FLOOR_DIVIDE,
+                                               BB_TOKEN_REMAINDER};
+    static const enum bb_operation operations[] = {BB_OPERATION_MULTIPLY, BB_OPERATION_DIVIDE,
+                                                   BB_OPERATION_FLOOR_DIVIDE, BB_OPERATION_REMAINDER};
     return parse_arithmetic(parser, parse_power, kinds, operations, BB_COUNT(kinds));
 }
 
@@ -586,9 +596,9 @@ static struct bb_node *parse_concat(struct bb_parser *parser)
         return left;
     struct bb_node *node = bb_node_upon(parser, BB_NODE_CONCAT, parser->token, left);
     struct bb_node_list rest = {0};
-    while (node != NULL && parser->run->status == BOMBUS_OK && bb_parser_skip(parser, BB_TOKEN_TILDE))
+    while (node != NULL && parser->work->status == BOMBUS_OK && bb_parser_skip(parser, BB_TOKEN_TILDE))
         bb_node_append(&rest, parse_product(parser));
-    if (node == NULL || parser->run->status != BOMBUS_OK)
+    if (node == NULL || parser->work->status != BOMBUS_OK)
         return NULL;
     node->second = rest.first;
     return node;
@@ -596,15 +606,15 @@ static struct bb_node *parse_concat(struct bb_parser *parser)
 
 static struct bb_node *parse_sum(struct bb_parser *parser)
 {
-    static const enum bb_token_kind kinds[] = { BB_TOKEN_ADD, BB_TOKEN_SUBTRACT };
-    static const enum bb_operation operations[] = { BB_OPERATION_ADD, BB_OPERATION_SUBTRACT };
+    static const enum bb_token_kind kinds[] = {BB_TOKEN_ADD, BB_TOKEN_SUBTRACT};
+    static const enum bb_operation operations[] = {BB_OPERATION_ADD, BB_OPERATION_SUBTRACT};
     return parse_arithmetic(parser, parse_concat, kinds, operations, BB_COUNT(kinds));
 }
 
 static bool skip_comparison(struct bb_parser *parser, enum bb_operation *operation)
 {
-    static const enum bb_token_kind kinds[] = { BB_TOKEN_EQUAL, BB_TOKEN_NOT_EQUAL, BB_TOKEN_LESS, BB_TOKEN_LESS_EQUAL,
-                                                BB_TOKEN_GREATER, BB_TOKEN_GREATER_EQUAL };
+    static const enum bb_token_kind kinds[] = {BB_TOKEN_EQUAL,      BB_TOKEN_NOT_EQUAL, BB_TOKEN_LESS,
+                                               BB_TOKEN_LESS_EQUAL, BB_TOKEN_GREATER,   BB_TOKEN_GREATER_EQUAL};
     size_t index;
     if (is_one_of(parser->token->kind, kinds, BB_COUNT(kinds), &index)) {
         *operation = (enum bb_operation)(BB_OPERATION_EQUAL + index);

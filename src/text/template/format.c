@@ -15,23 +15,24 @@ struct layout {
     char align; /* < > ^ = or 0 */
     char sign;  /* + space - */
     bool is_alternate;
-    char group; /* , _ or 0 */
+    char group;               /* , _ or 0 */
     int64_t width, precision; /* precision -1: none */
     char type;
 };
 
 static void build_padding(struct bb_builder *builder, const struct layout *layout, int64_t count)
 {
-    struct bb_text fill = { .bytes = layout->fill, .length = layout->fill_length, .count = 1 };
+    struct bb_text fill = {.bytes = layout->fill, .length = layout->fill_length, .count = 1};
     bb_build_repeated(builder, &fill, count);
 }
 
 /* prefix is sign and "0x"; '=' puts the padding between it and the digits. */
-static void build_aligned(struct bb_builder *builder, const struct layout *layout, const char *prefix, const char *bytes, size_t length,
-                          char usual_align)
+static void build_aligned(struct bb_builder *builder, const struct layout *layout, const char *prefix,
+                          const char *bytes, size_t length, char usual_align)
 {
     char align = layout->align != '\0' ? layout->align : usual_align;
-    int64_t used = (int64_t)(strlen(prefix) + bb_code_count(bytes, length)), padding = layout->width > used ? layout->width - used : 0;
+    int64_t used = (int64_t)(strlen(prefix) + bb_code_count(bytes, length)),
+            padding = layout->width > used ? layout->width - used : 0;
     int64_t left = align == '>' ? padding : align == '^' ? padding / 2 : 0;
     build_padding(builder, layout, left);
     bb_build_string(builder, prefix);
@@ -130,7 +131,7 @@ static void build_real(struct bb_builder *builder, const struct layout *layout, 
 {
     char prefix[4], digits[MAX_NUMBER * 2];
     if (layout->precision > MAX_PRECISION) {
-        bb_raise(builder->run, "precision too big: at most %d digits", MAX_PRECISION);
+        bb_raise(builder->work, "precision too big: at most %d digits", MAX_PRECISION);
         return;
     }
     sign_prefix(prefix, signbit(value) && !isnan(value), layout->sign);
@@ -142,7 +143,8 @@ static void build_real(struct bb_builder *builder, const struct layout *layout, 
     build_aligned(builder, layout, prefix, digits, strlen(digits), '>');
 }
 
-static void build_text(struct bb_builder *builder, const struct layout *layout, const struct bb_text *text, char usual_align)
+static void build_text(struct bb_builder *builder, const struct layout *layout, const struct bb_text *text,
+                       char usual_align)
 {
     size_t length = text->length;
     if (layout->precision >= 0 && (uint64_t)layout->precision < text->count)
@@ -161,11 +163,11 @@ static int64_t read_number(const char **c, const char *end)
 }
 
 /* [[fill]align][sign][#][0][width][,_][.precision][type]; false, and an error, if it is not that. */
-static bool read_layout(struct bb_run *run, struct layout *layout, const char *c, size_t size)
+static bool read_layout(struct bb_work *work, struct layout *layout, const char *c, size_t size)
 {
     const char *end = c + size;
     size_t length = 0;
-    *layout = (struct layout){ .fill = " ", .fill_length = 1, .precision = -1 };
+    *layout = (struct layout){.fill = " ", .fill_length = 1, .precision = -1};
     if (c < end)
         bb_code_read(c, &length);
     if (c + length < end && c[length] != '\0' && strchr("<>=^", c[length]) != NULL) {
@@ -194,7 +196,7 @@ static bool read_layout(struct bb_run *run, struct layout *layout, const char *c
     if (c < end && *c == '.') {
         c++;
         if (c == end || *c < '0' || *c > '9') {
-            bb_raise(run, "Format specifier missing precision");
+            bb_raise(work, "Format specifier missing precision");
             return false;
         }
         layout->precision = read_number(&c, end);
@@ -202,54 +204,54 @@ static bool read_layout(struct bb_run *run, struct layout *layout, const char *c
     if (c < end)
         layout->type = *c++;
     if (c < end)
-        bb_raise(run, "Invalid format specifier");
+        bb_raise(work, "Invalid format specifier");
     return c == end;
 }
 
-static void fail_code(struct bb_run *run, char type, const char *of)
+static void fail_code(struct bb_work *work, char type, const char *of)
 {
-    bb_raise(run, "Unknown format code '%c' for object of type '%s'", type, of);
+    bb_raise(work, "Unknown format code '%c' for object of type '%s'", type, of);
 }
 
 void bb_format_value(struct bb_builder *builder, struct bb_value value, const char *specification, size_t length)
 {
-    struct bb_run *run = builder->run;
+    struct bb_work *work = builder->work;
     struct layout layout;
     if (length == 0) {
         bb_build_value(builder, value);
         return;
     }
-    if (!read_layout(run, &layout, specification, length))
+    if (!read_layout(work, &layout, specification, length))
         return;
     if (value.kind == BB_VALUE_TEXT) {
         if (layout.type != '\0' && layout.type != 's')
-            fail_code(run, layout.type, "str");
+            fail_code(work, layout.type, "str");
         else if (layout.sign != '\0')
-            bb_raise(run, "Sign not allowed in string format specifier");
+            bb_raise(work, "Sign not allowed in string format specifier");
         else if (layout.align == '=' && layout.fill[0] != '0')
-            bb_raise(run, "'=' alignment not allowed in string format specifier");
+            bb_raise(work, "'=' alignment not allowed in string format specifier");
         else {
             layout.align = layout.align == '=' ? '<' : layout.align;
             build_text(builder, &layout, value.text, '<');
         }
-    } else if (bb_is_integer(value)) {
+    } else if (bb_value_is_integer(value)) {
         if (layout.type != '\0' && strchr("eEfFgG%", layout.type) != NULL)
-            build_real(builder, &layout, (double)bb_to_integer(value));
+            build_real(builder, &layout, (double)bb_value_to_integer(value));
         else if (layout.type != '\0' && strchr("bdoxXnc", layout.type) == NULL)
-            fail_code(run, layout.type, "int");
+            fail_code(work, layout.type, "int");
         else if (layout.type == 'c')
-            bb_build_code(builder, (uint32_t)bb_to_integer(value));
+            bb_build_code(builder, (uint32_t)bb_value_to_integer(value));
         else if (layout.precision >= 0)
-            bb_raise(run, "Precision not allowed in integer format specifier");
+            bb_raise(work, "Precision not allowed in integer format specifier");
         else
-            build_integer(builder, &layout, bb_to_integer(value));
+            build_integer(builder, &layout, bb_value_to_integer(value));
     } else if (value.kind == BB_VALUE_FLOAT) {
         if (layout.type != '\0' && strchr("eEfFgGn%", layout.type) == NULL)
-            fail_code(run, layout.type, "float");
+            fail_code(work, layout.type, "float");
         else
             build_real(builder, &layout, value.real);
     } else {
-        bb_raise(run, "unsupported format string passed to %s.__format__", bb_type_name(value));
+        bb_raise(work, "unsupported format string passed to %s.__format__", bb_value_type_name(value));
     }
 }
 
@@ -266,7 +268,7 @@ struct percent {
 
 static struct bb_value next_argument(struct percent *percent)
 {
-    struct bb_run *run = percent->result.run;
+    struct bb_work *work = percent->result.work;
     if (percent->values.kind == BB_VALUE_TUPLE) {
         if (percent->next < percent->values.list->count)
             return percent->values.list->items[percent->next++];
@@ -274,7 +276,7 @@ static struct bb_value next_argument(struct percent *percent)
         percent->was_used = true;
         return percent->values;
     }
-    return bb_raise(run, "not enough arguments for format string");
+    return bb_raise(work, "not enough arguments for format string");
 }
 
 static bool peek(const struct percent *percent, char *c)
@@ -286,19 +288,19 @@ static bool peek(const struct percent *percent, char *c)
 /* %(name): the value of that key. */
 static struct bb_value named_argument(struct percent *percent)
 {
-    struct bb_run *run = percent->result.run;
+    struct bb_work *work = percent->result.work;
     size_t begin = ++percent->offset;
     int open = 1;
     char c;
     while (peek(percent, &c) && (open += c == '(' ? 1 : c == ')' ? -1 : 0) > 0)
         percent->offset++;
     if (open > 0)
-        return bb_raise(run, "incomplete format key");
-    struct bb_value key = bb_value_part(run, percent->format, begin, percent->offset++);
+        return bb_raise(work, "incomplete format key");
+    struct bb_value key = bb_value_part(work, percent->format, begin, percent->offset++);
     if (percent->values.kind != BB_VALUE_DICT)
-        return bb_raise(run, "format requires a mapping");
-    const struct bb_value *found = run->status == BOMBUS_OK ? bb_dict_find(run, percent->values.dict, key) : NULL;
-    return found != NULL ? *found : bb_raise(run, "%s", bb_repr_string(run, key));
+        return bb_raise(work, "format requires a mapping");
+    const struct bb_value *found = work->status == BOMBUS_OK ? bb_dict_find(work, percent->values.dict, key) : NULL;
+    return found != NULL ? *found : bb_raise(work, "%s", bb_repr_string(work, key));
 }
 
 static int64_t percent_number(struct percent *percent, int64_t missing)
@@ -309,9 +311,9 @@ static int64_t percent_number(struct percent *percent, int64_t missing)
     if (c == '*') {
         percent->offset++;
         struct bb_value value = next_argument(percent);
-        if (percent->result.run->status == BOMBUS_OK && !bb_is_integer(value))
-            bb_raise(percent->result.run, "* wants int");
-        return bb_is_integer(value) ? bb_to_integer(value) : missing;
+        if (percent->result.work->status == BOMBUS_OK && !bb_value_is_integer(value))
+            bb_raise(percent->result.work, "* wants int");
+        return bb_value_is_integer(value) ? bb_value_to_integer(value) : missing;
     }
     const char *digits = percent->format->bytes + percent->offset, *begin = digits;
     int64_t number = read_number(&digits, percent->format->bytes + percent->format->length);
@@ -321,33 +323,40 @@ static int64_t percent_number(struct percent *percent, int64_t missing)
 
 static void build_percent_number(struct percent *percent, struct layout *layout, struct bb_value value)
 {
-    struct bb_run *run = percent->result.run;
+    struct bb_work *work = percent->result.work;
     char type = layout->type;
     if (strchr("diu", type) != NULL) {
         if (value.kind == BB_VALUE_FLOAT)
-            value = bb_integer_of_real(run, value.real);
+            value = bb_integer_of_real(work, value.real);
         layout->type = 'd';
     }
     if (value.kind == BB_VALUE_UNDEFINED)
-        bb_raise_undefined(run, value);
+        bb_raise_undefined(work, value);
     else if (strchr("diuoxX", type) != NULL && value.kind == BB_VALUE_LONG && layout->type == 'd')
         build_text(&percent->result, layout, value.text, '>');
-    else if (strchr("diuoxX", type) != NULL && !bb_is_integer(value))
-        bb_raise(run, "%%%c format: %s is required, not %s", type, layout->type == 'd' ? "a real number" : "an integer", bb_type_name(value));
-    else if (!bb_is_number(value))
-        bb_raise(run, "must be real number, not %s", bb_type_name(value));
-    if (run->status != BOMBUS_OK || value.kind == BB_VALUE_LONG)
+    else if (strchr("diuoxX", type) != NULL && !bb_value_is_integer(value))
+        bb_raise(work, "%%%c format: %s is required, not %s", type,
+                 layout->type == 'd' ? "a real number" : "an integer", bb_value_type_name(value));
+    else if (!bb_value_is_number(value))
+        bb_raise(work, "must be real number, not %s", bb_value_type_name(value));
+    if (work->status != BOMBUS_OK || value.kind == BB_VALUE_LONG)
         return;
     if (strchr("diuoxX", type) == NULL) {
-        build_real(&percent->result, layout, bb_to_real(value));
+        build_real(&percent->result, layout, bb_value_to_real(value));
         return;
     }
     if (layout->precision >= 0) { /* at least so many digits */
-        struct layout digits = { .fill = "0", .fill_length = 1, .align = '=', .width = layout->precision, .precision = -1,
-                                 .type = layout->type, .is_alternate = layout->is_alternate, .sign = layout->sign };
-        struct bb_builder number = { .run = run };
-        digits.width += bb_to_integer(value) < 0 || layout->sign != '\0';
-        build_integer(&number, &digits, bb_to_integer(value));
+        struct layout digits = {.fill = "0",
+                                .fill_length = 1,
+                                .align = '=',
+                                .width = layout->precision,
+                                .precision = -1,
+                                .type = layout->type,
+                                .is_alternate = layout->is_alternate,
+                                .sign = layout->sign};
+        struct bb_builder number = {.work = work};
+        digits.width += bb_value_to_integer(value) < 0 || layout->sign != '\0';
+        build_integer(&number, &digits, bb_value_to_integer(value));
         struct bb_value text = bb_build_finish(&number);
         layout->precision = -1;
         layout->align = layout->align == '=' ? '>' : layout->align;
@@ -355,39 +364,39 @@ static void build_percent_number(struct percent *percent, struct layout *layout,
             build_text(&percent->result, layout, text.text, '>');
         return;
     }
-    build_integer(&percent->result, layout, bb_to_integer(value));
+    build_integer(&percent->result, layout, bb_value_to_integer(value));
 }
 
 static void build_percent_text(struct percent *percent, struct layout *layout, struct bb_value value)
 {
-    struct bb_run *run = percent->result.run;
-    struct bb_builder repr = { .run = run };
+    struct bb_work *work = percent->result.work;
+    struct bb_builder repr = {.work = work};
     struct bb_value text;
     if (layout->type == 's') {
-        text = bb_escape_for(run, percent->format, bb_to_text(run, value));
+        text = bb_text_escape_for(work, percent->format, bb_value_to_text(work, value));
     } else {
         bb_build_repr(&repr, value);
-        text = bb_escape_for(run, percent->format, bb_build_finish(&repr));
+        text = bb_text_escape_for(work, percent->format, bb_build_finish(&repr));
     }
     layout->align = layout->align == '=' ? '>' : layout->align;
     layout->fill = " ";
-    if (run->status == BOMBUS_OK)
+    if (work->status == BOMBUS_OK)
         build_text(&percent->result, layout, text.text, '>');
 }
 
 static void build_percent_character(struct percent *percent, struct layout *layout, struct bb_value value)
 {
-    struct bb_run *run = percent->result.run;
+    struct bb_work *work = percent->result.work;
     char bytes[4];
-    struct bb_text character = { .bytes = bytes, .count = 1 };
+    struct bb_text character = {.bytes = bytes, .count = 1};
     layout->precision = -1;
     if (value.kind == BB_VALUE_TEXT && value.text->count == 1)
         character = *value.text;
-    else if (bb_is_integer(value) && bb_to_integer(value) >= 0 && bb_to_integer(value) < 0x110000)
-        character.length = bb_code_write(bytes, (uint32_t)bb_to_integer(value));
+    else if (bb_value_is_integer(value) && bb_value_to_integer(value) >= 0 && bb_value_to_integer(value) < 0x110000)
+        character.length = bb_code_write(bytes, (uint32_t)bb_value_to_integer(value));
     else
-        bb_raise(run, bb_is_integer(value) ? "%%c arg not in range(0x110000)" : "%%c requires int or char");
-    if (run->status == BOMBUS_OK)
+        bb_raise(work, bb_value_is_integer(value) ? "%%c arg not in range(0x110000)" : "%%c requires int or char");
+    if (work->status == BOMBUS_OK)
         build_text(&percent->result, layout, &character, '>');
 }
 
@@ -410,8 +419,8 @@ static void read_percent_flags(struct percent *percent, struct layout *layout)
 /* Behind a %. */
 static void build_percent(struct percent *percent)
 {
-    struct bb_run *run = percent->result.run;
-    struct layout layout = { .fill = " ", .fill_length = 1, .precision = -1 };
+    struct bb_work *work = percent->result.work;
+    struct layout layout = {.fill = " ", .fill_length = 1, .precision = -1};
     struct bb_value named = BB_MISSING;
     char c;
     if (peek(percent, &c) && c == '(')
@@ -429,10 +438,10 @@ static void build_percent(struct percent *percent)
     }
     while (peek(percent, &c) && (c == 'l' || c == 'h' || c == 'L'))
         percent->offset++;
-    if (run->status != BOMBUS_OK)
+    if (work->status != BOMBUS_OK)
         return;
     if (!peek(percent, &c)) {
-        bb_raise(run, "incomplete format");
+        bb_raise(work, "incomplete format");
         return;
     }
     percent->offset++;
@@ -442,11 +451,12 @@ static void build_percent(struct percent *percent)
         return;
     }
     if (c == '\0' || strchr("diuoxXeEfFgGcsra", c) == NULL) {
-        bb_raise(run, "unsupported format character '%c' (0x%x) at index %zu", c, (unsigned char)c, percent->offset - 1);
+        bb_raise(work, "unsupported format character '%c' (0x%x) at index %zu", c, (unsigned char)c,
+                 percent->offset - 1);
         return;
     }
     struct bb_value value = named.kind != BB_VALUE_MISSING ? named : next_argument(percent);
-    if (run->status != BOMBUS_OK)
+    if (work->status != BOMBUS_OK)
         return;
     if (strchr("sra", c) != NULL)
         build_percent_text(percent, &layout, value);
@@ -456,12 +466,12 @@ static void build_percent(struct percent *percent)
         build_percent_number(percent, &layout, value);
 }
 
-struct bb_value bb_format_percent(struct bb_run *run, const struct bb_text *format, struct bb_value values)
+struct bb_value bb_format_percent(struct bb_work *work, const struct bb_text *format, struct bb_value values)
 {
-    struct percent percent = { .result = { .run = run }, .format = format, .values = values };
-    bool may_be_left = values.kind == BB_VALUE_DICT || values.kind == BB_VALUE_LIST || values.kind == BB_VALUE_UNDEFINED ||
-                       values.kind == BB_VALUE_RANGE;
-    while (percent.offset < format->length && bb_run_step(run, 1)) {
+    struct percent percent = {.result = {.work = work}, .format = format, .values = values};
+    bool may_be_left = values.kind == BB_VALUE_DICT || values.kind == BB_VALUE_LIST ||
+                       values.kind == BB_VALUE_UNDEFINED || values.kind == BB_VALUE_RANGE;
+    while (percent.offset < format->length && bb_work_step(work, 1)) {
         const char *begin = format->bytes + percent.offset;
         const char *sign = memchr(begin, '%', format->length - percent.offset);
         size_t plain = sign != NULL ? (size_t)(sign - begin) : format->length - percent.offset;
@@ -470,11 +480,12 @@ struct bb_value bb_format_percent(struct bb_run *run, const struct bb_text *form
         if (sign != NULL)
             build_percent(&percent);
     }
-    bool is_left = values.kind == BB_VALUE_TUPLE ? percent.next < values.list->count : !percent.was_used && !may_be_left;
+    bool is_left =
+        values.kind == BB_VALUE_TUPLE ? percent.next < values.list->count : !percent.was_used && !may_be_left;
     if (is_left)
-        bb_raise(run, "not all arguments converted during string formatting");
+        bb_raise(work, "not all arguments converted during string formatting");
     struct bb_value result = bb_build_finish(&percent.result);
-    return format->is_markup ? bb_value_markup(run, result) : result;
+    return format->is_markup ? bb_value_markup(work, result) : result;
 }
 
 /* ---- str.format ---- */
@@ -488,20 +499,20 @@ struct braces {
 
 static struct bb_value positional(struct braces *braces, const char *digits, size_t length)
 {
-    struct bb_run *run = braces->result.run;
+    struct bb_work *work = braces->result.work;
     int64_t index;
     if (length == 0) {
         if (braces->next < 0)
-            return bb_raise(run, "cannot switch from manual field specification to automatic field numbering");
+            return bb_raise(work, "cannot switch from manual field specification to automatic field numbering");
         index = braces->next++;
     } else {
         if (braces->next > 0)
-            return bb_raise(run, "cannot switch from automatic field numbering to manual field specification");
+            return bb_raise(work, "cannot switch from automatic field numbering to manual field specification");
         braces->next = -1;
         index = read_number(&digits, digits + length);
     }
     if ((uint64_t)index >= braces->arguments->count)
-        return bb_raise(run, "Replacement index %" PRId64 " out of range for positional args tuple", index);
+        return bb_raise(work, "Replacement index %" PRId64 " out of range for positional args tuple", index);
     return braces->arguments->values[index];
 }
 
@@ -510,7 +521,7 @@ static struct bb_value named(struct braces *braces, struct bb_value name)
     for (size_t i = 0; i < braces->arguments->keyword_count; i++)
         if (bb_text_compare(braces->arguments->keywords[i].name.text, name.text) == 0)
             return braces->arguments->keywords[i].value;
-    return bb_raise(braces->result.run, "%s", bb_repr_string(braces->result.run, name));
+    return bb_raise(braces->result.work, "%s", bb_repr_string(braces->result.work, name));
 }
 
 static bool is_all_digits(const char *bytes, size_t length)
@@ -524,27 +535,28 @@ static bool is_all_digits(const char *bytes, size_t length)
 /* name(.attribute | [index])* in format[begin, end). */
 static struct bb_value field_value(struct braces *braces, size_t begin, size_t end)
 {
-    struct bb_run *run = braces->result.run;
+    struct bb_work *work = braces->result.work;
     const char *bytes = braces->format->bytes;
     size_t stop = begin;
     while (stop < end && bytes[stop] != '.' && bytes[stop] != '[')
         stop++;
-    struct bb_value value = is_all_digits(bytes + begin, stop - begin) ? positional(braces, bytes + begin, stop - begin)
-                                                                     : named(braces, bb_value_part(run, braces->format, begin, stop));
-    while (stop < end && run->status == BOMBUS_OK) {
+    struct bb_value value = is_all_digits(bytes + begin, stop - begin)
+                                ? positional(braces, bytes + begin, stop - begin)
+                                : named(braces, bb_value_part(work, braces->format, begin, stop));
+    while (stop < end && work->status == BOMBUS_OK) {
         bool is_attribute = bytes[stop] == '.';
         size_t part = ++stop;
         while (stop < end && (is_attribute ? bytes[stop] != '.' && bytes[stop] != '[' : bytes[stop] != ']'))
             stop++;
         if (stop == part)
-            return bb_raise(run, "Empty attribute in format string");
-        struct bb_value name = bb_value_part(run, braces->format, part, stop);
+            return bb_raise(work, "Empty attribute in format string");
+        struct bb_value name = bb_value_part(work, braces->format, part, stop);
         if (!is_attribute && is_all_digits(bytes + part, stop - part)) {
             const char *digits = bytes + part;
             name = bb_value_int(read_number(&digits, bytes + stop));
         }
-        if (run->status == BOMBUS_OK)
-            value = is_attribute ? bb_get_attribute(run, value, name) : bb_get_item(run, value, name);
+        if (work->status == BOMBUS_OK)
+            value = is_attribute ? bb_value_attribute(work, value, name) : bb_value_item(work, value, name);
         stop += !is_attribute;
     }
     return value;
@@ -553,10 +565,10 @@ static struct bb_value field_value(struct braces *braces, size_t begin, size_t e
 /* The specification may hold fields itself. */
 static struct bb_value specification_text(struct braces *braces, size_t begin, size_t end)
 {
-    struct bb_run *run = braces->result.run;
-    struct bb_builder text = { .run = run };
+    struct bb_work *work = braces->result.work;
+    struct bb_builder text = {.work = work};
     const char *bytes = braces->format->bytes;
-    for (size_t i = begin; i < end && run->status == BOMBUS_OK; i++) {
+    for (size_t i = begin; i < end && work->status == BOMBUS_OK; i++) {
         if (bytes[i] != '{') {
             bb_build_byte(&text, bytes[i]);
             continue;
@@ -565,7 +577,7 @@ static struct bb_value specification_text(struct braces *braces, size_t begin, s
         while (close < end && bytes[close] != '}')
             close++;
         struct bb_value value = field_value(braces, i + 1, close);
-        if (run->status == BOMBUS_OK)
+        if (work->status == BOMBUS_OK)
             bb_build_value(&text, value);
         i = close;
     }
@@ -574,7 +586,7 @@ static struct bb_value specification_text(struct braces *braces, size_t begin, s
 
 static void build_field(struct braces *braces, size_t begin, size_t end)
 {
-    struct bb_run *run = braces->result.run;
+    struct bb_work *work = braces->result.work;
     const char *bytes = braces->format->bytes;
     size_t name_end = begin;
     int open = 0;
@@ -588,28 +600,29 @@ static void build_field(struct braces *braces, size_t begin, size_t end)
         conversion = name_end + 1 < end ? bytes[name_end + 1] : '\0';
         name_end += 2;
         if (conversion == '\0' || strchr("rsa", conversion) == NULL || (name_end < end && bytes[name_end] != ':'))
-            bb_raise(run, "expected ':' after conversion specifier");
+            bb_raise(work, "expected ':' after conversion specifier");
     }
     struct bb_value specification = specification_text(braces, name_end < end ? name_end + 1 : end, end);
-    if (run->status != BOMBUS_OK)
+    if (work->status != BOMBUS_OK)
         return;
     if (conversion == 'r' || conversion == 'a') {
-        struct bb_builder repr = { .run = run };
+        struct bb_builder repr = {.work = work};
         bb_build_repr(&repr, value);
         value = bb_build_finish(&repr);
     } else if (conversion == 's') {
-        value = bb_to_text(run, value);
+        value = bb_value_to_text(work, value);
     }
     if (braces->format->is_markup)
-        value = bb_escape(run, value);
-    if (run->status == BOMBUS_OK)
+        value = bb_text_escape(work, value);
+    if (work->status == BOMBUS_OK)
         bb_format_value(&braces->result, value, specification.text->bytes, specification.text->length);
 }
 
-struct bb_value bb_format_braces(struct bb_run *run, const struct bb_text *format, const struct bb_arguments *arguments)
+struct bb_value bb_format_braces(struct bb_work *work, const struct bb_text *format,
+                                 const struct bb_arguments *arguments)
 {
-    struct braces braces = { .result = { .run = run }, .format = format, .arguments = arguments };
-    for (size_t i = 0; i < format->length && bb_run_step(run, 1); i++) {
+    struct braces braces = {.result = {.work = work}, .format = format, .arguments = arguments};
+    for (size_t i = 0; i < format->length && bb_work_step(work, 1); i++) {
         char c = format->bytes[i];
         if (c != '{' && c != '}') {
             bb_build_byte(&braces.result, c);
@@ -617,14 +630,17 @@ struct bb_value bb_format_braces(struct bb_run *run, const struct bb_text *forma
             bb_build_byte(&braces.result, c);
             i++;
         } else if (c == '}') {
-            bb_raise(run, "Single '}' encountered in format string");
+            bb_raise(work, "Single '}' encountered in format string");
         } else {
             size_t end = i + 1;
             int open = 1;
-            while (end < format->length && (open += format->bytes[end] == '{' ? 1 : format->bytes[end] == '}' ? -1 : 0) > 0)
+            while (end < format->length && (open += format->bytes[end] == '{'   ? 1
+                                                    : format->bytes[end] == '}' ? -1
+                                                                                : 0) > 0)
                 end++;
             if (open > 0)
-                bb_raise(run, i + 1 == format->length ? "Single '{' encountered in format string" : "expected '}' before end of string");
+                bb_raise(work, i + 1 == format->length ? "Single '{' encountered in format string"
+                                                       : "expected '}' before end of string");
             else
                 build_field(&braces, i + 1, end);
             i = end;

@@ -1,5 +1,6 @@
 /* JSON: json.dumps as transformers' tojson uses it, and reading the variables. */
 #include "text/template/functions.h"
+#include "text/unicode.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -22,7 +23,8 @@ static void write_unit(struct bb_builder *result, uint32_t code)
     if (code < 0x10000)
         bb_build_format(result, "\\u%04" PRIx32, code);
     else
-        bb_build_format(result, "\\u%04" PRIx32 "\\u%04" PRIx32, 0xD800 + ((code - 0x10000) >> 10), 0xDC00 + ((code - 0x10000) & 0x3FF));
+        bb_build_format(result, "\\u%04" PRIx32 "\\u%04" PRIx32, 0xD800 + ((code - 0x10000) >> 10),
+                        0xDC00 + ((code - 0x10000) & 0x3FF));
 }
 
 static void write_text(struct writer *writer, const struct bb_text *text)
@@ -31,7 +33,7 @@ static void write_text(struct writer *writer, const struct bb_text *text)
     struct bb_builder *result = writer->result;
     size_t plain = 0, length;
     bb_build_byte(result, '"');
-    for (size_t i = 0; i < text->length && result->run->status == BOMBUS_OK; i += length) {
+    for (size_t i = 0; i < text->length && result->work->status == BOMBUS_OK; i += length) {
         unsigned char c = (unsigned char)text->bytes[i];
         const char *letter = c != 0 ? strchr(letters, c) : NULL;
         uint32_t code = bb_code_read(text->bytes + i, &length);
@@ -79,7 +81,7 @@ static void write_array(struct writer *writer, const struct bb_list *list)
 {
     bb_build_byte(writer->result, '[');
     writer->depth++;
-    for (size_t i = 0; i < list->count && writer->result->run->status == BOMBUS_OK; i++) {
+    for (size_t i = 0; i < list->count && writer->result->work->status == BOMBUS_OK; i++) {
         write_separator(writer, i == 0);
         write_value(writer, list->items[i]);
     }
@@ -91,13 +93,13 @@ static void write_array(struct writer *writer, const struct bb_list *list)
 
 static void write_key(struct writer *writer, struct bb_value key)
 {
-    struct bb_run *run = writer->result->run;
+    struct bb_work *work = writer->result->work;
     if (key.kind == BB_VALUE_TEXT) {
         write_text(writer, key.text);
         return;
     }
-    if (!bb_is_number(key) && key.kind != BB_VALUE_NONE) {
-        bb_raise(run, "keys must be str, int, float, bool or None, not %s", bb_type_name(key));
+    if (!bb_value_is_number(key) && key.kind != BB_VALUE_NONE) {
+        bb_raise(work, "keys must be str, int, float, bool or None, not %s", bb_value_type_name(key));
         return;
     }
     bb_build_byte(writer->result, '"');
@@ -107,9 +109,9 @@ static void write_key(struct writer *writer, struct bb_value key)
 
 static void write_object(struct writer *writer, const struct bb_dict *dict)
 {
-    struct bb_run *run = writer->result->run;
-    struct bb_value *keys = bb_run_allocate(run, dict->count, sizeof *keys);
-    struct bb_value *values = bb_run_allocate(run, dict->count, sizeof *values);
+    struct bb_work *work = writer->result->work;
+    struct bb_value *keys = bb_work_allocate(work, dict->count, sizeof *keys);
+    struct bb_value *values = bb_work_allocate(work, dict->count, sizeof *values);
     if (keys == NULL || values == NULL)
         return;
     for (size_t i = 0; i < dict->count; i++) {
@@ -117,10 +119,10 @@ static void write_object(struct writer *writer, const struct bb_dict *dict)
         values[i] = dict->pairs[i].value;
     }
     if (writer->style->sort_keys)
-        bb_sort(run, values, keys, dict->count, false);
+        bb_value_sort(work, values, keys, dict->count, false);
     bb_build_byte(writer->result, '{');
     writer->depth++;
-    for (size_t i = 0; i < dict->count && run->status == BOMBUS_OK; i++) {
+    for (size_t i = 0; i < dict->count && work->status == BOMBUS_OK; i++) {
         write_separator(writer, i == 0);
         write_key(writer, keys[i]);
         bb_build(writer->result, writer->style->key_separator->bytes, writer->style->key_separator->length);
@@ -135,7 +137,7 @@ static void write_object(struct writer *writer, const struct bb_dict *dict)
 static void write_value(struct writer *writer, struct bb_value value)
 {
     struct bb_builder *result = writer->result;
-    if (!bb_run_step(result->run, 1) || !bb_run_enter(result->run))
+    if (!bb_work_step(result->work, 1) || !bb_work_enter(result->work))
         return;
     switch (value.kind) {
     case BB_VALUE_NONE: bb_build_string(result, "null"); break;
@@ -144,23 +146,24 @@ static void write_value(struct writer *writer, struct bb_value value)
     case BB_VALUE_LONG: bb_build(result, value.text->bytes, value.text->length); break;
     case BB_VALUE_FLOAT: write_real(result, value.real); break;
     case BB_VALUE_TEXT: write_text(writer, value.text); break;
-    case BB_VALUE_LIST: case BB_VALUE_TUPLE: write_array(writer, value.list); break;
+    case BB_VALUE_LIST:
+    case BB_VALUE_TUPLE: write_array(writer, value.list); break;
     case BB_VALUE_DICT: write_object(writer, value.dict); break;
-    default: bb_raise(result->run, "Object of type %s is not JSON serializable", bb_type_name(value));
+    default: bb_raise(result->work, "Object of type %s is not JSON serializable", bb_value_type_name(value));
     }
-    bb_run_leave(result->run);
+    bb_work_leave(result->work);
 }
 
 void bb_json_write(struct bb_builder *builder, struct bb_value value, const struct bb_json_style *style)
 {
-    struct writer writer = { builder, style, 0 };
+    struct writer writer = {builder, style, 0};
     write_value(&writer, value);
 }
 
 /* ---- reading ---- */
 
 struct reader {
-    struct bb_run *run;
+    struct bb_work *work;
     const char *text;
     size_t length, offset;
 };
@@ -169,8 +172,8 @@ static struct bb_value read_value(struct reader *reader);
 
 static struct bb_value fail_status(struct reader *reader, bombus_status status, const char *message)
 {
-    reader->run->place = (uint32_t)(reader->offset < UINT32_MAX ? reader->offset : UINT32_MAX);
-    return bb_raise_status(reader->run, status, "template variables: %s", message);
+    reader->work->place = (uint32_t)(reader->offset < UINT32_MAX ? reader->offset : UINT32_MAX);
+    return bb_raise_status(reader->work, status, "template variables: %s", message);
 }
 
 static struct bb_value fail(struct reader *reader, const char *message)
@@ -242,12 +245,12 @@ static void read_escape(struct reader *reader, struct bb_builder *text)
 /* At a quote. */
 static struct bb_value read_text(struct reader *reader)
 {
-    struct bb_builder text = { .run = reader->run };
+    struct bb_builder text = {.work = reader->work};
     reader->offset++;
-    while (reader->run->status == BOMBUS_OK) {
+    while (reader->work->status == BOMBUS_OK) {
         size_t begin = reader->offset;
-        while (reader->offset < reader->length && reader->text[reader->offset] != '"' && reader->text[reader->offset] != '\\' &&
-               (unsigned char)reader->text[reader->offset] >= 0x20)
+        while (reader->offset < reader->length && reader->text[reader->offset] != '"' &&
+               reader->text[reader->offset] != '\\' && (unsigned char)reader->text[reader->offset] >= 0x20)
             reader->offset++;
         bb_build(&text, reader->text + begin, reader->offset - begin);
         char c = reader->offset < reader->length ? reader->text[reader->offset] : '\0';
@@ -266,7 +269,8 @@ static struct bb_value read_text(struct reader *reader)
 static size_t skip_digits(struct reader *reader)
 {
     size_t begin = reader->offset;
-    while (reader->offset < reader->length && reader->text[reader->offset] >= '0' && reader->text[reader->offset] <= '9')
+    while (reader->offset < reader->length && reader->text[reader->offset] >= '0' &&
+           reader->text[reader->offset] <= '9')
         reader->offset++;
     return reader->offset - begin;
 }
@@ -275,7 +279,7 @@ static struct bb_value read_integer(struct reader *reader, size_t begin)
 {
     char digits[24];
     size_t length = reader->offset - begin;
-    struct bb_text text = { .bytes = reader->text + begin, .length = length, .count = length };
+    struct bb_text text = {.bytes = reader->text + begin, .length = length, .count = length};
     if (length < sizeof digits) {
         memcpy(digits, text.bytes, length);
         digits[length] = '\0';
@@ -284,7 +288,7 @@ static struct bb_value read_integer(struct reader *reader, size_t begin)
         if (errno == 0)
             return bb_value_int(integer);
     }
-    struct bb_value value = bb_value_text(reader->run, text.bytes, length);
+    struct bb_value value = bb_value_text(reader->work, text.bytes, length);
     if (value.kind == BB_VALUE_TEXT)
         value.kind = BB_VALUE_LONG;
     return value;
@@ -320,12 +324,12 @@ static struct bb_value read_number(struct reader *reader)
 
 static struct bb_value read_array(struct reader *reader)
 {
-    struct bb_list_builder items = { .run = reader->run };
+    struct bb_list_builder items = {.work = reader->work};
     reader->offset++;
-    while (reader->run->status == BOMBUS_OK && !(items.count == 0 && peek(reader) == ']')) {
+    while (reader->work->status == BOMBUS_OK && !(items.count == 0 && peek(reader) == ']')) {
         bb_list_add(&items, read_value(reader));
         char c = peek(reader);
-        if (c == ']' || reader->run->status != BOMBUS_OK)
+        if (c == ']' || reader->work->status != BOMBUS_OK)
             break;
         if (c != ',')
             return fail(reader, "',' or ']' was expected");
@@ -337,19 +341,19 @@ static struct bb_value read_array(struct reader *reader)
 
 static struct bb_value read_object(struct reader *reader)
 {
-    struct bb_dict *dict = bb_dict_create(reader->run);
+    struct bb_dict *dict = bb_dict_create(reader->work);
     reader->offset++;
-    while (reader->run->status == BOMBUS_OK && !(dict->count == 0 && peek(reader) == '}')) {
+    while (reader->work->status == BOMBUS_OK && !(dict->count == 0 && peek(reader) == '}')) {
         if (peek(reader) != '"')
             return fail(reader, "a key was expected");
         struct bb_value key = read_text(reader);
-        if (reader->run->status == BOMBUS_OK && peek(reader) != ':')
+        if (reader->work->status == BOMBUS_OK && peek(reader) != ':')
             return fail(reader, "':' was expected");
         reader->offset++;
         struct bb_value value = read_value(reader);
-        if (reader->run->status != BOMBUS_OK)
+        if (reader->work->status != BOMBUS_OK)
             return BB_NONE;
-        bb_dict_set(reader->run, dict, key, value);
+        bb_dict_set(reader->work, dict, key, value);
         char c = peek(reader);
         if (c == '}')
             break;
@@ -365,11 +369,11 @@ static struct bb_value read_value(struct reader *reader)
 {
     struct bb_value value;
     char c = peek(reader);
-    if (!bb_run_step(reader->run, 1))
+    if (!bb_work_step(reader->work, 1))
         return BB_NONE;
-    if (reader->run->nesting >= reader->run->limits.depth)
+    if (reader->work->nesting >= reader->work->limits.depth)
         return fail_status(reader, BOMBUS_ERROR_LIMIT, "nested too deeply");
-    reader->run->nesting++;
+    reader->work->nesting++;
     if (c == '{')
         value = read_object(reader);
     else if (c == '[')
@@ -388,19 +392,19 @@ static struct bb_value read_value(struct reader *reader)
         value = bb_value_float(INFINITY);
     else
         value = read_number(reader);
-    reader->run->nesting--;
+    reader->work->nesting--;
     return value;
 }
 
-struct bb_value bb_json_read(struct bb_run *run, const char *text, size_t length)
+struct bb_value bb_json_read(struct bb_work *work, const char *text, size_t length)
 {
-    struct reader reader = { .run = run, .text = text, .length = length };
-    reader.offset = bb_utf8_check(text, length);
+    struct reader reader = {.work = work, .text = text, .length = length};
+    reader.offset = bb_utf8_valid_length(text, length);
     if (reader.offset < length)
         return fail(&reader, "not UTF-8");
     reader.offset = 0;
     struct bb_value value = read_value(&reader);
-    if (run->status == BOMBUS_OK && (peek(&reader) != '\0' || reader.offset < length))
+    if (work->status == BOMBUS_OK && (peek(&reader) != '\0' || reader.offset < length))
         return fail(&reader, "text behind the value");
     return value;
 }

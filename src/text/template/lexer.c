@@ -1,7 +1,7 @@
 /* Source text to tokens, with jinja2's rules of whitespace control: trim_blocks, lstrip_blocks, `-` and `+` in tags. */
 #include "text/template/lexer.h"
 
-#include "text/template/run.h"
+#include "text/template/work.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -11,7 +11,7 @@
 enum { MAX_OPEN_BRACKETS = 1000 };
 
 struct lexer {
-    struct bb_run *run;
+    struct bb_work *work;
     const char *source;
     size_t length, offset;
     struct bb_token *tokens;
@@ -21,8 +21,8 @@ struct lexer {
     bool is_line_start; /* the last tag swallowed a newline, or nothing came before */
 };
 
-static const char *const operators[] = { "**", "//", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[", "]", "(",
-                                         ")", "{", "}", ">", "<", "=", ".", ":", "|", ",", ";" };
+static const char *const operators[] = {"**", "//", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[",
+                                        "]",  "(",  ")",  "{",  "}",  ">",  "<", "=", ".", ":", "|", ",", ";"};
 
 const char *bb_token_kind_name(enum bb_token_kind kind)
 {
@@ -45,7 +45,7 @@ static struct bb_token *add_token(struct lexer *lexer, enum bb_token_kind kind, 
 {
     if (lexer->count == lexer->capacity) {
         size_t capacity = lexer->capacity > 0 ? lexer->capacity * 2 : 64;
-        struct bb_token *tokens = bb_run_allocate(lexer->run, capacity, sizeof *tokens);
+        struct bb_token *tokens = bb_work_allocate(lexer->work, capacity, sizeof *tokens);
         if (tokens == NULL)
             return NULL;
         if (lexer->count > 0)
@@ -54,14 +54,14 @@ static struct bb_token *add_token(struct lexer *lexer, enum bb_token_kind kind, 
         lexer->capacity = capacity;
     }
     struct bb_token *token = &lexer->tokens[lexer->count++];
-    *token = (struct bb_token){ .kind = kind, .begin = (uint32_t)begin, .end = (uint32_t)end };
+    *token = (struct bb_token){.kind = kind, .begin = (uint32_t)begin, .end = (uint32_t)end};
     return token;
 }
 
 static bool fail(struct lexer *lexer, size_t offset, const char *message)
 {
-    lexer->run->place = (uint32_t)offset;
-    bb_raise(lexer->run, "%s", message);
+    lexer->work->place = (uint32_t)offset;
+    bb_raise(lexer->work, "%s", message);
     return false;
 }
 
@@ -158,7 +158,8 @@ static bool lex_raw(struct lexer *lexer, size_t data_begin, size_t tag, bool *wa
             continue;
         char end_sign = sign_at(lexer, i + 2);
         size_t name = skip_space(lexer, i + 2 + (end_sign != '\0'));
-        size_t end = looks_at(lexer, name, "endraw") ? match_end(lexer, skip_space(lexer, name + 6), "%}", true, true) : 0;
+        size_t end =
+            looks_at(lexer, name, "endraw") ? match_end(lexer, skip_space(lexer, name + 6), "%}", true, true) : 0;
         if (end == 0)
             continue;
         if (!add_data(lexer, begin, i, end_sign, false))
@@ -182,8 +183,8 @@ static size_t skip_digits(const struct lexer *lexer, size_t offset)
 {
     size_t end = offset;
     while (end < lexer->length && (is_digit(lexer->source[end]) ||
-           (lexer->source[end] == '_' && end > offset && is_digit(lexer->source[end - 1]) && end + 1 < lexer->length &&
-            is_digit(lexer->source[end + 1]))))
+                                   (lexer->source[end] == '_' && end > offset && is_digit(lexer->source[end - 1]) &&
+                                    end + 1 < lexer->length && is_digit(lexer->source[end + 1]))))
         end++;
     return end;
 }
@@ -224,7 +225,7 @@ static size_t match_integer(const struct lexer *lexer, size_t offset, int *base)
     int digit_base = *base == 10 && s[offset] == '0' ? 1 : *base;
     size_t first = end;
     while (end < lexer->length && (is_digit_of(s[end], digit_base) ||
-           (s[end] == '_' && end + 1 < lexer->length && is_digit_of(s[end + 1], digit_base))))
+                                   (s[end] == '_' && end + 1 < lexer->length && is_digit_of(s[end + 1], digit_base))))
         end++;
     if (*base != 10 && end == first) {
         *base = 10;
@@ -235,7 +236,7 @@ static size_t match_integer(const struct lexer *lexer, size_t offset, int *base)
 
 static struct bb_value integer_value(struct lexer *lexer, size_t begin, size_t end, int base)
 {
-    struct bb_builder digits = { .run = lexer->run };
+    struct bb_builder digits = {.work = lexer->work};
     for (size_t i = begin + (base == 10 ? 0 : 2); i < end; i++)
         if (lexer->source[i] != '_')
             bb_build_byte(&digits, lexer->source[i]);
@@ -248,8 +249,8 @@ static struct bb_value integer_value(struct lexer *lexer, size_t begin, size_t e
     if (errno == 0)
         return bb_value_int(integer);
     if (base != 10)
-        return bb_raise(lexer->run, "integer does not fit 64 bits");
-    struct bb_value value = bb_value_text(lexer->run, text.text->bytes, text.text->length - 1);
+        return bb_raise(lexer->work, "integer does not fit 64 bits");
+    struct bb_value value = bb_value_text(lexer->work, text.text->bytes, text.text->length - 1);
     value.kind = value.kind == BB_VALUE_TEXT ? BB_VALUE_LONG : value.kind;
     return value;
 }
@@ -261,8 +262,10 @@ static size_t unescape_hex(struct lexer *lexer, struct bb_builder *text, size_t 
     for (size_t i = 0; i < digits; i++) {
         char c = offset + i < end ? lexer->source[offset + i] : '\0';
         if (!is_digit_of(c, 16)) {
-            fail(lexer, offset, digits == 2 ? "truncated \\xXX escape" : digits == 4 ? "truncated \\uXXXX escape"
-                                                                                     : "truncated \\UXXXXXXXX escape");
+            fail(lexer, offset,
+                 digits == 2   ? "truncated \\xXX escape"
+                 : digits == 4 ? "truncated \\uXXXX escape"
+                               : "truncated \\UXXXXXXXX escape");
             return offset;
         }
         code = code << 4 | (uint32_t)(is_digit(c) ? c - '0' : (c | 32) - 'a' + 10);
@@ -312,8 +315,8 @@ static bool lex_string(struct lexer *lexer)
         end += lexer->source[end] == '\\' ? 2 : 1;
     if (end >= lexer->length)
         return fail(lexer, begin, quote == '"' ? "unexpected char '\"'" : "unexpected char \"'\"");
-    struct bb_builder text = { .run = lexer->run };
-    for (size_t i = begin + 1; i < end && lexer->run->status == BOMBUS_OK;) {
+    struct bb_builder text = {.work = lexer->work};
+    for (size_t i = begin + 1; i < end && lexer->work->status == BOMBUS_OK;) {
         size_t plain = i;
         while (plain < end && lexer->source[plain] != '\\')
             plain++;
@@ -336,7 +339,7 @@ static bool lex_number(struct lexer *lexer)
     bool is_float = end > begin;
     if (!is_float)
         end = match_integer(lexer, begin, &base);
-    lexer->run->place = (uint32_t)begin;
+    lexer->work->place = (uint32_t)begin;
     struct bb_value value = is_float ? bb_value_float(bb_real_parse(lexer->source + begin, end - begin))
                                      : integer_value(lexer, begin, end, base);
     struct bb_token *token = add_token(lexer, is_float ? BB_TOKEN_FLOAT : BB_TOKEN_INTEGER, begin, end);
@@ -353,9 +356,9 @@ static bool lex_name(struct lexer *lexer)
     while (end < lexer->length && bb_code_is_word(bb_code_read(lexer->source + end, &length)))
         end += length;
     if (end == begin) {
-        lexer->run->place = (uint32_t)begin;
+        lexer->work->place = (uint32_t)begin;
         bb_code_read(lexer->source + begin, &length);
-        bb_raise(lexer->run, "unexpected char '%.*s'", (int)length, lexer->source + begin);
+        bb_raise(lexer->work, "unexpected char '%.*s'", (int)length, lexer->source + begin);
         return false;
     }
     lexer->offset = end;
@@ -366,7 +369,7 @@ static bool balance(struct lexer *lexer, char c)
 {
     if (c == '(' || c == '[' || c == '{') {
         if (lexer->open_count == MAX_OPEN_BRACKETS) {
-            bb_raise_status(lexer->run, BOMBUS_ERROR_LIMIT, "brackets are nested too deeply");
+            bb_raise_status(lexer->work, BOMBUS_ERROR_LIMIT, "brackets are nested too deeply");
             return false;
         }
         lexer->open[lexer->open_count++] = (char)(c == '(' ? ')' : c == '[' ? ']' : '}');
@@ -375,10 +378,10 @@ static bool balance(struct lexer *lexer, char c)
     if (c != ')' && c != ']' && c != '}')
         return true;
     if (lexer->open_count == 0)
-        bb_raise(lexer->run, "unexpected '%c'", c);
+        bb_raise(lexer->work, "unexpected '%c'", c);
     else if (lexer->open[--lexer->open_count] != c)
-        bb_raise(lexer->run, "unexpected '%c', expected '%c'", c, lexer->open[lexer->open_count]);
-    return lexer->run->status == BOMBUS_OK;
+        bb_raise(lexer->work, "unexpected '%c', expected '%c'", c, lexer->open[lexer->open_count]);
+    return lexer->work->status == BOMBUS_OK;
 }
 
 static bool lex_operator(struct lexer *lexer, bool *was_operator)
@@ -389,7 +392,7 @@ static bool lex_operator(struct lexer *lexer, bool *was_operator)
             continue;
         *was_operator = true;
         size_t begin = lexer->offset;
-        lexer->run->place = (uint32_t)begin;
+        lexer->work->place = (uint32_t)begin;
         lexer->offset += strlen(operators[i]);
         return balance(lexer, operators[i][0]) &&
                add_token(lexer, (enum bb_token_kind)(BB_TOKEN_POWER + i), begin, lexer->offset) != NULL;
@@ -400,10 +403,13 @@ static bool lex_operator(struct lexer *lexer, bool *was_operator)
 /* The inside of a tag up to and with its end. */
 static bool lex_tag(struct lexer *lexer, bool is_variable)
 {
-    while (lexer->run->status == BOMBUS_OK) {
-        size_t end = lexer->open_count > 0 ? 0 : match_end(lexer, lexer->offset, is_variable ? "}}" : "%}", !is_variable, !is_variable);
+    while (lexer->work->status == BOMBUS_OK) {
+        size_t end = lexer->open_count > 0
+                         ? 0
+                         : match_end(lexer, lexer->offset, is_variable ? "}}" : "%}", !is_variable, !is_variable);
         if (end != 0) {
-            bool is_added = add_token(lexer, is_variable ? BB_TOKEN_VARIABLE_END : BB_TOKEN_BLOCK_END, lexer->offset, end) != NULL;
+            bool is_added =
+                add_token(lexer, is_variable ? BB_TOKEN_VARIABLE_END : BB_TOKEN_BLOCK_END, lexer->offset, end) != NULL;
             lexer->is_line_start = ends_line(lexer, end);
             lexer->offset = end;
             return is_added;
@@ -413,9 +419,12 @@ static bool lex_tag(struct lexer *lexer, bool is_variable)
             return true; /* the parser says what is missing */
         char c = lexer->source[lexer->offset];
         bool was_operator = false;
-        if (match_end(lexer, lexer->offset, is_variable ? "}}" : "%}", false, !is_variable) != 0 && lexer->open_count == 0)
+        if (match_end(lexer, lexer->offset, is_variable ? "}}" : "%}", false, !is_variable) != 0 &&
+            lexer->open_count == 0)
             continue;
-        if (is_digit(c) ? !lex_number(lexer) : c == '"' || c == '\'' ? !lex_string(lexer) : !lex_operator(lexer, &was_operator))
+        if (is_digit(c)             ? !lex_number(lexer)
+            : c == '"' || c == '\'' ? !lex_string(lexer)
+                                    : !lex_operator(lexer, &was_operator))
             return false;
         if (!is_digit(c) && c != '"' && c != '\'' && !was_operator && !lex_name(lexer))
             return false;
@@ -447,7 +456,7 @@ static bool lex_next(struct lexer *lexer)
     }
     char type = lexer->source[tag + 1], sign = sign_at(lexer, tag + 2);
     if (type == '%' && (!lex_raw(lexer, begin, tag, &was_raw) || was_raw))
-        return was_raw && lexer->run->status == BOMBUS_OK;
+        return was_raw && lexer->work->status == BOMBUS_OK;
     if (!add_data(lexer, begin, tag, sign, type == '{'))
         return false;
     lexer->offset = tag + 2 + (sign != '\0');
@@ -458,15 +467,15 @@ static bool lex_next(struct lexer *lexer)
            lex_tag(lexer, type == '{');
 }
 
-struct bb_token *bb_tokenize(struct bb_run *run)
+struct bb_token *bb_template_tokenize(struct bb_work *work)
 {
-    struct lexer *lexer = bb_run_allocate(run, 1, sizeof *lexer);
+    struct lexer *lexer = bb_work_allocate(work, 1, sizeof *lexer);
     if (lexer == NULL)
         return NULL;
-    *lexer = (struct lexer){ .run = run, .source = run->source, .length = run->source_length, .is_line_start = true };
+    *lexer = (struct lexer){.work = work, .source = work->source, .length = work->source_length, .is_line_start = true};
     while (lexer->offset < lexer->length)
         if (!lex_next(lexer))
             return NULL;
     add_token(lexer, BB_TOKEN_END, lexer->length, lexer->length);
-    return run->status == BOMBUS_OK ? lexer->tokens : NULL;
+    return work->status == BOMBUS_OK ? lexer->tokens : NULL;
 }

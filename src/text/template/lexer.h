@@ -7,16 +7,41 @@
 enum bb_token_kind {
     BB_TOKEN_END,
     BB_TOKEN_DATA,
-    BB_TOKEN_BLOCK_BEGIN, BB_TOKEN_BLOCK_END,
-    BB_TOKEN_VARIABLE_BEGIN, BB_TOKEN_VARIABLE_END,
+    BB_TOKEN_BLOCK_BEGIN,
+    BB_TOKEN_BLOCK_END,
+    BB_TOKEN_VARIABLE_BEGIN,
+    BB_TOKEN_VARIABLE_END,
     BB_TOKEN_NAME,
-    BB_TOKEN_STRING, BB_TOKEN_INTEGER, BB_TOKEN_FLOAT, /* value */
+    BB_TOKEN_STRING,
+    BB_TOKEN_INTEGER,
+    BB_TOKEN_FLOAT, /* value */
     /* Operators, in the order of the table in lexer.c. */
-    BB_TOKEN_POWER, BB_TOKEN_FLOOR_DIVIDE, BB_TOKEN_EQUAL, BB_TOKEN_NOT_EQUAL, BB_TOKEN_GREATER_EQUAL, BB_TOKEN_LESS_EQUAL,
-    BB_TOKEN_ADD, BB_TOKEN_SUBTRACT, BB_TOKEN_DIVIDE, BB_TOKEN_MULTIPLY, BB_TOKEN_REMAINDER, BB_TOKEN_TILDE,
-    BB_TOKEN_LEFT_BRACKET, BB_TOKEN_RIGHT_BRACKET, BB_TOKEN_LEFT_PAREN, BB_TOKEN_RIGHT_PAREN, BB_TOKEN_LEFT_BRACE,
-    BB_TOKEN_RIGHT_BRACE, BB_TOKEN_GREATER, BB_TOKEN_LESS, BB_TOKEN_ASSIGN, BB_TOKEN_DOT, BB_TOKEN_COLON, BB_TOKEN_PIPE,
-    BB_TOKEN_COMMA, BB_TOKEN_SEMICOLON
+    BB_TOKEN_POWER,
+    BB_TOKEN_FLOOR_DIVIDE,
+    BB_TOKEN_EQUAL,
+    BB_TOKEN_NOT_EQUAL,
+    BB_TOKEN_GREATER_EQUAL,
+    BB_TOKEN_LESS_EQUAL,
+    BB_TOKEN_ADD,
+    BB_TOKEN_SUBTRACT,
+    BB_TOKEN_DIVIDE,
+    BB_TOKEN_MULTIPLY,
+    BB_TOKEN_REMAINDER,
+    BB_TOKEN_TILDE,
+    BB_TOKEN_LEFT_BRACKET,
+    BB_TOKEN_RIGHT_BRACKET,
+    BB_TOKEN_LEFT_PAREN,
+    BB_TOKEN_RIGHT_PAREN,
+    BB_TOKEN_LEFT_BRACE,
+    BB_TOKEN_RIGHT_BRACE,
+    BB_TOKEN_GREATER,
+    BB_TOKEN_LESS,
+    BB_TOKEN_ASSIGN,
+    BB_TOKEN_DOT,
+    BB_TOKEN_COLON,
+    BB_TOKEN_PIPE,
+    BB_TOKEN_COMMA,
+    BB_TOKEN_SEMICOLON
 };
 
 struct bb_token {
@@ -25,8 +50,8 @@ struct bb_token {
     struct bb_value value;
 };
 
-/* All tokens of run->source, BB_TOKEN_END last; NULL after an error. In the run's memory. */
-struct bb_token *bb_tokenize(struct bb_run *run);
+/* All tokens of work->source, BB_TOKEN_END last; NULL after an error. In the work's memory. */
+struct bb_token *bb_template_tokenize(struct bb_work *work);
 
 /* "end of statement block", "'+'" ...: for messages. */
 const char *bb_token_kind_name(enum bb_token_kind kind);

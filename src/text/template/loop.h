@@ -6,10 +6,10 @@
 
 struct bb_loop {
     struct bb_list items;
-    size_t index;      /* 0-based */
-    int32_t depth;     /* 0-based, of recursive loops */
+    size_t index;  /* 0-based */
+    int32_t depth; /* 0-based, of recursive loops */
     const struct bb_node *node;
-    struct bb_scope *scope; /* where a recursive loop stands */
+    struct bb_scope *scope;  /* where a recursive loop stands */
     struct bb_value changed; /* what loop.changed saw last */
 };
 

@@ -4,105 +4,155 @@
 
 #include <string.h>
 
-#define METHOD(name) static struct bb_value name(struct bb_run *run, struct bb_value self, const struct bb_value *bound, \
-                                                 const struct bb_arguments *arguments)
+#define METHOD(name)                                                                                                   \
+    static struct bb_value name(struct bb_work *work, struct bb_value self, const struct bb_value *bound,              \
+                                const struct bb_arguments *arguments)
 #define UNUSED_ARGUMENTS (void)bound, (void)arguments
 
-const struct bb_text *bb_text_argument(struct bb_run *run, struct bb_value value)
+const struct bb_text *bb_text_argument(struct bb_work *work, struct bb_value value)
 {
-    static const struct bb_text empty = { .bytes = "" };
-    struct bb_value text = bb_to_text(run, value);
+    static const struct bb_text empty = {.bytes = ""};
+    struct bb_value text = bb_value_to_text(work, value);
     return text.kind == BB_VALUE_TEXT ? text.text : &empty;
 }
 
-const struct bb_text *bb_require_text(struct bb_run *run, struct bb_value value, const char *what)
+const struct bb_text *bb_require_text(struct bb_work *work, struct bb_value value, const char *what)
 {
     if (value.kind == BB_VALUE_TEXT)
         return value.text;
-    bb_raise(run, "%s must be str, not %s", what, bb_type_name(value));
-    return bb_text_argument(run, BB_NONE);
+    bb_raise(work, "%s must be str, not %s", what, bb_value_type_name(value));
+    return bb_text_argument(work, BB_NONE);
 }
 
-int64_t bb_require_integer(struct bb_run *run, struct bb_value value, int64_t missing)
+int64_t bb_require_integer(struct bb_work *work, struct bb_value value, int64_t missing)
 {
     if (value.kind == BB_VALUE_MISSING)
         return missing;
-    if (bb_is_integer(value))
-        return bb_to_integer(value);
+    if (bb_value_is_integer(value))
+        return bb_value_to_integer(value);
     if (value.kind == BB_VALUE_UNDEFINED)
-        bb_raise_undefined(run, value);
+        bb_raise_undefined(work, value);
     else
-        bb_raise(run, "'%s' object cannot be interpreted as an integer", bb_type_name(value));
+        bb_raise(work, "'%s' object cannot be interpreted as an integer", bb_value_type_name(value));
     return missing;
 }
 
-static struct bb_value keep_markup(struct bb_run *run, struct bb_value self, struct bb_value result)
+static struct bb_value keep_markup(struct bb_work *work, struct bb_value self, struct bb_value result)
 {
-    return self.text->is_markup ? bb_value_markup(run, result) : result;
+    return self.text->is_markup ? bb_value_markup(work, result) : result;
 }
 
 /* ---- text: letter case ---- */
 
-METHOD(capitalize) { UNUSED_ARGUMENTS; return bb_text_case(run, self.text, BB_CASE_CAPITALIZE); }
-METHOD(casefold) { UNUSED_ARGUMENTS; return bb_text_case(run, self.text, BB_CASE_FOLD); }
-METHOD(lower) { UNUSED_ARGUMENTS; return bb_text_case(run, self.text, BB_CASE_LOWER); }
-METHOD(swapcase) { UNUSED_ARGUMENTS; return bb_text_case(run, self.text, BB_CASE_SWAP); }
-METHOD(title) { UNUSED_ARGUMENTS; return bb_text_case(run, self.text, BB_CASE_TITLE); }
-METHOD(upper) { UNUSED_ARGUMENTS; return bb_text_case(run, self.text, BB_CASE_UPPER); }
+METHOD(capitalize)
+{
+    UNUSED_ARGUMENTS;
+    return bb_text_case(work, self.text, BB_CASE_CAPITALIZE);
+}
+METHOD(casefold)
+{
+    UNUSED_ARGUMENTS;
+    return bb_text_case(work, self.text, BB_CASE_FOLD);
+}
+METHOD(lower)
+{
+    UNUSED_ARGUMENTS;
+    return bb_text_case(work, self.text, BB_CASE_LOWER);
+}
+METHOD(swapcase)
+{
+    UNUSED_ARGUMENTS;
+    return bb_text_case(work, self.text, BB_CASE_SWAP);
+}
+METHOD(title)
+{
+    UNUSED_ARGUMENTS;
+    return bb_text_case(work, self.text, BB_CASE_TITLE);
+}
+METHOD(upper)
+{
+    UNUSED_ARGUMENTS;
+    return bb_text_case(work, self.text, BB_CASE_UPPER);
+}
 
 /* ---- text: stripping, filling ---- */
 
-static struct bb_value strip_sides(struct bb_run *run, struct bb_value self, const struct bb_value *bound, bool left, bool right)
+static struct bb_value strip_sides(struct bb_work *work, struct bb_value self, const struct bb_value *bound, bool left,
+                                   bool right)
 {
     const struct bb_text *characters = NULL;
     if (bound[0].kind != BB_VALUE_MISSING && bound[0].kind != BB_VALUE_NONE) {
         if (bound[0].kind != BB_VALUE_TEXT)
-            return bb_raise(run, "%sstrip arg must be None or str", left && right ? "" : left ? "l" : "r");
+            return bb_raise(work, "%sstrip arg must be None or str", left && right ? "" : left ? "l" : "r");
         characters = bound[0].text;
     }
-    return bb_text_strip(run, self.text, characters, left, right);
+    return bb_text_strip(work, self.text, characters, left, right);
 }
 
-METHOD(strip) { (void)arguments; return strip_sides(run, self, bound, true, true); }
-METHOD(lstrip) { (void)arguments; return strip_sides(run, self, bound, true, false); }
-METHOD(rstrip) { (void)arguments; return strip_sides(run, self, bound, false, true); }
+METHOD(strip)
+{
+    (void)arguments;
+    return strip_sides(work, self, bound, true, true);
+}
+METHOD(lstrip)
+{
+    (void)arguments;
+    return strip_sides(work, self, bound, true, false);
+}
+METHOD(rstrip)
+{
+    (void)arguments;
+    return strip_sides(work, self, bound, false, true);
+}
 
-static struct bb_value fill(struct bb_run *run, struct bb_value self, const struct bb_value *bound, int side)
+static struct bb_value fill(struct bb_work *work, struct bb_value self, const struct bb_value *bound, int side)
 {
     const struct bb_text *character = NULL;
-    int64_t width = bb_require_integer(run, bound[0], 0);
+    int64_t width = bb_require_integer(work, bound[0], 0);
     if (bound[1].kind != BB_VALUE_MISSING) {
-        character = bb_require_text(run, bound[1], "The fill character");
+        character = bb_require_text(work, bound[1], "The fill character");
         if (character->count != 1)
-            return bb_raise(run, "The fill character must be exactly one character long");
+            return bb_raise(work, "The fill character must be exactly one character long");
     }
-    return bb_text_center(run, self.text, width, character, side);
+    return bb_text_center(work, self.text, width, character, side);
 }
 
-METHOD(center) { (void)arguments; return fill(run, self, bound, 0); }
-METHOD(ljust) { (void)arguments; return fill(run, self, bound, -1); }
-METHOD(rjust) { (void)arguments; return fill(run, self, bound, 1); }
+METHOD(center)
+{
+    (void)arguments;
+    return fill(work, self, bound, 0);
+}
+METHOD(ljust)
+{
+    (void)arguments;
+    return fill(work, self, bound, -1);
+}
+METHOD(rjust)
+{
+    (void)arguments;
+    return fill(work, self, bound, 1);
+}
 
 METHOD(zfill)
 {
     (void)arguments;
-    static const struct bb_text zero = { .bytes = "0", .length = 1, .count = 1 };
-    int64_t width = bb_require_integer(run, bound[0], 0);
+    static const struct bb_text zero = {.bytes = "0", .length = 1, .count = 1};
+    int64_t width = bb_require_integer(work, bound[0], 0);
     size_t sign = self.text->length > 0 && (self.text->bytes[0] == '-' || self.text->bytes[0] == '+');
-    struct bb_builder result = { .run = run };
+    struct bb_builder result = {.work = work};
     bb_build(&result, self.text->bytes, sign);
     bb_build_repeated(&result, &zero, width - (int64_t)self.text->count);
     bb_build(&result, self.text->bytes + sign, self.text->length - sign);
-    return keep_markup(run, self, bb_build_finish(&result));
+    return keep_markup(work, self, bb_build_finish(&result));
 }
 
 METHOD(expandtabs)
 {
     (void)arguments;
-    static const struct bb_text space = { .bytes = " ", .length = 1, .count = 1 };
-    int64_t size = bb_require_integer(run, bound[0], 8), column = 0;
-    struct bb_builder result = { .run = run };
-    for (size_t i = 0; i < self.text->length && bb_run_step(run, 1); i++) {
+    static const struct bb_text space = {.bytes = " ", .length = 1, .count = 1};
+    int64_t size = bb_require_integer(work, bound[0], 8), column = 0;
+    struct bb_builder result = {.work = work};
+    for (size_t i = 0; i < self.text->length && bb_work_step(work, 1); i++) {
         char c = self.text->bytes[i];
         int64_t width = c != '\t' || size <= 0 ? 0 : size - column % size;
         if (c == '\t')
@@ -111,7 +161,7 @@ METHOD(expandtabs)
             bb_build_byte(&result, c);
         column = c == '\n' || c == '\r' ? 0 : column + (c == '\t' ? width : ((unsigned char)c & 0xC0) != 0x80);
     }
-    return keep_markup(run, self, bb_build_finish(&result));
+    return keep_markup(work, self, bb_build_finish(&result));
 }
 
 /* ---- text: the rest ---- */
@@ -119,28 +169,28 @@ METHOD(expandtabs)
 METHOD(text_join)
 {
     (void)arguments;
-    struct bb_builder result = { .run = run };
-    if (!bb_is_iterable(bound[0]))
-        return bb_raise(run, "can only join an iterable");
-    struct bb_list items = bb_iterate(run, bound[0]);
-    for (size_t i = 0; i < items.count && run->status == BOMBUS_OK; i++) {
+    struct bb_builder result = {.work = work};
+    if (!bb_value_is_iterable(bound[0]))
+        return bb_raise(work, "can only join an iterable");
+    struct bb_list items = bb_value_iterate(work, bound[0]);
+    for (size_t i = 0; i < items.count && work->status == BOMBUS_OK; i++) {
         if (items.items[i].kind != BB_VALUE_TEXT && !self.text->is_markup) {
-            bb_raise(run, "sequence item %zu: expected str instance, %s found", i, bb_type_name(items.items[i]));
+            bb_raise(work, "sequence item %zu: expected str instance, %s found", i, bb_value_type_name(items.items[i]));
             break;
         }
         if (i > 0)
             bb_build(&result, self.text->bytes, self.text->length);
-        struct bb_value item = bb_escape_for(run, self.text, items.items[i]);
-        if (run->status == BOMBUS_OK)
+        struct bb_value item = bb_text_escape_for(work, self.text, items.items[i]);
+        if (work->status == BOMBUS_OK)
             bb_build_value(&result, item);
     }
-    return keep_markup(run, self, bb_build_finish(&result));
+    return keep_markup(work, self, bb_build_finish(&result));
 }
 
 METHOD(format)
 {
     (void)bound;
-    return keep_markup(run, self, bb_format_braces(run, self.text, arguments));
+    return keep_markup(work, self, bb_format_braces(work, self.text, arguments));
 }
 
 METHOD(format_map)
@@ -148,55 +198,72 @@ METHOD(format_map)
     (void)arguments;
     struct bb_arguments spread = {0};
     if (bound[0].kind != BB_VALUE_DICT)
-        return bb_raise(run, "format_map() argument must be a mapping");
+        return bb_raise(work, "format_map() argument must be a mapping");
     for (size_t i = 0; i < bound[0].dict->count; i++)
         if (bound[0].dict->pairs[i].key.kind == BB_VALUE_TEXT &&
-            !bb_arguments_append(run, &spread, bound[0].dict->pairs[i].key, bound[0].dict->pairs[i].value))
+            !bb_arguments_append(work, &spread, bound[0].dict->pairs[i].key, bound[0].dict->pairs[i].value))
             return BB_NONE;
-    return keep_markup(run, self, bb_format_braces(run, self.text, &spread));
+    return keep_markup(work, self, bb_format_braces(work, self.text, &spread));
 }
 
 const struct bb_function bb_text_methods[] = {
-    { "capitalize", "", capitalize, {0} },
-    { "casefold", "", casefold, {0} },
-    { "lower", "", lower, {0} },
-    { "swapcase", "", swapcase, {0} },
-    { "title", "", title, {0} },
-    { "upper", "", upper, {0} },
-    { "strip", "chars?", strip, {0} },
-    { "lstrip", "chars?", lstrip, {0} },
-    { "rstrip", "chars?", rstrip, {0} },
-    { "center", "width fillchar?", center, {0} },
-    { "ljust", "width fillchar?", ljust, {0} },
-    { "rjust", "width fillchar?", rjust, {0} },
-    { "zfill", "width", zfill, {0} },
-    { "expandtabs", "tabsize?", expandtabs, {0} },
-    { "join", "iterable", text_join, {0} },
-    { "format", NULL, format, {0} },
-    { "format_map", "mapping", format_map, {0} },
-    { NULL, NULL, NULL, {0} },
+    {"capitalize", "", capitalize, {0}},
+    {"casefold", "", casefold, {0}},
+    {"lower", "", lower, {0}},
+    {"swapcase", "", swapcase, {0}},
+    {"title", "", title, {0}},
+    {"upper", "", upper, {0}},
+    {"strip", "chars?", strip, {0}},
+    {"lstrip", "chars?", lstrip, {0}},
+    {"rstrip", "chars?", rstrip, {0}},
+    {"center", "width fillchar?", center, {0}},
+    {"ljust", "width fillchar?", ljust, {0}},
+    {"rjust", "width fillchar?", rjust, {0}},
+    {"zfill", "width", zfill, {0}},
+    {"expandtabs", "tabsize?", expandtabs, {0}},
+    {"join", "iterable", text_join, {0}},
+    {"format", NULL, format, {0}},
+    {"format_map", "mapping", format_map, {0}},
+    {NULL, NULL, NULL, {0}},
 };
 
 /* ---- dicts ---- */
 
-static struct bb_value view(struct bb_run *run, struct bb_value self, enum bb_view_kind kind)
+static struct bb_value view(struct bb_work *work, struct bb_value self, enum bb_view_kind kind)
 {
-    struct bb_view *result = bb_run_allocate(run, 1, sizeof *result);
+    struct bb_view *result = bb_work_allocate(work, 1, sizeof *result);
     if (result == NULL)
         return BB_NONE;
-    *result = (struct bb_view){ self.dict, kind };
-    return (struct bb_value){ .kind = BB_VALUE_VIEW, .view = result };
+    *result = (struct bb_view){self.dict, kind};
+    return (struct bb_value){.kind = BB_VALUE_VIEW, .view = result};
 }
 
-METHOD(keys) { UNUSED_ARGUMENTS; return view(run, self, BB_VIEW_KEYS); }
-METHOD(values) { UNUSED_ARGUMENTS; return view(run, self, BB_VIEW_VALUES); }
-METHOD(items) { UNUSED_ARGUMENTS; return view(run, self, BB_VIEW_ITEMS); }
-METHOD(copy) { (void)run; UNUSED_ARGUMENTS; return self; } /* nothing can change either */
+METHOD(keys)
+{
+    UNUSED_ARGUMENTS;
+    return view(work, self, BB_VIEW_KEYS);
+}
+METHOD(values)
+{
+    UNUSED_ARGUMENTS;
+    return view(work, self, BB_VIEW_VALUES);
+}
+METHOD(items)
+{
+    UNUSED_ARGUMENTS;
+    return view(work, self, BB_VIEW_ITEMS);
+}
+METHOD(copy)
+{
+    (void)work;
+    UNUSED_ARGUMENTS;
+    return self;
+} /* nothing can change either */
 
 METHOD(get)
 {
     (void)arguments;
-    const struct bb_value *found = bb_dict_find(run, self.dict, bound[0]);
+    const struct bb_value *found = bb_dict_find(work, self.dict, bound[0]);
     return found != NULL ? *found : bound[1].kind != BB_VALUE_MISSING ? bound[1] : BB_NONE;
 }
 
@@ -204,21 +271,17 @@ METHOD(fromkeys)
 {
     (void)self;
     (void)arguments;
-    struct bb_dict *dict = bb_dict_create(run);
-    struct bb_list names = bb_iterate(run, bound[0]);
-    for (size_t i = 0; i < names.count && run->status == BOMBUS_OK; i++)
-        bb_dict_set(run, dict, names.items[i], bound[1].kind != BB_VALUE_MISSING ? bound[1] : BB_NONE);
+    struct bb_dict *dict = bb_dict_create(work);
+    struct bb_list names = bb_value_iterate(work, bound[0]);
+    for (size_t i = 0; i < names.count && work->status == BOMBUS_OK; i++)
+        bb_dict_set(work, dict, names.items[i], bound[1].kind != BB_VALUE_MISSING ? bound[1] : BB_NONE);
     return bb_value_dict(dict);
 }
 
 const struct bb_function bb_dict_methods[] = {
-    { "get", "key default?", get, {0} },
-    { "items", "", items, {0} },
-    { "keys", "", keys, {0} },
-    { "values", "", values, {0} },
-    { "copy", "", copy, {0} },
-    { "fromkeys", "iterable value?", fromkeys, {0} },
-    { NULL, NULL, NULL, {0} },
+    {"get", "key default?", get, {0}}, {"items", "", items, {0}}, {"keys", "", keys, {0}},
+    {"values", "", values, {0}},       {"copy", "", copy, {0}},   {"fromkeys", "iterable value?", fromkeys, {0}},
+    {NULL, NULL, NULL, {0}},
 };
 
 /* ---- lists, tuples, ranges ---- */
@@ -226,32 +289,33 @@ const struct bb_function bb_dict_methods[] = {
 METHOD(list_count)
 {
     (void)arguments;
-    struct bb_list all = bb_iterate(run, self);
+    struct bb_list all = bb_value_iterate(work, self);
     int64_t count = 0;
-    for (size_t i = 0; i < all.count && run->status == BOMBUS_OK; i++)
-        count += bb_is_equal(run, all.items[i], bound[0]);
+    for (size_t i = 0; i < all.count && work->status == BOMBUS_OK; i++)
+        count += bb_value_is_equal(work, all.items[i], bound[0]);
     return bb_value_int(count);
 }
 
 METHOD(list_index)
 {
     (void)arguments;
-    struct bb_list all = bb_iterate(run, self);
-    int64_t count = (int64_t)all.count, start = bb_require_integer(run, bound[1], 0), stop = bb_require_integer(run, bound[2], count);
+    struct bb_list all = bb_value_iterate(work, self);
+    int64_t count = (int64_t)all.count, start = bb_require_integer(work, bound[1], 0),
+            stop = bb_require_integer(work, bound[2], count);
     start = start < -count ? 0 : start < 0 ? start + count : start;
     stop = stop < 0 ? stop + count : stop < count ? stop : count;
-    for (int64_t i = start; i < stop && run->status == BOMBUS_OK; i++)
-        if (bb_is_equal(run, all.items[i], bound[0]))
+    for (int64_t i = start; i < stop && work->status == BOMBUS_OK; i++)
+        if (bb_value_is_equal(work, all.items[i], bound[0]))
             return bb_value_int(i);
-    return bb_raise(run, self.kind == BB_VALUE_TUPLE ? "tuple.index(x): x not in tuple" : "%s is not in list",
-                    bb_repr_string(run, bound[0]));
+    return bb_raise(work, self.kind == BB_VALUE_TUPLE ? "tuple.index(x): x not in tuple" : "%s is not in list",
+                    bb_repr_string(work, bound[0]));
 }
 
 const struct bb_function bb_list_methods[] = {
-    { "count", "value", list_count, {0} },
-    { "index", "value start? stop?", list_index, {0} },
-    { "copy", "", copy, {0} },
-    { NULL, NULL, NULL, {0} },
+    {"count", "value", list_count, {0}},
+    {"index", "value start? stop?", list_index, {0}},
+    {"copy", "", copy, {0}},
+    {NULL, NULL, NULL, {0}},
 };
 
 /* ---- loops, cyclers, numbers ---- */
@@ -260,29 +324,30 @@ METHOD(loop_cycle)
 {
     (void)bound;
     if (arguments->count == 0)
-        return bb_raise(run, "no items for cycling given");
+        return bb_raise(work, "no items for cycling given");
     return arguments->values[self.loop->index % arguments->count];
 }
 
 METHOD(loop_changed)
 {
     (void)bound;
-    struct bb_value seen = bb_value_list(run, BB_VALUE_TUPLE, arguments->values, arguments->count);
-    if (run->status != BOMBUS_OK || (self.loop->changed.kind == BB_VALUE_TUPLE && bb_is_equal(run, self.loop->changed, seen)))
+    struct bb_value seen = bb_value_list(work, BB_VALUE_TUPLE, arguments->values, arguments->count);
+    if (work->status != BOMBUS_OK ||
+        (self.loop->changed.kind == BB_VALUE_TUPLE && bb_value_is_equal(work, self.loop->changed, seen)))
         return bb_value_bool(false);
     self.loop->changed = seen;
     return bb_value_bool(true);
 }
 
 static const struct bb_function loop_methods[] = {
-    { "cycle", NULL, loop_cycle, {0} },
-    { "changed", NULL, loop_changed, {0} },
-    { NULL, NULL, NULL, {0} },
+    {"cycle", NULL, loop_cycle, {0}},
+    {"changed", NULL, loop_changed, {0}},
+    {NULL, NULL, NULL, {0}},
 };
 
 METHOD(cycler_next)
 {
-    (void)run;
+    (void)work;
     UNUSED_ARGUMENTS;
     struct bb_value value = self.cycler->items->items[self.cycler->next];
     self.cycler->next = (self.cycler->next + 1) % self.cycler->items->count;
@@ -291,51 +356,54 @@ METHOD(cycler_next)
 
 METHOD(cycler_reset)
 {
-    (void)run;
+    (void)work;
     UNUSED_ARGUMENTS;
     self.cycler->next = 0;
     return BB_NONE;
 }
 
 static const struct bb_function cycler_methods[] = {
-    { "next", "", cycler_next, {0} },
-    { "reset", "", cycler_reset, {0} },
-    { NULL, NULL, NULL, {0} },
+    {"next", "", cycler_next, {0}},
+    {"reset", "", cycler_reset, {0}},
+    {NULL, NULL, NULL, {0}},
 };
 
 METHOD(is_integer)
 {
-    (void)run;
+    (void)work;
     UNUSED_ARGUMENTS;
     return bb_value_bool(self.real == (double)(int64_t)self.real);
 }
 
 METHOD(bit_length)
 {
-    (void)run;
+    (void)work;
     UNUSED_ARGUMENTS;
-    int64_t count = 0, integer = bb_to_integer(self);
+    int64_t count = 0, integer = bb_value_to_integer(self);
     for (uint64_t rest = integer < 0 ? 0 - (uint64_t)integer : (uint64_t)integer; rest > 0; rest >>= 1)
         count++;
     return bb_value_int(count);
 }
 
-static const struct bb_function float_methods[] = { { "is_integer", "", is_integer, {0} }, { NULL, NULL, NULL, {0} } };
-static const struct bb_function int_methods[] = { { "bit_length", "", bit_length, {0} }, { NULL, NULL, NULL, {0} } };
+static const struct bb_function float_methods[] = {{"is_integer", "", is_integer, {0}}, {NULL, NULL, NULL, {0}}};
+static const struct bb_function int_methods[] = {{"bit_length", "", bit_length, {0}}, {NULL, NULL, NULL, {0}}};
 
 /* ---- look-up ---- */
 
 /* What the immutable sandbox refuses: methods that change a list or dict, and Python's own attributes. */
 static bool is_unsafe(struct bb_value value, const struct bb_text *name)
 {
-    static const char *const of_lists[] = { "append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove" };
-    static const char *const of_dicts[] = { "clear", "pop", "popitem", "setdefault", "update" };
-    static const char *const of_all[] = { "__class__", "__delattr__", "__dict__", "__dir__", "__doc__", "__eq__", "__format__", "__ge__",
-                                          "__getattribute__", "__getstate__", "__gt__", "__hash__", "__init__", "__init_subclass__",
-                                          "__le__", "__lt__", "__module__", "__ne__", "__new__", "__reduce__", "__reduce_ex__",
-                                          "__repr__", "__setattr__", "__sizeof__", "__str__", "__subclasshook__" };
-    static const char *const of_containers[] = { "__contains__", "__getitem__", "__iter__", "__len__", "__add__", "__mul__",
-                                                 "__setitem__", "__delitem__", "__reversed__" };
+    static const char *const of_lists[] = {"append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove"};
+    static const char *const of_dicts[] = {"clear", "pop", "popitem", "setdefault", "update"};
+    static const char *const of_all[] = {
+        "__class__",       "__delattr__", "__dict__",    "__dir__",           "__doc__",
+        "__eq__",          "__format__",  "__ge__",      "__getattribute__",  "__getstate__",
+        "__gt__",          "__hash__",    "__init__",    "__init_subclass__", "__le__",
+        "__lt__",          "__module__",  "__ne__",      "__new__",           "__reduce__",
+        "__reduce_ex__",   "__repr__",    "__setattr__", "__sizeof__",        "__str__",
+        "__subclasshook__"};
+    static const char *const of_containers[] = {"__contains__", "__getitem__", "__iter__",    "__len__",     "__add__",
+                                                "__mul__",      "__setitem__", "__delitem__", "__reversed__"};
     for (size_t i = 0; value.kind == BB_VALUE_LIST && i < BB_COUNT(of_lists); i++)
         if (bb_text_equals(name, of_lists[i]))
             return true;
@@ -347,16 +415,19 @@ static bool is_unsafe(struct bb_value value, const struct bb_text *name)
     for (size_t i = 0; i < BB_COUNT(of_all); i++)
         if (bb_text_equals(name, of_all[i]))
             return true;
-    for (size_t i = 0; (value.kind == BB_VALUE_LIST || value.kind == BB_VALUE_DICT || value.kind == BB_VALUE_TEXT) && i < BB_COUNT(of_containers); i++)
+    for (size_t i = 0; (value.kind == BB_VALUE_LIST || value.kind == BB_VALUE_DICT || value.kind == BB_VALUE_TEXT) &&
+                       i < BB_COUNT(of_containers);
+         i++)
         if (bb_text_equals(name, of_containers[i]))
             return true;
     return (value.kind == BB_VALUE_FUNCTION || value.kind == BB_VALUE_MACRO) &&
-           (bb_text_equals(name, "__globals__") || bb_text_equals(name, "__code__") || bb_text_equals(name, "__call__"));
+           (bb_text_equals(name, "__globals__") || bb_text_equals(name, "__code__") ||
+            bb_text_equals(name, "__call__"));
 }
 
 static const struct bb_function *method_table(struct bb_value value, const struct bb_text *name)
 {
-    static const struct bb_function none[] = { { NULL, NULL, NULL, {0} } };
+    static const struct bb_function none[] = {{NULL, NULL, NULL, {0}}};
     switch (value.kind) {
     case BB_VALUE_TEXT:
         for (const struct bb_function *method = bb_text_search_methods; method->name != NULL; method++)
@@ -365,28 +436,31 @@ static const struct bb_function *method_table(struct bb_value value, const struc
         return bb_text_methods;
     case BB_VALUE_DICT: return bb_dict_methods;
     case BB_VALUE_LIST: return bb_list_methods;
-    case BB_VALUE_TUPLE: case BB_VALUE_RANGE: return bb_text_equals(name, "copy") ? none : bb_list_methods;
+    case BB_VALUE_TUPLE:
+    case BB_VALUE_RANGE: return bb_text_equals(name, "copy") ? none : bb_list_methods;
     case BB_VALUE_LOOP: return loop_methods;
     case BB_VALUE_CYCLER: return cycler_methods;
     case BB_VALUE_FLOAT: return float_methods;
-    case BB_VALUE_INT: case BB_VALUE_BOOL: return int_methods;
+    case BB_VALUE_INT:
+    case BB_VALUE_BOOL: return int_methods;
     default: return none;
     }
 }
 
-struct bb_value bb_find_method(struct bb_run *run, struct bb_value value, struct bb_value name)
+struct bb_value bb_find_method(struct bb_work *work, struct bb_value value, struct bb_value name)
 {
     if (is_unsafe(value, name.text)) {
-        struct bb_builder hint = { .run = run };
+        struct bb_builder hint = {.work = work};
         bb_build_string(&hint, "access to attribute ");
         bb_build_repr(&hint, name);
-        bb_build_format(&hint, " of '%s' object is unsafe.", bb_type_name(value));
+        bb_build_format(&hint, " of '%s' object is unsafe.", bb_value_type_name(value));
         bb_build_byte(&hint, '\0');
         struct bb_value text = bb_build_finish(&hint);
-        return text.kind == BB_VALUE_TEXT ? bb_value_undefined(run, text.text->bytes, bb_owner_name(value), name) : BB_NONE;
+        return text.kind == BB_VALUE_TEXT ? bb_value_undefined(work, text.text->bytes, bb_value_owner_name(value), name)
+                                          : BB_NONE;
     }
     for (const struct bb_function *method = method_table(value, name.text); method->name != NULL; method++)
         if (bb_text_equals(name.text, method->name))
-            return bb_value_function(run, method, value);
+            return bb_value_function(work, method, value);
     return BB_MISSING;
 }

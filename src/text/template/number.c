@@ -13,7 +13,8 @@ static bool plain_digits(const struct bb_text *text, char *digits, size_t size)
     size_t count = 0, begin = 0, end = text->length, length;
     while (begin < end && bb_code_is_space(bb_code_read(text->bytes + begin, &length)))
         begin += length;
-    while (end > begin && bb_code_is_space((unsigned char)text->bytes[end - 1]) && (unsigned char)text->bytes[end - 1] < 0x80)
+    while (end > begin && bb_code_is_space((unsigned char)text->bytes[end - 1]) &&
+           (unsigned char)text->bytes[end - 1] < 0x80)
         end--;
     for (size_t i = begin; i < end; i++) {
         char c = text->bytes[i];
@@ -27,7 +28,7 @@ static bool plain_digits(const struct bb_text *text, char *digits, size_t size)
     return count > 0;
 }
 
-bool bb_parse_integer(struct bb_run *run, const struct bb_text *text, int64_t base, struct bb_value *value)
+bool bb_parse_integer(struct bb_work *work, const struct bb_text *text, int64_t base, struct bb_value *value)
 {
     char digits[400], *rest;
     if (!plain_digits(text, digits, sizeof digits) || (base != 0 && (base < 2 || base > 36)))
@@ -57,10 +58,10 @@ bool bb_parse_integer(struct bb_run *run, const struct bb_text *text, int64_t ba
     if (errno == 0) {
         *value = bb_value_int(integer);
     } else if (base != 10) {
-        *value = bb_raise(run, "integer overflow: the number does not fit 64 bits");
+        *value = bb_raise(work, "integer overflow: the number does not fit 64 bits");
     } else {
         const char *significant = first + strspn(first, "0");
-        struct bb_builder builder = { .run = run };
+        struct bb_builder builder = {.work = work};
         if (digits[0] == '-')
             bb_build_byte(&builder, '-');
         bb_build_string(&builder, significant);
@@ -107,17 +108,17 @@ bool bb_parse_real(const struct bb_text *text, double *real)
     return c[end] == '\0';
 }
 
-struct bb_value bb_integer_of_real(struct bb_run *run, double real)
+struct bb_value bb_integer_of_real(struct bb_work *work, double real)
 {
     if (isnan(real))
-        return bb_raise(run, "cannot convert float NaN to integer");
+        return bb_raise(work, "cannot convert float NaN to integer");
     if (isinf(real))
-        return bb_raise(run, "cannot convert float infinity to integer");
+        return bb_raise(work, "cannot convert float infinity to integer");
     if (real >= -0x1p63 && real < 0x1p63)
         return bb_value_int((int64_t)real);
     char digits[400];
     snprintf(digits, sizeof digits, "%.0f", real);
-    struct bb_value value = bb_value_string(run, digits);
+    struct bb_value value = bb_value_string(work, digits);
     if (value.kind == BB_VALUE_TEXT)
         value.kind = BB_VALUE_LONG;
     return value;

@@ -20,7 +20,7 @@ void bb_node_append(struct bb_node_list *list, struct bb_node *node)
 
 struct bb_node *bb_node_create(struct bb_parser *parser, enum bb_node_kind kind, const struct bb_token *token)
 {
-    struct bb_node *node = bb_run_allocate(parser->run, 1, sizeof *node);
+    struct bb_node *node = bb_work_allocate(parser->work, 1, sizeof *node);
     if (node == NULL)
         return NULL;
     node->kind = kind;
@@ -28,7 +28,8 @@ struct bb_node *bb_node_create(struct bb_parser *parser, enum bb_node_kind kind,
     return node;
 }
 
-struct bb_node *bb_node_upon(struct bb_parser *parser, enum bb_node_kind kind, const struct bb_token *token, struct bb_node *first)
+struct bb_node *bb_node_upon(struct bb_parser *parser, enum bb_node_kind kind, const struct bb_token *token,
+                             struct bb_node *first)
 {
     struct bb_node *node = first != NULL ? bb_node_create(parser, kind, token) : NULL;
     if (node == NULL)
@@ -45,19 +46,19 @@ struct bb_node *bb_parser_fail(struct bb_parser *parser, const struct bb_token *
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
-    parser->run->place = token->begin;
-    bb_raise(parser->run, "%s", message);
+    parser->work->place = token->begin;
+    bb_raise(parser->work, "%s", message);
     return NULL;
 }
 
 bool bb_parser_enter(struct bb_parser *parser)
 {
-    if (parser->run->status != BOMBUS_OK)
+    if (parser->work->status != BOMBUS_OK)
         return false;
-    if (parser->depth >= parser->run->limits.depth) {
-        parser->run->place = parser->token->begin;
-        bb_raise_status(parser->run, BOMBUS_ERROR_LIMIT, "the template is nested more than %d levels deep",
-                        (int)parser->run->limits.depth);
+    if (parser->depth >= parser->work->limits.depth) {
+        parser->work->place = parser->token->begin;
+        bb_raise_status(parser->work, BOMBUS_ERROR_LIMIT, "the template is nested more than %d levels deep",
+                        (int)parser->work->limits.depth);
         return false;
     }
     parser->depth++;
@@ -73,7 +74,7 @@ bool bb_token_is_name(const struct bb_parser *parser, const struct bb_token *tok
 {
     size_t length = strlen(name);
     return token->kind == BB_TOKEN_NAME && token->end - token->begin == length &&
-           memcmp(parser->run->source + token->begin, name, length) == 0;
+           memcmp(parser->work->source + token->begin, name, length) == 0;
 }
 
 void bb_parser_advance(struct bb_parser *parser)
@@ -105,7 +106,7 @@ static bool fail_expected(struct bb_parser *parser, const char *expected)
         bb_parser_fail(parser, token, "unexpected end of template, expected '%s'.", expected);
     else if (token->kind == BB_TOKEN_NAME)
         bb_parser_fail(parser, token, "expected token '%s', got '%.*s'", expected, (int)(token->end - token->begin),
-                       parser->run->source + token->begin);
+                       parser->work->source + token->begin);
     else
         bb_parser_fail(parser, token, "expected token '%s', got '%s'", expected, bb_token_kind_name(token->kind));
     return false;
@@ -113,17 +114,18 @@ static bool fail_expected(struct bb_parser *parser, const char *expected)
 
 bool bb_parser_expect(struct bb_parser *parser, enum bb_token_kind kind)
 {
-    return parser->run->status == BOMBUS_OK && (bb_parser_skip(parser, kind) || fail_expected(parser, bb_token_kind_name(kind)));
+    return parser->work->status == BOMBUS_OK &&
+           (bb_parser_skip(parser, kind) || fail_expected(parser, bb_token_kind_name(kind)));
 }
 
 bool bb_parser_expect_name(struct bb_parser *parser, const char *name)
 {
-    return parser->run->status == BOMBUS_OK && (bb_parser_skip_name(parser, name) || fail_expected(parser, name));
+    return parser->work->status == BOMBUS_OK && (bb_parser_skip_name(parser, name) || fail_expected(parser, name));
 }
 
 struct bb_value bb_parser_token_text(struct bb_parser *parser, const struct bb_token *token)
 {
-    return bb_value_text(parser->run, parser->run->source + token->begin, token->end - token->begin);
+    return bb_value_text(parser->work, parser->work->source + token->begin, token->end - token->begin);
 }
 
 static uint32_t name_number(struct bb_parser *parser, const char *name, size_t length)
@@ -134,7 +136,7 @@ static uint32_t name_number(struct bb_parser *parser, const char *name, size_t l
         return (uint32_t)*found;
     if (syntax->name_count == parser->name_capacity) {
         uint32_t capacity = parser->name_capacity > 0 ? parser->name_capacity * 2 : 32;
-        struct bb_value *names = bb_run_allocate(parser->run, capacity, sizeof *names);
+        struct bb_value *names = bb_work_allocate(parser->work, capacity, sizeof *names);
         if (names == NULL)
             return 0;
         if (syntax->name_count > 0)
@@ -142,12 +144,12 @@ static uint32_t name_number(struct bb_parser *parser, const char *name, size_t l
         syntax->names = names;
         parser->name_capacity = capacity;
     }
-    struct bb_value text = bb_value_text(parser->run, name, length);
+    struct bb_value text = bb_value_text(parser->work, name, length);
     if (text.kind != BB_VALUE_TEXT)
         return 0;
     if (!bb_map_set(&parser->name_numbers, text.text->bytes, length, syntax->name_count, NULL)) {
-        if (parser->run->status == BOMBUS_OK)
-            parser->run->status = bb_fail_memory(parser->run->error, sizeof(uint64_t), "a template's names");
+        if (parser->work->status == BOMBUS_OK)
+            parser->work->status = bb_fail_memory(parser->work->error, sizeof(uint64_t), "a template's names");
         return 0;
     }
     syntax->names[syntax->name_count] = text;
@@ -156,7 +158,7 @@ static uint32_t name_number(struct bb_parser *parser, const char *name, size_t l
 
 uint32_t bb_parser_name_number(struct bb_parser *parser, const struct bb_token *token)
 {
-    return name_number(parser, parser->run->source + token->begin, token->end - token->begin);
+    return name_number(parser, parser->work->source + token->begin, token->end - token->begin);
 }
 
 /* ---- bodies ---- */
@@ -181,15 +183,16 @@ static struct bb_node *fail_tag(struct bb_parser *parser, const struct bb_token 
         bb_buffer_add_text(&message, "Unexpected end of template.");
     else
         bb_buffer_format(&message, "Encountered unknown tag '%.*s'.", (int)(token->end - token->begin),
-                         parser->run->source + token->begin);
+                         parser->work->source + token->begin);
     if (parser->open_count > 0) {
         const struct bb_token *open = parser->open_tags[parser->open_count - 1];
-        bb_buffer_add_text(&message, is_expected ? " You probably made a nesting mistake. Jinja is expecting this tag, but currently "
-                                                   "looking for "
-                                                 : " Jinja was looking for the following tags: ");
+        bb_buffer_add_text(
+            &message, is_expected ? " You probably made a nesting mistake. Jinja is expecting this tag, but currently "
+                                    "looking for "
+                                  : " Jinja was looking for the following tags: ");
         add_quoted(&message, parser->end_tags[parser->open_count - 1]);
-        bb_buffer_format(&message, ". The innermost block that needs to be closed is '%.*s'.", (int)(open->end - open->begin),
-                         parser->run->source + open->begin);
+        bb_buffer_format(&message, ". The innermost block that needs to be closed is '%.*s'.",
+                         (int)(open->end - open->begin), parser->work->source + open->begin);
     }
     bb_parser_fail(parser, token, "%s", message.is_failed ? "unknown tag" : message.data);
     bb_buffer_clear(&message);
@@ -204,12 +207,13 @@ static struct bb_node *parse_block(struct bb_parser *parser, const struct bb_tok
         return NULL;
     struct bb_node *body = NULL;
     if (parser->open_count == PARSER_MAX_OPEN_TAGS) {
-        bb_raise_status(parser->run, BOMBUS_ERROR_LIMIT, "the template has more than %d tags open", PARSER_MAX_OPEN_TAGS);
+        bb_raise_status(parser->work, BOMBUS_ERROR_LIMIT, "the template has more than %d tags open",
+                        PARSER_MAX_OPEN_TAGS);
     } else {
         parser->end_tags[parser->open_count] = ends;
         parser->open_tags[parser->open_count++] = open;
         body = parse_body(parser, ends);
-        if (parser->run->status == BOMBUS_OK && parser->token->kind == BB_TOKEN_END)
+        if (parser->work->status == BOMBUS_OK && parser->token->kind == BB_TOKEN_END)
             fail_tag(parser, parser->token, true);
         parser->open_count--;
     }
@@ -229,7 +233,7 @@ static struct bb_node *parse_scope(struct bb_parser *parser, const struct bb_tok
 
 static struct bb_node *parse_if(struct bb_parser *parser, const struct bb_token *token)
 {
-    static const char *const ends[] = { "elif", "else", "endif", NULL }, *const last_end[] = { "endif", NULL };
+    static const char *const ends[] = {"elif", "else", "endif", NULL}, *const last_end[] = {"endif", NULL};
     bool was_soft = parser->is_soft;
     struct bb_node_list branches = {0};
     struct bb_node *branch = NULL;
@@ -245,7 +249,7 @@ static struct bb_node *parse_if(struct bb_parser *parser, const struct bb_token 
             branches.last->third = branch;
         branches.last = branch;
         branch->body = parse_block(parser, token, ends);
-        if (parser->run->status != BOMBUS_OK)
+        if (parser->work->status != BOMBUS_OK)
             return NULL;
     } while (bb_parser_skip_name(parser, "elif"));
     if (bb_parser_skip_name(parser, "else")) {
@@ -259,7 +263,7 @@ static struct bb_node *parse_if(struct bb_parser *parser, const struct bb_token 
 
 static struct bb_node *parse_for(struct bb_parser *parser, const struct bb_token *token)
 {
-    static const char *const ends[] = { "endfor", "else", NULL }, *const last_end[] = { "endfor", NULL };
+    static const char *const ends[] = {"endfor", "else", NULL}, *const last_end[] = {"endfor", NULL};
     struct bb_node *node = bb_node_create(parser, BB_NODE_FOR, token);
     if (node == NULL)
         return NULL;
@@ -275,14 +279,14 @@ static struct bb_node *parse_for(struct bb_parser *parser, const struct bb_token
     parser->loop_count++;
     node->body = parse_scope(parser, token, ends);
     parser->loop_count--;
-    if (parser->run->status == BOMBUS_OK && bb_parser_skip_name(parser, "else"))
+    if (parser->work->status == BOMBUS_OK && bb_parser_skip_name(parser, "else"))
         node->otherwise = parse_scope(parser, token, last_end);
     return bb_parser_expect_name(parser, "endfor") ? node : NULL;
 }
 
 static struct bb_node *parse_set(struct bb_parser *parser, const struct bb_token *token)
 {
-    static const char *const ends[] = { "endset", NULL };
+    static const char *const ends[] = {"endset", NULL};
     struct bb_node *node = bb_node_create(parser, BB_NODE_SET, token);
     if (node == NULL || (node->second = bb_parse_target(parser, true, NULL)) == NULL)
         return NULL;
@@ -299,14 +303,15 @@ static struct bb_node *parse_set(struct bb_parser *parser, const struct bb_token
 
 static struct bb_node *parse_with(struct bb_parser *parser, const struct bb_token *token)
 {
-    static const char *const ends[] = { "endwith", NULL };
+    static const char *const ends[] = {"endwith", NULL};
     struct bb_node *node = bb_node_create(parser, BB_NODE_WITH, token);
     struct bb_node_list pairs = {0};
     while (node != NULL && parser->token->kind != BB_TOKEN_BLOCK_END) {
         if (pairs.first != NULL && !bb_parser_expect(parser, BB_TOKEN_COMMA))
             return NULL;
         struct bb_node *target = bb_parse_target(parser, false, NULL), *value = NULL;
-        if (target == NULL || !bb_parser_expect(parser, BB_TOKEN_ASSIGN) || (value = bb_parse_expression(parser)) == NULL)
+        if (target == NULL || !bb_parser_expect(parser, BB_TOKEN_ASSIGN) ||
+            (value = bb_parse_expression(parser)) == NULL)
             return NULL;
         bb_node_append(&pairs, target);
         bb_node_append(&pairs, value);
@@ -319,9 +324,10 @@ static struct bb_node *parse_with(struct bb_parser *parser, const struct bb_toke
 }
 
 /* A body that is called: it sees no loop to break, and learns which special names it uses. */
-static void parse_macro_body(struct bb_parser *parser, const struct bb_token *token, struct bb_node *node, const char *const *ends)
+static void parse_macro_body(struct bb_parser *parser, const struct bb_token *token, struct bb_node *node,
+                             const char *const *ends)
 {
-    struct bb_macro_frame frame = { node, parser->macro };
+    struct bb_macro_frame frame = {node, parser->macro};
     int32_t loop_count = parser->loop_count;
     parser->macro = &frame;
     parser->loop_count = 0;
@@ -329,15 +335,16 @@ static void parse_macro_body(struct bb_parser *parser, const struct bb_token *to
     parser->loop_count = loop_count;
     parser->macro = frame.outer;
     for (struct bb_node *p = node->second; p != NULL; p = p->next)
-        if (p->name == BB_NAME_CALLER && p->second == NULL && node->uses_caller && parser->run->status == BOMBUS_OK)
-            bb_parser_fail(parser, token, "When defining macros or call blocks the special \"caller\" argument must be omitted or be "
-                                          "given a default.");
+        if (p->name == BB_NAME_CALLER && p->second == NULL && node->uses_caller && parser->work->status == BOMBUS_OK)
+            bb_parser_fail(parser, token,
+                           "When defining macros or call blocks the special \"caller\" argument must be omitted or be "
+                           "given a default.");
     bb_parser_expect_name(parser, ends[0]);
 }
 
 static struct bb_node *parse_macro(struct bb_parser *parser, const struct bb_token *token)
 {
-    static const char *const ends[] = { "endmacro", NULL };
+    static const char *const ends[] = {"endmacro", NULL};
     struct bb_node *node = bb_parse_target_name(parser);
     if (node == NULL)
         return NULL;
@@ -349,7 +356,7 @@ static struct bb_node *parse_macro(struct bb_parser *parser, const struct bb_tok
 
 static struct bb_node *parse_call_block(struct bb_parser *parser, const struct bb_token *token)
 {
-    static const char *const ends[] = { "endcall", NULL };
+    static const char *const ends[] = {"endcall", NULL};
     struct bb_node *node = bb_node_create(parser, BB_NODE_CALL_BLOCK, token);
     if (node == NULL)
         return NULL;
@@ -366,7 +373,7 @@ static struct bb_node *parse_call_block(struct bb_parser *parser, const struct b
 
 static struct bb_node *parse_filter_block(struct bb_parser *parser, const struct bb_token *token)
 {
-    static const char *const ends[] = { "endfilter", NULL };
+    static const char *const ends[] = {"endfilter", NULL};
     struct bb_node *node = bb_node_create(parser, BB_NODE_FILTER_BLOCK, token);
     if (node == NULL || (node->third = bb_parse_filters(parser, NULL, true)) == NULL)
         return NULL;
@@ -376,7 +383,7 @@ static struct bb_node *parse_filter_block(struct bb_parser *parser, const struct
 
 static struct bb_node *parse_generation(struct bb_parser *parser, const struct bb_token *token)
 {
-    static const char *const ends[] = { "endgeneration", NULL };
+    static const char *const ends[] = {"endgeneration", NULL};
     struct bb_node *node = bb_node_create(parser, BB_NODE_GENERATION, token);
     int32_t loop_count = parser->loop_count;
     if (node == NULL)
@@ -390,7 +397,7 @@ static struct bb_node *parse_generation(struct bb_parser *parser, const struct b
 static struct bb_node *parse_print(struct bb_parser *parser)
 {
     struct bb_node_list outputs = {0};
-    while (parser->run->status == BOMBUS_OK && parser->token->kind != BB_TOKEN_BLOCK_END) {
+    while (parser->work->status == BOMBUS_OK && parser->token->kind != BB_TOKEN_BLOCK_END) {
         if (outputs.first != NULL && !bb_parser_expect(parser, BB_TOKEN_COMMA))
             return NULL;
         struct bb_node *output = bb_node_create(parser, BB_NODE_OUTPUT, parser->token);
@@ -404,21 +411,23 @@ static struct bb_node *parse_print(struct bb_parser *parser)
 static struct bb_node *parse_jump(struct bb_parser *parser, const struct bb_token *token, enum bb_node_kind kind)
 {
     if (parser->loop_count == 0)
-        return bb_parser_fail(parser, token, kind == BB_NODE_BREAK ? "'break' outside loop" : "'continue' not properly in loop");
+        return bb_parser_fail(parser, token,
+                              kind == BB_NODE_BREAK ? "'break' outside loop" : "'continue' not properly in loop");
     return bb_node_create(parser, kind, token);
 }
 
 /* The token is the tag's name. NULL without an error: an empty print statement. */
 static struct bb_node *parse_statement(struct bb_parser *parser)
 {
-    static const char *const unsupported[] = { "block", "extends", "include", "import", "from", "autoescape" };
+    static const char *const unsupported[] = {"block", "extends", "include", "import", "from", "autoescape"};
     const struct bb_token *token = parser->token;
     if (token->kind != BB_TOKEN_NAME)
         return bb_parser_fail(parser, token, "tag name expected");
     for (size_t i = 0; i < BB_COUNT(unsupported); i++)
         if (bb_token_is_name(parser, token, unsupported[i])) {
-            parser->run->place = token->begin;
-            bb_raise_status(parser->run, BOMBUS_ERROR_UNSUPPORTED, "the tag '%s' is not supported in chat templates", unsupported[i]);
+            parser->work->place = token->begin;
+            bb_raise_status(parser->work, BOMBUS_ERROR_UNSUPPORTED, "the tag '%s' is not supported in chat templates",
+                            unsupported[i]);
             return NULL;
         }
     bb_parser_advance(parser);
@@ -469,7 +478,7 @@ static bool is_at_end_tag(const struct bb_parser *parser, const char *const *end
 static struct bb_node *parse_body(struct bb_parser *parser, const char *const *ends)
 {
     struct bb_node_list body = {0};
-    while (parser->run->status == BOMBUS_OK && parser->token->kind != BB_TOKEN_END) {
+    while (parser->work->status == BOMBUS_OK && parser->token->kind != BB_TOKEN_END) {
         const struct bb_token *token = parser->token;
         struct bb_node *node = NULL;
         if (token->kind == BB_TOKEN_DATA) {
@@ -490,15 +499,15 @@ static struct bb_node *parse_body(struct bb_parser *parser, const char *const *e
     return body.first;
 }
 
-void bb_parse(struct bb_run *run, struct bb_syntax *syntax)
+void bb_template_parse(struct bb_work *work, struct bb_syntax *syntax)
 {
-    static const char *const fixed_names[] = { "loop", "caller", "varargs", "kwargs" };
-    struct bb_token *tokens = bb_tokenize(run);
-    struct bb_parser *parser = tokens != NULL ? bb_run_allocate(run, 1, sizeof *parser) : NULL;
+    static const char *const fixed_names[] = {"loop", "caller", "varargs", "kwargs"};
+    struct bb_token *tokens = bb_template_tokenize(work);
+    struct bb_parser *parser = tokens != NULL ? bb_work_allocate(work, 1, sizeof *parser) : NULL;
     *syntax = (struct bb_syntax){0};
     if (parser == NULL)
         return;
-    *parser = (struct bb_parser){ .run = run, .token = tokens, .syntax = syntax };
+    *parser = (struct bb_parser){.work = work, .token = tokens, .syntax = syntax};
     for (size_t i = 0; i < BB_COUNT(fixed_names); i++)
         name_number(parser, fixed_names[i], strlen(fixed_names[i]));
     syntax->body = parse_body(parser, NULL);

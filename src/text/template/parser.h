@@ -5,7 +5,7 @@
 #include "base/map.h"
 #include "text/template/ast.h"
 #include "text/template/lexer.h"
-#include "text/template/run.h"
+#include "text/template/work.h"
 
 enum { PARSER_MAX_OPEN_TAGS = 256 };
 
@@ -16,7 +16,7 @@ struct bb_macro_frame {
 };
 
 struct bb_parser {
-    struct bb_run *run;
+    struct bb_work *work;
     const struct bb_token *token; /* the current one; BB_TOKEN_END is the last and never passed */
     struct bb_syntax *syntax;
     struct bb_map name_numbers;
@@ -36,18 +36,20 @@ struct bb_node_list {
 };
 void bb_node_append(struct bb_node_list *list, struct bb_node *node); /* node may be NULL */
 
-/* Parsing functions return NULL after an error; it is in parser->run. */
+/* Parsing functions return NULL after an error; it is in parser->work. */
 struct bb_node *bb_node_create(struct bb_parser *parser, enum bb_node_kind kind, const struct bb_token *token);
 /* One whose first operand is `first`. */
-struct bb_node *bb_node_upon(struct bb_parser *parser, enum bb_node_kind kind, const struct bb_token *token, struct bb_node *first);
-struct bb_node *bb_parser_fail(struct bb_parser *parser, const struct bb_token *token, const char *format, ...) BB_PRINTF(3, 4);
+struct bb_node *bb_node_upon(struct bb_parser *parser, enum bb_node_kind kind, const struct bb_token *token,
+                             struct bb_node *first);
+struct bb_node *bb_parser_fail(struct bb_parser *parser, const struct bb_token *token, const char *format, ...)
+    BB_PRINTF(3, 4);
 bool bb_parser_enter(struct bb_parser *parser);
 void bb_parser_leave(struct bb_parser *parser);
 
 bool bb_token_is_name(const struct bb_parser *parser, const struct bb_token *token, const char *name);
-bool bb_parser_skip_name(struct bb_parser *parser, const char *name);          /* if it stands there */
-bool bb_parser_skip(struct bb_parser *parser, enum bb_token_kind kind);        /* if it stands there */
-bool bb_parser_expect(struct bb_parser *parser, enum bb_token_kind kind);      /* else an error */
+bool bb_parser_skip_name(struct bb_parser *parser, const char *name);     /* if it stands there */
+bool bb_parser_skip(struct bb_parser *parser, enum bb_token_kind kind);   /* if it stands there */
+bool bb_parser_expect(struct bb_parser *parser, enum bb_token_kind kind); /* else an error */
 bool bb_parser_expect_name(struct bb_parser *parser, const char *name);
 void bb_parser_advance(struct bb_parser *parser);
 uint32_t bb_parser_name_number(struct bb_parser *parser, const struct bb_token *token);
@@ -55,7 +57,8 @@ struct bb_value bb_parser_token_text(struct bb_parser *parser, const struct bb_t
 
 struct bb_node *bb_parse_expression(struct bb_parser *parser);
 /* Several expressions with commas between are a tuple. `end_name` (may be NULL): a name that ends it. */
-struct bb_node *bb_parse_tuple(struct bb_parser *parser, bool with_condition, bool is_parenthesized, const char *end_name);
+struct bb_node *bb_parse_tuple(struct bb_parser *parser, bool with_condition, bool is_parenthesized,
+                               const char *end_name);
 /* Filters: of `node`, or of captured text if NULL; `is_first_bare`: the first one without `|`. */
 struct bb_node *bb_parse_filters(struct bb_parser *parser, struct bb_node *node, bool is_first_bare);
 /* What is assigned to: a name, a tuple of names, or with `with_namespace` name.attribute. */

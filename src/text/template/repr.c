@@ -1,7 +1,7 @@
 /* str() and repr() of values, and the text form of floating-point numbers. */
 #include "text/template/ast.h"
 #include "text/template/loop.h"
-#include "text/template/run.h"
+#include "text/template/work.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -116,7 +116,11 @@ static void build_text_repr(struct bb_builder *builder, const struct bb_text *te
         else if (bb_code_is_printable(code))
             bb_build(builder, text->bytes + i, length);
         else
-            bb_build_format(builder, code < 0x100 ? "\\x%02" PRIx32 : code < 0x10000 ? "\\u%04" PRIx32 : "\\U%08" PRIx32, code);
+            bb_build_format(builder,
+                            code < 0x100     ? "\\x%02" PRIx32
+                            : code < 0x10000 ? "\\u%04" PRIx32
+                                             : "\\U%08" PRIx32,
+                            code);
     }
     bb_build_byte(builder, quote);
     if (text->is_markup)
@@ -126,7 +130,7 @@ static void build_text_repr(struct bb_builder *builder, const struct bb_text *te
 static void build_items(struct bb_builder *builder, const struct bb_list *list, const char *open, const char *close)
 {
     bb_build_string(builder, open);
-    for (size_t i = 0; i < list->count && builder->run->status == BOMBUS_OK; i++) {
+    for (size_t i = 0; i < list->count && builder->work->status == BOMBUS_OK; i++) {
         if (i > 0)
             bb_build_string(builder, ", ");
         bb_build_repr(builder, list->items[i]);
@@ -137,7 +141,7 @@ static void build_items(struct bb_builder *builder, const struct bb_list *list, 
 static void build_dict(struct bb_builder *builder, const struct bb_dict *dict)
 {
     bb_build_byte(builder, '{');
-    for (size_t i = 0; i < dict->count && builder->run->status == BOMBUS_OK; i++) {
+    for (size_t i = 0; i < dict->count && builder->work->status == BOMBUS_OK; i++) {
         if (i > 0)
             bb_build_string(builder, ", ");
         bb_build_repr(builder, dict->pairs[i].key);
@@ -158,8 +162,8 @@ static void build_object(struct bb_builder *builder, struct bb_value value)
         bb_build_byte(builder, ')');
         break;
     case BB_VALUE_VIEW:
-        items = bb_iterate(builder->run, value);
-        bb_build_string(builder, bb_type_name(value));
+        items = bb_value_iterate(builder->work, value);
+        bb_build_string(builder, bb_value_type_name(value));
         build_items(builder, &items, "([", "])");
         break;
     case BB_VALUE_NAMESPACE:
@@ -178,21 +182,19 @@ static void build_object(struct bb_builder *builder, struct bb_value value)
             bb_build_string(builder, "anonymous");
         bb_build_byte(builder, '>');
         break;
-    case BB_VALUE_FUNCTION:
-        bb_build_format(builder, "<function %s>", value.function->name);
-        break;
-    default:
-        bb_build_format(builder, "<%s object>", bb_type_name(value));
+    case BB_VALUE_FUNCTION: bb_build_format(builder, "<function %s>", value.function->name); break;
+    default: bb_build_format(builder, "<%s object>", bb_value_type_name(value));
     }
 }
 
 void bb_build_repr(struct bb_builder *builder, struct bb_value value)
 {
     char number[40];
-    if (!bb_run_step(builder->run, 1) || !bb_run_enter(builder->run))
+    if (!bb_work_step(builder->work, 1) || !bb_work_enter(builder->work))
         return;
     switch (value.kind) {
-    case BB_VALUE_MISSING: case BB_VALUE_NONE: bb_build_string(builder, "None"); break;
+    case BB_VALUE_MISSING:
+    case BB_VALUE_NONE: bb_build_string(builder, "None"); break;
     case BB_VALUE_UNDEFINED: bb_build_string(builder, "Undefined"); break;
     case BB_VALUE_BOOL: bb_build_string(builder, value.boolean ? "True" : "False"); break;
     case BB_VALUE_INT: bb_build_format(builder, "%" PRId64, value.integer); break;
@@ -204,7 +206,7 @@ void bb_build_repr(struct bb_builder *builder, struct bb_value value)
     case BB_VALUE_DICT: build_dict(builder, value.dict); break;
     default: build_object(builder, value);
     }
-    bb_run_leave(builder->run);
+    bb_work_leave(builder->work);
 }
 
 void bb_build_value(struct bb_builder *builder, struct bb_value value)
@@ -219,18 +221,18 @@ void bb_build_value(struct bb_builder *builder, struct bb_value value)
     }
 }
 
-struct bb_value bb_to_text(struct bb_run *run, struct bb_value value)
+struct bb_value bb_value_to_text(struct bb_work *work, struct bb_value value)
 {
     if (value.kind == BB_VALUE_TEXT)
         return value;
-    struct bb_builder builder = { .run = run };
+    struct bb_builder builder = {.work = work};
     bb_build_value(&builder, value);
     return bb_build_finish(&builder);
 }
 
-const char *bb_repr_string(struct bb_run *run, struct bb_value value)
+const char *bb_repr_string(struct bb_work *work, struct bb_value value)
 {
-    struct bb_builder builder = { .run = run };
+    struct bb_builder builder = {.work = work};
     bb_build_repr(&builder, value);
     bb_build_byte(&builder, '\0');
     struct bb_value text = bb_build_finish(&builder);

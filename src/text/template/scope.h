@@ -2,7 +2,7 @@
 #ifndef BB_TEMPLATE_SCOPE_H
 #define BB_TEMPLATE_SCOPE_H
 
-#include "text/template/run.h"
+#include "text/template/work.h"
 
 struct bb_binding {
     uint32_t name;
@@ -17,8 +17,8 @@ struct bb_scope {
 };
 
 /* NULL after an error. */
-struct bb_scope *bb_scope_create(struct bb_run *run, struct bb_scope *outer);
-void bb_scope_set(struct bb_run *run, struct bb_scope *scope, uint32_t name, struct bb_value value);
-struct bb_value bb_scope_get(const struct bb_run *run, uint32_t name); /* MISSING if it means nothing */
+struct bb_scope *bb_scope_create(struct bb_work *work, struct bb_scope *outer);
+void bb_scope_set(struct bb_work *work, struct bb_scope *scope, uint32_t name, struct bb_value value);
+struct bb_value bb_scope_get(const struct bb_work *work, uint32_t name); /* MISSING if it means nothing */
 
 #endif

@@ -5,6 +5,7 @@
 #include "text/template/evaluate.h"
 #include "text/template/functions.h"
 #include "text/template/scope.h"
+#include "text/unicode.h"
 
 #include <string.h>
 
@@ -34,7 +35,7 @@ static char *normalize(const char *source, size_t length, size_t *normal_length)
 
 static bombus_status compile(struct bb_template *template_, const char *source, size_t length, bombus_error *error)
 {
-    size_t valid = bb_utf8_check(source, length);
+    size_t valid = bb_utf8_valid_length(source, length);
     if (length >= INT32_MAX)
         return bb_fail(error, BOMBUS_ERROR_LIMIT, "chat template: %zu bytes of source are too many", length);
     if (valid < length) {
@@ -45,14 +46,15 @@ static bombus_status compile(struct bb_template *template_, const char *source, 
     template_->source = normalize(source, length, &template_->length);
     if (template_->source == NULL)
         return bb_fail_memory(error, length, "a chat template");
-    struct bb_run run = { .source = template_->source, .source_length = template_->length, .limits = template_->limits, .error = error };
-    bb_parse(&run, &template_->syntax);
-    template_->arena = run.arena;
-    return run.status;
+    struct bb_work work = {
+        .source = template_->source, .source_length = template_->length, .limits = template_->limits, .error = error};
+    bb_template_parse(&work, &template_->syntax);
+    template_->arena = work.arena;
+    return work.status;
 }
 
-bombus_status bb_template_create(struct bb_template **result, const char *source, size_t length, const struct bb_template_limits *limits,
-                                 bombus_error *error)
+bombus_status bb_template_create(struct bb_template **result, const char *source, size_t length,
+                                 const struct bb_template_limits *limits, bombus_error *error)
 {
     struct bb_template *template_ = bb_allocate(1, sizeof *template_);
     bombus_status status;
@@ -78,44 +80,44 @@ void bb_template_free(struct bb_template *template_)
 }
 
 /* What each name of the template means before anything is set. */
-static void resolve_globals(struct bb_run *run, const struct bb_template *template_, struct bb_value variables)
+static void resolve_globals(struct bb_work *work, const struct bb_template *template_, struct bb_value variables)
 {
-    run->globals = bb_run_allocate(run, template_->syntax.name_count, sizeof *run->globals);
-    for (uint32_t i = 0; i < template_->syntax.name_count && run->status == BOMBUS_OK; i++) {
+    work->globals = bb_work_allocate(work, template_->syntax.name_count, sizeof *work->globals);
+    for (uint32_t i = 0; i < template_->syntax.name_count && work->status == BOMBUS_OK; i++) {
         struct bb_value name = template_->syntax.names[i];
-        const struct bb_value *found = bb_dict_find(run, variables.dict, name);
+        const struct bb_value *found = bb_dict_find(work, variables.dict, name);
         const struct bb_function *function = found == NULL ? bb_find_global(name.text) : NULL;
         if (found != NULL)
-            run->globals[i] = *found;
+            work->globals[i] = *found;
         else if (function != NULL)
-            run->globals[i] = (struct bb_value){ .kind = BB_VALUE_FUNCTION, .function = function };
+            work->globals[i] = (struct bb_value){.kind = BB_VALUE_FUNCTION, .function = function};
     }
 }
 
-static void render(struct bb_run *run, const struct bb_template *template_, const char *variables_json, size_t length)
+static void render(struct bb_work *work, const struct bb_template *template_, const char *variables_json, size_t length)
 {
     struct bb_continuation continuation = {0};
-    run->source = variables_json;
-    run->source_length = length;
-    struct bb_value variables = bb_json_read(run, variables_json, length);
-    run->source = template_->source;
-    run->source_length = template_->length;
-    run->place = 0;
-    if (run->status == BOMBUS_OK)
-        variables = bb_prepare_variables(run, variables, &continuation);
-    if (run->status == BOMBUS_OK)
-        resolve_globals(run, template_, variables);
-    if (run->status == BOMBUS_OK && (run->scope = bb_scope_create(run, NULL)) != NULL)
-        bb_render_body(run, template_->syntax.body);
-    bb_cut_continuation(run, &continuation, run->output);
+    work->source = variables_json;
+    work->source_length = length;
+    struct bb_value variables = bb_json_read(work, variables_json, length);
+    work->source = template_->source;
+    work->source_length = template_->length;
+    work->place = 0;
+    if (work->status == BOMBUS_OK)
+        variables = bb_prepare_variables(work, variables, &continuation);
+    if (work->status == BOMBUS_OK)
+        resolve_globals(work, template_, variables);
+    if (work->status == BOMBUS_OK && (work->scope = bb_scope_create(work, NULL)) != NULL)
+        bb_render_body(work, template_->syntax.body);
+    bb_cut_continuation(work, &continuation, work->output);
 }
 
-static void take_spans(struct bb_run *run, const struct bb_builder *output, bombus_span **spans, size_t *count)
+static void take_spans(struct bb_work *work, const struct bb_builder *output, bombus_span **spans, size_t *count)
 {
-    if (spans == NULL || run->status != BOMBUS_OK)
+    if (spans == NULL || work->status != BOMBUS_OK)
         return;
     if ((*spans = bb_allocate(output->span_count, sizeof **spans)) == NULL) {
-        run->status = bb_fail_memory(run->error, output->span_count * sizeof **spans, "spans of a chat template");
+        work->status = bb_fail_memory(work->error, output->span_count * sizeof **spans, "spans of a chat template");
         return;
     }
     if (output->span_count > 0)
@@ -123,11 +125,12 @@ static void take_spans(struct bb_run *run, const struct bb_builder *output, bomb
     *count = output->span_count;
 }
 
-bombus_status bb_template_render(const struct bb_template *template_, const char *variables_json, size_t length, char **text,
-                                 size_t *text_length, bombus_span **spans, size_t *span_count, bombus_error *error)
+bombus_status bb_template_render(const struct bb_template *template_, const char *variables_json, size_t length,
+                                 char **text, size_t *text_length, bombus_span **spans, size_t *span_count,
+                                 bombus_error *error)
 {
-    struct bb_run run = { .limits = template_->limits, .error = error };
-    struct bb_builder output = { .run = &run, .is_result = true };
+    struct bb_work work = {.limits = template_->limits, .error = error};
+    struct bb_builder output = {.work = &work, .is_result = true};
     size_t unused_length, unused_count;
     text_length = text_length != NULL ? text_length : &unused_length;
     span_count = span_count != NULL ? span_count : &unused_count;
@@ -135,11 +138,11 @@ bombus_status bb_template_render(const struct bb_template *template_, const char
     *text_length = *span_count = 0;
     if (spans != NULL)
         *spans = NULL;
-    run.output = &output;
-    render(&run, template_, variables_json, length);
-    take_spans(&run, &output, spans, span_count);
-    if (run.status == BOMBUS_OK && (*text = bb_buffer_take(&output.buffer, text_length)) == NULL) {
-        run.status = bb_fail_memory(error, output.buffer.length, "a chat template's text");
+    work.output = &output;
+    render(&work, template_, variables_json, length);
+    take_spans(&work, &output, spans, span_count);
+    if (work.status == BOMBUS_OK && (*text = bb_buffer_take(&output.buffer, text_length)) == NULL) {
+        work.status = bb_fail_memory(error, output.buffer.length, "a chat template's text");
         if (spans != NULL) {
             bb_release(*spans);
             *spans = NULL;
@@ -147,6 +150,6 @@ bombus_status bb_template_render(const struct bb_template *template_, const char
         *span_count = 0;
     }
     bb_build_drop(&output);
-    bb_arena_clear(&run.arena);
-    return run.status;
+    bb_arena_clear(&work.arena);
+    return work.status;
 }

@@ -19,7 +19,8 @@ BB_RESULT bombus_status bb_template_create(struct bb_template **result, const ch
 void bb_template_free(struct bb_template *template_);
 
 /* See bombus_template_render. */
-BB_RESULT bombus_status bb_template_render(const struct bb_template *template_, const char *variables_json, size_t length, char **text,
-                                           size_t *text_length, bombus_span **spans, size_t *span_count, bombus_error *error);
+BB_RESULT bombus_status bb_template_render(const struct bb_template *template_, const char *variables_json,
+                                           size_t length, char **text, size_t *text_length, bombus_span **spans,
+                                           size_t *span_count, bombus_error *error);
 
 #endif

@@ -4,9 +4,10 @@
 #include <string.h>
 #include <utf8proc.h>
 
-size_t bb_text_find(struct bb_run *run, const struct bb_text *text, const struct bb_text *part, size_t begin, size_t end)
+size_t bb_text_find(struct bb_work *work, const struct bb_text *text, const struct bb_text *part, size_t begin,
+                    size_t end)
 {
-    size_t work = end - begin, candidates = 0;
+    size_t effort = end - begin, candidates = 0;
     if (part->length == 0 || begin > end || part->length > end - begin)
         return part->length == 0 && begin <= end ? begin : SIZE_MAX;
     size_t last = end - part->length;
@@ -16,36 +17,39 @@ size_t bb_text_find(struct bb_run *run, const struct bb_text *text, const struct
             break;
         i = (size_t)(first - text->bytes);
         if (memcmp(first, part->bytes, part->length) == 0)
-            return bb_run_scan(run, i - begin) ? i : SIZE_MAX;
+            return bb_work_scan(work, i - begin) ? i : SIZE_MAX;
         /* Text made to match almost everywhere costs its square: count it. */
-        work += part->length;
-        if (++candidates % 256 == 0 && !bb_run_scan(run, 256 * part->length))
+        effort += part->length;
+        if (++candidates % 256 == 0 && !bb_work_scan(work, 256 * part->length))
             return SIZE_MAX;
     }
-    bb_run_scan(run, work);
+    bb_work_scan(work, effort);
     return SIZE_MAX;
 }
 
-size_t bb_text_find_last(struct bb_run *run, const struct bb_text *text, const struct bb_text *part, size_t begin, size_t end)
+size_t bb_text_find_last(struct bb_work *work, const struct bb_text *text, const struct bb_text *part, size_t begin,
+                         size_t end)
 {
     if (begin > end || part->length > end - begin)
         return SIZE_MAX;
     for (size_t i = end - part->length + 1; i-- > begin;) {
-        if (part->length == 0 || (text->bytes[i] == part->bytes[0] && memcmp(text->bytes + i, part->bytes, part->length) == 0))
-            return bb_run_scan(run, end - i) ? i : SIZE_MAX;
-        if (text->bytes[i] == part->bytes[0] && !bb_run_scan(run, part->length))
+        if (part->length == 0 ||
+            (text->bytes[i] == part->bytes[0] && memcmp(text->bytes + i, part->bytes, part->length) == 0))
+            return bb_work_scan(work, end - i) ? i : SIZE_MAX;
+        if (text->bytes[i] == part->bytes[0] && !bb_work_scan(work, part->length))
             return SIZE_MAX;
     }
-    bb_run_scan(run, end - begin);
+    bb_work_scan(work, end - begin);
     return SIZE_MAX;
 }
 
 /* An empty `old` matches before each character and at the end. */
-static struct bb_value insert_between(struct bb_run *run, const struct bb_text *text, const struct bb_text *new_, int64_t count)
+static struct bb_value insert_between(struct bb_work *work, const struct bb_text *text, const struct bb_text *new_,
+                                      int64_t count)
 {
-    struct bb_builder result = { .run = run };
+    struct bb_builder result = {.work = work};
     size_t offset = 0, length;
-    for (; offset < text->length && (count < 0 || count-- > 0) && bb_run_step(run, 1); offset += length) {
+    for (; offset < text->length && (count < 0 || count-- > 0) && bb_work_step(work, 1); offset += length) {
         bb_code_read(text->bytes + offset, &length);
         bb_build(&result, new_->bytes, new_->length);
         bb_build(&result, text->bytes + offset, length);
@@ -56,15 +60,15 @@ static struct bb_value insert_between(struct bb_run *run, const struct bb_text *
     return bb_build_finish(&result);
 }
 
-struct bb_value bb_text_replace(struct bb_run *run, const struct bb_text *text, const struct bb_text *old, const struct bb_text *new_,
-                                int64_t count)
+struct bb_value bb_text_replace(struct bb_work *work, const struct bb_text *text, const struct bb_text *old,
+                                const struct bb_text *new_, int64_t count)
 {
     if (old->length == 0)
-        return insert_between(run, text, new_, count);
-    struct bb_builder result = { .run = run };
+        return insert_between(work, text, new_, count);
+    struct bb_builder result = {.work = work};
     size_t offset = 0;
-    while (count != 0 && run->status == BOMBUS_OK) {
-        size_t found = bb_text_find(run, text, old, offset, text->length);
+    while (count != 0 && work->status == BOMBUS_OK) {
+        size_t found = bb_text_find(work, text, old, offset, text->length);
         if (found == SIZE_MAX)
             break;
         bb_build(&result, text->bytes + offset, found - offset);
@@ -86,17 +90,18 @@ static bool is_stripped(const char *bytes, size_t length, uint32_t code, const s
     return false;
 }
 
-struct bb_value bb_text_strip(struct bb_run *run, const struct bb_text *text, const struct bb_text *characters, bool left, bool right)
+struct bb_value bb_text_strip(struct bb_work *work, const struct bb_text *text, const struct bb_text *characters,
+                              bool left, bool right)
 {
     size_t begin = 0, end = text->length, length;
     size_t set = characters != NULL ? characters->length : 0;
-    while (left && begin < end && bb_run_scan(run, set)) {
+    while (left && begin < end && bb_work_scan(work, set)) {
         uint32_t code = bb_code_read(text->bytes + begin, &length);
         if (!is_stripped(text->bytes + begin, length, code, characters))
             break;
         begin += length;
     }
-    while (right && end > begin && bb_run_scan(run, set)) {
+    while (right && end > begin && bb_work_scan(work, set)) {
         size_t previous = end - 1;
         while (((unsigned char)text->bytes[previous] & 0xC0) == 0x80)
             previous--;
@@ -105,19 +110,20 @@ struct bb_value bb_text_strip(struct bb_run *run, const struct bb_text *text, co
             break;
         end = previous;
     }
-    return bb_value_part(run, text, begin, end);
+    return bb_value_part(work, text, begin, end);
 }
 
 static bool is_line_end(uint32_t code)
 {
-    return (code >= 0x0A && code <= 0x0D) || (code >= 0x1C && code <= 0x1E) || code == 0x85 || code == 0x2028 || code == 0x2029;
+    return (code >= 0x0A && code <= 0x0D) || (code >= 0x1C && code <= 0x1E) || code == 0x85 || code == 0x2028 ||
+           code == 0x2029;
 }
 
-struct bb_value bb_text_lines(struct bb_run *run, const struct bb_text *text, bool keep_ends)
+struct bb_value bb_text_lines(struct bb_work *work, const struct bb_text *text, bool keep_ends)
 {
-    struct bb_list_builder lines = { .run = run };
+    struct bb_list_builder lines = {.work = work};
     size_t begin = 0, offset = 0, length;
-    while (offset < text->length && run->status == BOMBUS_OK) {
+    while (offset < text->length && work->status == BOMBUS_OK) {
         uint32_t code = bb_code_read(text->bytes + offset, &length);
         size_t end = offset;
         offset += length;
@@ -125,27 +131,28 @@ struct bb_value bb_text_lines(struct bb_run *run, const struct bb_text *text, bo
             continue;
         if (code == '\r' && offset < text->length && text->bytes[offset] == '\n')
             offset++;
-        bb_list_add(&lines, bb_value_part(run, text, begin, keep_ends ? offset : end));
+        bb_list_add(&lines, bb_value_part(work, text, begin, keep_ends ? offset : end));
         begin = offset;
     }
     if (begin < text->length)
-        bb_list_add(&lines, bb_value_part(run, text, begin, text->length));
+        bb_list_add(&lines, bb_value_part(work, text, begin, text->length));
     return bb_list_finish(&lines, BB_VALUE_LIST);
 }
 
 /* side < 0: text to the left (ljust), > 0: to the right, 0: in the middle, as CPython rounds it. */
-struct bb_value bb_text_center(struct bb_run *run, const struct bb_text *text, int64_t width, const struct bb_text *fill, int side)
+struct bb_value bb_text_center(struct bb_work *work, const struct bb_text *text, int64_t width,
+                               const struct bb_text *fill, int side)
 {
-    static const struct bb_text space = { .bytes = " ", .length = 1, .count = 1 };
+    static const struct bb_text space = {.bytes = " ", .length = 1, .count = 1};
     int64_t count = (int64_t)text->count, padding = width > count ? width - count : 0;
     int64_t left = side < 0 ? 0 : side > 0 ? padding : padding / 2 + (padding & width & 1);
-    struct bb_builder result = { .run = run };
+    struct bb_builder result = {.work = work};
     fill = fill != NULL ? fill : &space;
     bb_build_repeated(&result, fill, left);
     bb_build(&result, text->bytes, text->length);
     bb_build_repeated(&result, fill, padding - left);
     struct bb_value value = bb_build_finish(&result);
-    return text->is_markup ? bb_value_markup(run, value) : value;
+    return text->is_markup ? bb_value_markup(work, value) : value;
 }
 
 /* ---- letter case ---- */
@@ -155,10 +162,17 @@ static const struct {
     uint32_t code;
     const char *upper, *title;
 } special_cases[] = {
-    { 0xDF, "SS", "Ss" },              { 0x149, "\xCA\xBCN", "\xCA\xBCN" }, { 0x1F0, "J\xCC\x8C", "J\xCC\x8C" },
-    { 0x587, "\xD4\xB5\xD5\x92", "\xD4\xB5\xD6\x82" },                      { 0xFB00, "FF", "Ff" },
-    { 0xFB01, "FI", "Fi" },            { 0xFB02, "FL", "Fl" },              { 0xFB03, "FFI", "Ffi" },
-    { 0xFB04, "FFL", "Ffl" },          { 0xFB05, "ST", "St" },              { 0xFB06, "ST", "St" },
+    {0xDF, "SS", "Ss"},
+    {0x149, "\xCA\xBCN", "\xCA\xBCN"},
+    {0x1F0, "J\xCC\x8C", "J\xCC\x8C"},
+    {0x587, "\xD4\xB5\xD5\x92", "\xD4\xB5\xD6\x82"},
+    {0xFB00, "FF", "Ff"},
+    {0xFB01, "FI", "Fi"},
+    {0xFB02, "FL", "Fl"},
+    {0xFB03, "FFI", "Ffi"},
+    {0xFB04, "FFL", "Ffl"},
+    {0xFB05, "ST", "St"},
+    {0xFB06, "ST", "St"},
 };
 
 static void build_upper(struct bb_builder *result, uint32_t code, bool is_title)
@@ -168,7 +182,8 @@ static void build_upper(struct bb_builder *result, uint32_t code, bool is_title)
             bb_build_string(result, is_title ? special_cases[i].title : special_cases[i].upper);
             return;
         }
-    bb_build_code(result, (uint32_t)(is_title ? utf8proc_totitle((utf8proc_int32_t)code) : utf8proc_toupper((utf8proc_int32_t)code)));
+    bb_build_code(result, (uint32_t)(is_title ? utf8proc_totitle((utf8proc_int32_t)code)
+                                              : utf8proc_toupper((utf8proc_int32_t)code)));
 }
 
 static bool is_cased(uint32_t code)
@@ -211,13 +226,13 @@ static void build_folded(struct bb_builder *result, uint32_t code)
         bb_build_code(result, (uint32_t)codes[i]);
 }
 
-struct bb_value bb_text_case(struct bb_run *run, const struct bb_text *text, enum bb_letter_case letter_case)
+struct bb_value bb_text_case(struct bb_work *work, const struct bb_text *text, enum bb_letter_case letter_case)
 {
-    struct bb_builder result = { .run = run };
+    struct bb_builder result = {.work = work};
     bool was_cased = false;
-    if (!bb_run_scan(run, text->length * 4))
+    if (!bb_work_scan(work, text->length * 4))
         return BB_NONE;
-    for (size_t offset = 0, length; offset < text->length && run->status == BOMBUS_OK; offset += length) {
+    for (size_t offset = 0, length; offset < text->length && work->status == BOMBUS_OK; offset += length) {
         uint32_t code = bb_code_read(text->bytes + offset, &length);
         bool to_title = letter_case == BB_CASE_TITLE ? !was_cased : letter_case == BB_CASE_CAPITALIZE && offset == 0;
         if (letter_case == BB_CASE_FOLD)
@@ -231,7 +246,7 @@ struct bb_value bb_text_case(struct bb_run *run, const struct bb_text *text, enu
         was_cased = is_cased(code);
     }
     struct bb_value value = bb_build_finish(&result);
-    return text->is_markup ? bb_value_markup(run, value) : value;
+    return text->is_markup ? bb_value_markup(work, value) : value;
 }
 
 bool bb_text_is_cased(const struct bb_text *text, bool is_upper)
@@ -248,27 +263,32 @@ bool bb_text_is_cased(const struct bb_text *text, bool is_upper)
 
 /* ---- escaping ---- */
 
-struct bb_value bb_escape(struct bb_run *run, struct bb_value value)
+struct bb_value bb_text_escape(struct bb_work *work, struct bb_value value)
 {
     if (value.kind == BB_VALUE_TEXT && value.text->is_markup)
         return value;
-    struct bb_value text = bb_to_text(run, value);
-    struct bb_builder result = { .run = run };
-    for (size_t i = 0; text.kind == BB_VALUE_TEXT && i < text.text->length && run->status == BOMBUS_OK;) {
+    struct bb_value text = bb_value_to_text(work, value);
+    struct bb_builder result = {.work = work};
+    for (size_t i = 0; text.kind == BB_VALUE_TEXT && i < text.text->length && work->status == BOMBUS_OK;) {
         size_t plain = i;
-        while (plain < text.text->length && strchr("&<>'\"", text.text->bytes[plain] != '\0' ? text.text->bytes[plain] : ' ') == NULL)
+        while (plain < text.text->length &&
+               strchr("&<>'\"", text.text->bytes[plain] != '\0' ? text.text->bytes[plain] : ' ') == NULL)
             plain++;
         bb_build(&result, text.text->bytes + i, plain - i);
         i = plain + 1;
         if (plain == text.text->length)
             break;
         char c = text.text->bytes[plain];
-        bb_build_string(&result, c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '\'' ? "&#39;" : "&#34;");
+        bb_build_string(&result, c == '&'    ? "&amp;"
+                                 : c == '<'  ? "&lt;"
+                                 : c == '>'  ? "&gt;"
+                                 : c == '\'' ? "&#39;"
+                                             : "&#34;");
     }
-    return bb_value_markup(run, bb_build_finish(&result));
+    return bb_value_markup(work, bb_build_finish(&result));
 }
 
-struct bb_value bb_escape_for(struct bb_run *run, const struct bb_text *text, struct bb_value part)
+struct bb_value bb_text_escape_for(struct bb_work *work, const struct bb_text *text, struct bb_value part)
 {
-    return text->is_markup ? bb_escape(run, part) : part;
+    return text->is_markup ? bb_text_escape(work, part) : part;
 }

@@ -1,6 +1,6 @@
 /* Values of a template: Python's, as far as templates can see them.
  *
- * Values are immutable and live in a run's memory (constants: in the template's). Integers have 64 bits; a result that needs more is
+ * Values are immutable and live in a work's memory (constants: in the template's). Integers have 64 bits; a result that needs more is
  * an error, and longer integers of the source or the variables (BB_VALUE_LONG) can be printed, compared and tested only. */
 #ifndef BB_TEMPLATE_VALUE_H
 #define BB_TEMPLATE_VALUE_H
@@ -8,7 +8,7 @@
 #include "base/compiler.h"
 #include "bombus.h"
 
-struct bb_run;
+struct bb_work;
 struct bb_node;
 struct bb_scope;
 
@@ -57,14 +57,14 @@ struct bb_value {
     };
 };
 
-#define BB_MISSING ((struct bb_value){ .kind = BB_VALUE_MISSING })
-#define BB_NONE ((struct bb_value){ .kind = BB_VALUE_NONE })
+#define BB_MISSING ((struct bb_value){.kind = BB_VALUE_MISSING})
+#define BB_NONE    ((struct bb_value){.kind = BB_VALUE_NONE})
 
 struct bb_text {
-    const char *bytes; /* valid UTF-8, may hold NUL, no NUL behind */
-    size_t length;     /* bytes */
-    size_t count;      /* code points */
-    bool is_markup;    /* markupsafe.Markup: what is added to it gets escaped */
+    const char *bytes;        /* valid UTF-8, may hold NUL, no NUL behind */
+    size_t length;            /* bytes */
+    size_t count;             /* code points */
+    bool is_markup;           /* markupsafe.Markup: what is added to it gets escaped */
     const bombus_span *spans; /* what generation blocks made of it */
     size_t span_count;
 };
@@ -89,9 +89,9 @@ struct bb_dict {
 
 /* Why a value is undefined; the message is made when it is needed. */
 struct bb_undefined {
-    const char *hint;       /* the whole message, or NULL */
-    const char *owner;      /* type of the object looked into, or NULL: a name */
-    struct bb_value name;   /* the name, attribute or index */
+    const char *hint;     /* the whole message, or NULL */
+    const char *owner;    /* type of the object looked into, or NULL: a name */
+    struct bb_value name; /* the name, attribute or index */
 };
 
 struct bb_range {
@@ -130,12 +130,13 @@ struct bb_arguments {
 };
 
 /* `bound`: one value a parameter (BB_VALUE_MISSING if not given), see bb_bind_arguments; `arguments`: as they came. */
-typedef struct bb_value (*bb_function_body)(struct bb_run *run, struct bb_value self, const struct bb_value *bound,
+typedef struct bb_value (*bb_function_body)(struct bb_work *work, struct bb_value self, const struct bb_value *bound,
                                             const struct bb_arguments *arguments);
 
 struct bb_function {
     const char *name;
-    const char *parameters; /* "old new count?": names, `?` may be left out; NULL: the body takes arguments as they came */
+    const char
+        *parameters; /* "old new count?": names, `?` may be left out; NULL: the body takes arguments as they came */
     bb_function_body body;
     struct bb_value self; /* of a method */
 };
@@ -154,85 +155,89 @@ struct bb_joiner {
 
 static inline struct bb_value bb_value_bool(bool boolean)
 {
-    return (struct bb_value){ .kind = BB_VALUE_BOOL, .boolean = boolean };
+    return (struct bb_value){.kind = BB_VALUE_BOOL, .boolean = boolean};
 }
 static inline struct bb_value bb_value_int(int64_t integer)
 {
-    return (struct bb_value){ .kind = BB_VALUE_INT, .integer = integer };
+    return (struct bb_value){.kind = BB_VALUE_INT, .integer = integer};
 }
 static inline struct bb_value bb_value_float(double real)
 {
-    return (struct bb_value){ .kind = BB_VALUE_FLOAT, .real = real };
+    return (struct bb_value){.kind = BB_VALUE_FLOAT, .real = real};
 }
-struct bb_value bb_value_text(struct bb_run *run, const char *bytes, size_t length); /* copies */
-struct bb_value bb_value_string(struct bb_run *run, const char *text);               /* copies */
-struct bb_value bb_value_part(struct bb_run *run, const struct bb_text *text, size_t begin, size_t end); /* bytes; borrows them */
-struct bb_value bb_value_markup(struct bb_run *run, struct bb_value text);
-struct bb_value bb_value_list(struct bb_run *run, enum bb_value_kind kind, const struct bb_value *items, size_t count); /* copies */
-struct bb_value bb_value_pair(struct bb_run *run, struct bb_value first, struct bb_value second); /* a tuple of two */
-struct bb_value bb_value_group(struct bb_run *run, struct bb_value key, struct bb_value members);
-struct bb_value bb_value_iterator(struct bb_run *run, const char *type_name, struct bb_list items);
-struct bb_value bb_value_undefined(struct bb_run *run, const char *hint, const char *owner, struct bb_value name); /* owner, hint: kept */
-struct bb_value bb_value_function(struct bb_run *run, const struct bb_function *function, struct bb_value self);
+struct bb_value bb_value_text(struct bb_work *work, const char *bytes, size_t length); /* copies */
+struct bb_value bb_value_string(struct bb_work *work, const char *text);               /* copies */
+struct bb_value bb_value_part(struct bb_work *work, const struct bb_text *text, size_t begin,
+                              size_t end); /* bytes; borrows them */
+struct bb_value bb_value_markup(struct bb_work *work, struct bb_value text);
+struct bb_value bb_value_list(struct bb_work *work, enum bb_value_kind kind, const struct bb_value *items,
+                              size_t count);                                                        /* copies */
+struct bb_value bb_value_pair(struct bb_work *work, struct bb_value first, struct bb_value second); /* a tuple of two */
+struct bb_value bb_value_group(struct bb_work *work, struct bb_value key, struct bb_value members);
+struct bb_value bb_value_iterator(struct bb_work *work, const char *type_name, struct bb_list items);
+struct bb_value bb_value_undefined(struct bb_work *work, const char *hint, const char *owner,
+                                   struct bb_value name); /* owner, hint: kept */
+struct bb_value bb_value_function(struct bb_work *work, const struct bb_function *function, struct bb_value self);
 struct bb_value bb_value_dict(struct bb_dict *dict);
 
 /* A list that grows. */
 struct bb_list_builder {
-    struct bb_run *run;
+    struct bb_work *work;
     struct bb_value *items;
     size_t count, capacity;
 };
 void bb_list_add(struct bb_list_builder *builder, struct bb_value value);
 struct bb_value bb_list_finish(struct bb_list_builder *builder, enum bb_value_kind kind);
 
-struct bb_dict *bb_dict_create(struct bb_run *run); /* NULL after an error */
+struct bb_dict *bb_dict_create(struct bb_work *work); /* NULL after an error */
 /* A later value of the same key replaces the earlier one, in its place. Unhashable keys are an error. */
-void bb_dict_set(struct bb_run *run, struct bb_dict *dict, struct bb_value key, struct bb_value value);
-const struct bb_value *bb_dict_find(struct bb_run *run, const struct bb_dict *dict, struct bb_value key); /* NULL if absent */
-const struct bb_value *bb_dict_find_string(struct bb_run *run, const struct bb_dict *dict, const char *key);
+void bb_dict_set(struct bb_work *work, struct bb_dict *dict, struct bb_value key, struct bb_value value);
+const struct bb_value *bb_dict_find(struct bb_work *work, const struct bb_dict *dict,
+                                    struct bb_value key); /* NULL if absent */
+const struct bb_value *bb_dict_find_string(struct bb_work *work, const struct bb_dict *dict, const char *key);
 
 /* ---- asking ---- */
 
-bool bb_is_number(struct bb_value value); /* bool, int, long, float */
-bool bb_is_integer(struct bb_value value); /* bool, int */
-bool bb_is_true(struct bb_run *run, struct bb_value value);
-bool bb_is_equal(struct bb_run *run, struct bb_value a, struct bb_value b);
+bool bb_value_is_number(struct bb_value value);  /* bool, int, long, float */
+bool bb_value_is_integer(struct bb_value value); /* bool, int */
+bool bb_value_is_true(struct bb_work *work, struct bb_value value);
+bool bb_value_is_equal(struct bb_work *work, struct bb_value a, struct bb_value b);
 /* Same object, for `is`. */
-bool bb_is_same(struct bb_value a, struct bb_value b);
+bool bb_value_is_same(struct bb_value a, struct bb_value b);
 /* -1, 0, 1; 2 if unordered (NaN). A pair of types without order is an error naming `operation` ("<"). */
-int bb_compare(struct bb_run *run, struct bb_value a, struct bb_value b, const char *operation);
-uint64_t bb_value_hash(struct bb_run *run, struct bb_value value);
+int bb_value_compare(struct bb_work *work, struct bb_value a, struct bb_value b, const char *operation);
+uint64_t bb_value_hash(struct bb_work *work, struct bb_value value);
 bool bb_text_equals(const struct bb_text *text, const char *string);
 int bb_text_compare(const struct bb_text *a, const struct bb_text *b);
-double bb_to_real(struct bb_value number);
-int64_t bb_to_integer(struct bb_value number); /* of bool and int */
-const char *bb_type_name(struct bb_value value);  /* Python's: "str", "NoneType" */
-const char *bb_owner_name(struct bb_value value); /* as jinja2 names the owner of a missing attribute: "str object", "None" */
+double bb_value_to_real(struct bb_value number);
+int64_t bb_value_to_integer(struct bb_value number);   /* of bool and int */
+const char *bb_value_type_name(struct bb_value value); /* Python's: "str", "NoneType" */
+const char *
+bb_value_owner_name(struct bb_value value); /* as jinja2 names the owner of a missing attribute: "str object", "None" */
 /* len(); false, and an error, if it has none. */
-bool bb_length(struct bb_run *run, struct bb_value value, size_t *length);
-bool bb_has_length(struct bb_value value);
-bool bb_is_iterable(struct bb_value value);
+bool bb_value_length(struct bb_work *work, struct bb_value value, size_t *length);
+bool bb_value_has_length(struct bb_value value);
+bool bb_value_is_iterable(struct bb_value value);
 /* Everything that iterating over a value gives; walks an iterator to its end. An error if it cannot be iterated. */
-struct bb_list bb_iterate(struct bb_run *run, struct bb_value value);
-struct bb_value bb_raise_undefined(struct bb_run *run, struct bb_value undefined);
+struct bb_list bb_value_iterate(struct bb_work *work, struct bb_value value);
+struct bb_value bb_raise_undefined(struct bb_work *work, struct bb_value undefined);
 
 /* str() and repr(). */
-struct bb_value bb_to_text(struct bb_run *run, struct bb_value value);
-const char *bb_repr_string(struct bb_run *run, struct bb_value value); /* NUL-terminated, for messages; never NULL */
+struct bb_value bb_value_to_text(struct bb_work *work, struct bb_value value);
+const char *bb_repr_string(struct bb_work *work, struct bb_value value); /* NUL-terminated, for messages; never NULL */
 size_t bb_real_repr(char text[40], double real);
-double bb_real_parse(const char *text, size_t length); /* digits, optional fraction and exponent; independent of the locale */
+double bb_real_parse(const char *text,
+                     size_t length);   /* digits, optional fraction and exponent; independent of the locale */
 void bb_fix_decimal_point(char *text); /* the locale's, as snprintf wrote it, to '.' */
 
 /* ---- code points ---- */
 
-size_t bb_code_write(char bytes[4], uint32_t code); /* surrogates and what is beyond Unicode as U+FFFD */
+size_t bb_code_write(char bytes[4], uint32_t code);       /* surrogates and what is beyond Unicode as U+FFFD */
 uint32_t bb_code_read(const char *bytes, size_t *length); /* of valid UTF-8 */
 size_t bb_code_count(const char *bytes, size_t length);
 size_t bb_code_offset(const struct bb_text *text, size_t index); /* byte offset of a code point */
-bool bb_code_is_space(uint32_t code);     /* str.isspace */
-bool bb_code_is_printable(uint32_t code); /* str.isprintable */
-bool bb_code_is_word(uint32_t code);      /* \w */
-/* Byte offset of the first place where valid UTF-8 ends; `length` if all is valid. */
-size_t bb_utf8_check(const char *bytes, size_t length);
+bool bb_code_is_space(uint32_t code);                            /* str.isspace */
+bool bb_code_is_printable(uint32_t code);                        /* str.isprintable */
+bool bb_code_is_word(uint32_t code);                             /* \w */
 
 #endif

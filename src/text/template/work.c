@@ -1,5 +1,5 @@
 /* Memory, work, errors and text under construction of one compilation or rendering. */
-#include "text/template/run.h"
+#include "text/template/work.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -21,64 +21,66 @@ void bb_template_limits_fill(struct bb_template_limits *limits, const struct bb_
         limits->depth = 100;
 }
 
-bool bb_run_charge_memory(struct bb_run *run, size_t bytes)
+bool bb_work_charge_memory(struct bb_work *work, size_t bytes)
 {
-    if (run->status != BOMBUS_OK)
+    if (work->status != BOMBUS_OK)
         return false;
-    if (bytes > run->limits.memory_bytes || run->memory_used > run->limits.memory_bytes - bytes) {
-        bb_raise_status(run, BOMBUS_ERROR_LIMIT, "the template uses more memory than its limit of %zu bytes",
-                        run->limits.memory_bytes);
+    if (bytes > work->limits.memory_bytes || work->memory_used > work->limits.memory_bytes - bytes) {
+        bb_raise_status(work, BOMBUS_ERROR_LIMIT, "the template uses more memory than its limit of %zu bytes",
+                        work->limits.memory_bytes);
         return false;
     }
-    run->memory_used += bytes;
+    work->memory_used += bytes;
     return true;
 }
 
-void *bb_run_allocate(struct bb_run *run, size_t count, size_t size)
+void *bb_work_allocate(struct bb_work *work, size_t count, size_t size)
 {
     size_t bytes;
     if (!bb_multiply_size(count, size, &bytes))
         bytes = SIZE_MAX;
-    if (!bb_run_charge_memory(run, bytes))
+    if (!bb_work_charge_memory(work, bytes))
         return NULL;
-    void *memory = bb_arena_allocate(&run->arena, count, size);
-    if (memory == NULL && run->status == BOMBUS_OK)
-        run->status = bb_fail_memory(run->error, bytes, "a template's values");
+    void *memory = bb_arena_allocate(&work->arena, count, size);
+    if (memory == NULL && work->status == BOMBUS_OK)
+        work->status = bb_fail_memory(work->error, bytes, "a template's values");
     return memory;
 }
 
-bool bb_run_step(struct bb_run *run, uint64_t steps)
+bool bb_work_step(struct bb_work *work, uint64_t steps)
 {
-    if (run->status != BOMBUS_OK)
+    if (work->status != BOMBUS_OK)
         return false;
-    if (steps > run->limits.steps || run->steps > run->limits.steps - steps) {
-        bb_raise_status(run, BOMBUS_ERROR_LIMIT, "the template takes more steps than its limit of %" PRIu64, run->limits.steps);
+    if (steps > work->limits.steps || work->steps > work->limits.steps - steps) {
+        bb_raise_status(work, BOMBUS_ERROR_LIMIT, "the template takes more steps than its limit of %" PRIu64,
+                        work->limits.steps);
         return false;
     }
-    run->steps += steps;
+    work->steps += steps;
     return true;
 }
 
-bool bb_run_scan(struct bb_run *run, size_t bytes)
+bool bb_work_scan(struct bb_work *work, size_t bytes)
 {
-    return bb_run_step(run, 1 + bytes / SCAN_BYTES_PER_STEP);
+    return bb_work_step(work, 1 + bytes / SCAN_BYTES_PER_STEP);
 }
 
-bool bb_run_enter(struct bb_run *run)
+bool bb_work_enter(struct bb_work *work)
 {
-    if (run->status != BOMBUS_OK)
+    if (work->status != BOMBUS_OK)
         return false;
-    if (run->nesting >= BB_NESTING_PER_DEPTH * run->limits.depth) {
-        bb_raise_status(run, BOMBUS_ERROR_LIMIT, "values or calls are nested more deeply than the template's limit allows");
+    if (work->nesting >= BB_NESTING_PER_DEPTH * work->limits.depth) {
+        bb_raise_status(work, BOMBUS_ERROR_LIMIT,
+                        "values or calls are nested more deeply than the template's limit allows");
         return false;
     }
-    run->nesting++;
+    work->nesting++;
     return true;
 }
 
-void bb_run_leave(struct bb_run *run)
+void bb_work_leave(struct bb_work *work)
 {
-    run->nesting--;
+    work->nesting--;
 }
 
 void bb_find_place(const char *source, size_t length, size_t offset, int32_t *line, int32_t *column)
@@ -95,62 +97,62 @@ void bb_find_place(const char *source, size_t length, size_t offset, int32_t *li
     }
 }
 
-static struct bb_value raise_message(struct bb_run *run, bombus_status status, const char *message)
+static struct bb_value raise_message(struct bb_work *work, bombus_status status, const char *message)
 {
-    if (run->status == BOMBUS_OK) {
+    if (work->status == BOMBUS_OK) {
         int32_t line, column;
-        bb_find_place(run->source, run->source_length, run->place, &line, &column);
-        run->status = bb_fail_at(run->error, status, line, column, "%s", message);
+        bb_find_place(work->source, work->source_length, work->place, &line, &column);
+        work->status = bb_fail_at(work->error, status, line, column, "%s", message);
     }
     return BB_NONE;
 }
 
-struct bb_value bb_raise(struct bb_run *run, const char *format, ...)
+struct bb_value bb_raise(struct bb_work *work, const char *format, ...)
 {
-    char message[sizeof run->error->message];
+    char message[sizeof work->error->message];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
-    return raise_message(run, BOMBUS_ERROR_TEMPLATE, message);
+    return raise_message(work, BOMBUS_ERROR_TEMPLATE, message);
 }
 
-struct bb_value bb_raise_status(struct bb_run *run, bombus_status status, const char *format, ...)
+struct bb_value bb_raise_status(struct bb_work *work, bombus_status status, const char *format, ...)
 {
-    char message[sizeof run->error->message];
+    char message[sizeof work->error->message];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
-    return raise_message(run, status, message);
+    return raise_message(work, status, message);
 }
 
-struct bb_value bb_raise_text(struct bb_run *run, const struct bb_text *message)
+struct bb_value bb_raise_text(struct bb_work *work, const struct bb_text *message)
 {
     /* One byte more than fits, so that bb_fail_at cuts at a whole character. */
-    char text[sizeof run->error->message + 1];
+    char text[sizeof work->error->message + 1];
     size_t length = message->length < sizeof text - 1 ? message->length : sizeof text - 1;
     memcpy(text, message->bytes, length);
     text[length] = '\0';
-    return raise_message(run, BOMBUS_ERROR_TEMPLATE, text);
+    return raise_message(work, BOMBUS_ERROR_TEMPLATE, text);
 }
 
 void bb_build(struct bb_builder *builder, const void *bytes, size_t count)
 {
-    struct bb_run *run = builder->run;
-    if (run->status != BOMBUS_OK || count == 0)
+    struct bb_work *work = builder->work;
+    if (work->status != BOMBUS_OK || count == 0)
         return;
     if (!builder->is_result) {
-        if (!bb_run_charge_memory(run, count))
+        if (!bb_work_charge_memory(work, count))
             return;
-    } else if (count > run->limits.output_bytes || builder->buffer.length > run->limits.output_bytes - count) {
-        bb_raise_status(run, BOMBUS_ERROR_LIMIT, "the template's output is longer than its limit of %zu bytes",
-                        run->limits.output_bytes);
+    } else if (count > work->limits.output_bytes || builder->buffer.length > work->limits.output_bytes - count) {
+        bb_raise_status(work, BOMBUS_ERROR_LIMIT, "the template's output is longer than its limit of %zu bytes",
+                        work->limits.output_bytes);
         return;
     }
     bb_buffer_add(&builder->buffer, bytes, count);
     if (builder->buffer.is_failed)
-        run->status = bb_fail_memory(run->error, builder->buffer.length + count, "a template's text");
+        work->status = bb_fail_memory(work->error, builder->buffer.length + count, "a template's text");
 }
 
 void bb_build_string(struct bb_builder *builder, const char *text)
@@ -167,7 +169,7 @@ void bb_build_repeated(struct bb_builder *builder, const struct bb_text *text, i
 {
     if (text->length == 0)
         return;
-    for (int64_t i = 0; i < count && builder->run->status == BOMBUS_OK; i++)
+    for (int64_t i = 0; i < count && builder->work->status == BOMBUS_OK; i++)
         bb_build(builder, text->bytes, text->length);
 }
 
@@ -191,7 +193,7 @@ void bb_build_span(struct bb_builder *builder, size_t begin, size_t end)
 {
     if (builder->span_count == builder->span_capacity) {
         size_t capacity = builder->span_capacity > 0 ? builder->span_capacity * 2 : 8;
-        bombus_span *spans = bb_run_allocate(builder->run, capacity, sizeof *spans);
+        bombus_span *spans = bb_work_allocate(builder->work, capacity, sizeof *spans);
         if (spans == NULL)
             return;
         if (builder->span_count > 0)
@@ -199,27 +201,27 @@ void bb_build_span(struct bb_builder *builder, size_t begin, size_t end)
         builder->spans = spans;
         builder->span_capacity = capacity;
     }
-    builder->spans[builder->span_count++] = (bombus_span){ begin, end };
+    builder->spans[builder->span_count++] = (bombus_span){begin, end};
 }
 
 void bb_build_drop(struct bb_builder *builder)
 {
     if (!builder->is_result)
-        builder->run->memory_used -= builder->buffer.length;
+        builder->work->memory_used -= builder->buffer.length;
     bb_buffer_clear(&builder->buffer);
     builder->span_count = 0;
 }
 
 struct bb_value bb_build_finish(struct bb_builder *builder)
 {
-    struct bb_run *run = builder->run;
+    struct bb_work *work = builder->work;
     struct bb_value result = BB_NONE;
-    if (run->status == BOMBUS_OK) {
+    if (work->status == BOMBUS_OK) {
         /* Given back first: the copy takes the place of the builder's bytes. */
-        run->memory_used -= builder->buffer.length;
-        result = bb_value_text(run, builder->buffer.data, builder->buffer.length);
-        run->memory_used += builder->buffer.length;
-        if (run->status == BOMBUS_OK && builder->span_count > 0) {
+        work->memory_used -= builder->buffer.length;
+        result = bb_value_text(work, builder->buffer.data, builder->buffer.length);
+        work->memory_used += builder->buffer.length;
+        if (work->status == BOMBUS_OK && builder->span_count > 0) {
             struct bb_text *text = (struct bb_text *)result.text;
             text->spans = builder->spans;
             text->span_count = builder->span_count;

@@ -1,8 +1,8 @@
 /* What one compilation or rendering carries along: memory, work and nesting counted against their limits, and the first error.
  *
  * Errors are sticky: the first stays, later calls return NULL or none at once, loops end by looking at `status`. */
-#ifndef BB_TEMPLATE_RUN_H
-#define BB_TEMPLATE_RUN_H
+#ifndef BB_TEMPLATE_WORK_H
+#define BB_TEMPLATE_WORK_H
 
 #include "base/buffer.h"
 #include "base/memory.h"
@@ -14,16 +14,16 @@
 struct bb_scope;
 struct bb_builder;
 
-struct bb_run {
+struct bb_work {
     const char *source; /* borrowed: for line and column of errors */
     size_t source_length;
     struct bb_template_limits limits; /* no zeros: defaults are filled in */
     struct bb_arena arena;
     size_t memory_used; /* arena and unfinished builders */
     uint64_t steps;
-    int32_t nesting;   /* of evaluation, statements and values; bounded by BB_NESTING_PER_DEPTH * limits.depth */
-    int32_t calls;     /* of macros, callers and recursive loops; bounded by limits.depth */
-    uint32_t place;    /* byte offset in the source of what is being done */
+    int32_t nesting; /* of evaluation, statements and values; bounded by BB_NESTING_PER_DEPTH * limits.depth */
+    int32_t calls;   /* of macros, callers and recursive loops; bounded by limits.depth */
+    uint32_t place;  /* byte offset in the source of what is being done */
     bombus_status status;
     bombus_error *error; /* may be NULL */
 
@@ -41,34 +41,35 @@ struct bb_run {
 /* One macro call takes about ten nested C calls of rendering; so this bounds the C stack to about a megabyte. */
 enum { BB_NESTING_PER_DEPTH = 10 };
 
-void bb_template_limits_fill(struct bb_template_limits *limits, const struct bb_template_limits *given); /* given may be NULL */
+void bb_template_limits_fill(struct bb_template_limits *limits,
+                             const struct bb_template_limits *given); /* given may be NULL */
 
-/* count * size zeroed bytes that live as long as the run; NULL after an error. */
-void *bb_run_allocate(struct bb_run *run, size_t count, size_t size) BB_RESULT;
-bool bb_run_charge_memory(struct bb_run *run, size_t bytes); /* false, and an error, if that is too much */
+/* count * size zeroed bytes that live as long as the work; NULL after an error. */
+void *bb_work_allocate(struct bb_work *work, size_t count, size_t size) BB_RESULT;
+bool bb_work_charge_memory(struct bb_work *work, size_t bytes); /* false, and an error, if that is too much */
 
 /* Counts work; false, and an error, if that was too much or an error was there already. */
-bool bb_run_step(struct bb_run *run, uint64_t steps);
+bool bb_work_step(struct bb_work *work, uint64_t steps);
 /* Work on so many bytes of text. */
-bool bb_run_scan(struct bb_run *run, size_t bytes);
-/* One level deeper; false, and an error, if that is too deep; then bb_run_leave must not be called. */
-bool bb_run_enter(struct bb_run *run);
-void bb_run_leave(struct bb_run *run);
+bool bb_work_scan(struct bb_work *work, size_t bytes);
+/* One level deeper; false, and an error, if that is too deep; then bb_work_leave must not be called. */
+bool bb_work_enter(struct bb_work *work);
+void bb_work_leave(struct bb_work *work);
 
-/* The one way to make an error while compiling or rendering: BOMBUS_ERROR_TEMPLATE at run->place. Gives none, to be returned. */
-struct bb_value bb_raise(struct bb_run *run, const char *format, ...) BB_PRINTF(2, 3);
-struct bb_value bb_raise_status(struct bb_run *run, bombus_status status, const char *format, ...) BB_PRINTF(3, 4);
-struct bb_value bb_raise_text(struct bb_run *run, const struct bb_text *message); /* raise_exception's: as it is */
+/* The one way to make an error while compiling or rendering: BOMBUS_ERROR_TEMPLATE at work->place. Gives none, to be returned. */
+struct bb_value bb_raise(struct bb_work *work, const char *format, ...) BB_PRINTF(2, 3);
+struct bb_value bb_raise_status(struct bb_work *work, bombus_status status, const char *format, ...) BB_PRINTF(3, 4);
+struct bb_value bb_raise_text(struct bb_work *work, const struct bb_text *message); /* raise_exception's: as it is */
 
 /* 1-based line and column (in characters) of a byte offset. */
 void bb_find_place(const char *source, size_t length, size_t offset, int32_t *line, int32_t *column);
 
-/* Text being made. Its bytes count against the run's memory, or, if `is_result`, against limits.output_bytes. */
+/* Text being made. Its bytes count against the work's memory, or, if `is_result`, against limits.output_bytes. */
 struct bb_builder {
-    struct bb_run *run;
+    struct bb_work *work;
     struct bb_buffer buffer;
     bool is_result;
-    bombus_span *spans; /* of generation blocks, in the run's memory */
+    bombus_span *spans; /* of generation blocks, in the work's memory */
     size_t span_count, span_capacity;
 };
 
@@ -76,12 +77,13 @@ void bb_build(struct bb_builder *builder, const void *bytes, size_t count);
 void bb_build_string(struct bb_builder *builder, const char *text);
 void bb_build_byte(struct bb_builder *builder, char byte);
 void bb_build_repeated(struct bb_builder *builder, const struct bb_text *text, int64_t count);
-void bb_build_code(struct bb_builder *builder, uint32_t code); /* a code point as UTF-8 */
+void bb_build_code(struct bb_builder *builder, uint32_t code);                             /* a code point as UTF-8 */
 void bb_build_format(struct bb_builder *builder, const char *format, ...) BB_PRINTF(2, 3); /* at most 500 bytes */
-void bb_build_value(struct bb_builder *builder, struct bb_value value); /* as str() */
+void bb_build_value(struct bb_builder *builder, struct bb_value value);                    /* as str() */
 void bb_build_repr(struct bb_builder *builder, struct bb_value value);
 void bb_build_span(struct bb_builder *builder, size_t begin, size_t end);
-struct bb_value bb_build_finish(struct bb_builder *builder); /* the text; the builder is empty then, also after an error */
+struct bb_value
+bb_build_finish(struct bb_builder *builder); /* the text; the builder is empty then, also after an error */
 void bb_build_drop(struct bb_builder *builder);
 
 #endif
