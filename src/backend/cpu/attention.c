@@ -346,23 +346,22 @@ static struct bb_attention_tile load_tile(const struct attention_job *job, const
                                       .scores = space->scores};
 }
 
-/* Keys and values of a block as f32: where they lie, or unpacked into the workspace. */
-static void load_block(const struct attention_job *job, const struct bb_kv_view *cache, struct page_parts parts, int32_t count,
-                       const struct workspace *space, const float **keys, const float **values)
+/* Keys and values of a block: where they lie, or as f32 in the workspace. */
+static struct bb_attention_block load_block(const struct attention_job *job, const struct bb_kv_view *cache, struct page_parts parts,
+                                            int32_t first, int32_t count, int32_t row_count, const struct workspace *space)
 {
     const struct bb_attention_kernels *kernels = &job->cpu->kernels->attention;
     int32_t dim = cache->head_dim, tiles = (count + BB_KV_TILE - 1) / BB_KV_TILE;
-    if (cache->type == BB_KV_F32) {
-        *keys = (const float *)(const void *)parts.keys;
-        *values = (const float *)(const void *)parts.values;
-        return;
-    }
-    *keys = space->keys;
-    *values = space->values;
+    struct bb_attention_block block = {.first = first, .count = count, .keys = parts.keys, .values = parts.values};
+    block.is_f16 = cache->type == BB_KV_F16 && row_count <= BB_ATTENTION_FEW;
+    if (cache->type == BB_KV_F32 || block.is_f16)
+        return block;
+    block.keys = space->keys;
+    block.values = space->values;
     if (cache->type == BB_KV_F16) {
         kernels->f16_to_f32(space->keys, (const uint16_t *)(const void *)parts.keys, (int64_t)tiles * BB_KV_TILE * dim);
         kernels->f16_to_f32(space->values, (const uint16_t *)(const void *)parts.values, (int64_t)count * job->width);
-        return;
+        return block;
     }
     int32_t bits = cache->type == BB_KV_Q8 ? 8 : 4, bytes = dim * bits / 8, groups = dim / cache->group_size;
     for (int32_t tile = 0; tile < tiles; tile++)
@@ -372,6 +371,7 @@ static void load_block(const struct attention_job *job, const struct bb_kv_view 
     for (int32_t i = 0; i < count; i++)
         kernels->unpack_values(space->values + i * job->width, (const uint8_t *)parts.values + i * bytes, parts.value_scales + i * groups,
                                parts.value_biases + i * groups, dim, cache->group_size, bits);
+    return block;
 }
 
 static bool is_seen(const struct attention_job *job, const struct tile *tile, int32_t begin, int32_t end)
@@ -390,9 +390,9 @@ static void run_segment(const struct attention_job *job, const struct tile *tile
         int32_t page = pages[first / cache->page_size], count = min32(block, tile->last_seen + 1 - first);
         if (page < 0 || !is_seen(job, tile, first, first + block))
             continue;
-        const float *keys, *values;
-        load_block(job, cache, parts_of(cache, page, tile->kv_head, first % cache->page_size), count, space, &keys, &values);
-        job->cpu->kernels->attention.attend(attention, first, count, keys, values);
+        struct page_parts parts = parts_of(cache, page, tile->kv_head, first % cache->page_size);
+        struct bb_attention_block loaded = load_block(job, cache, parts, first, count, attention->row_count, space);
+        job->cpu->kernels->attention.attend(attention, &loaded);
     }
 }
 

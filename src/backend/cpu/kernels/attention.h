@@ -10,7 +10,8 @@
 
 enum {
     BB_ATTENTION_BLOCK = 64, /* keys a block at most; blocks begin at multiples of it (or of the page size below it) */
-    BB_ATTENTION_ROWS = 48   /* rows of a tile at most: a multiple of the 6 that the fast kernels keep in registers */
+    BB_ATTENTION_ROWS = 48,  /* rows of a tile at most: a multiple of BB_ATTENTION_FEW */
+    BB_ATTENTION_FEW = 6    /* rows that the fast kernels keep in registers: up to so many, f16 is read once */
 };
 
 /* A tile of rows and its running softmax: outputs are sums of exp(score - maxima) * value, sums the same of 1. */
@@ -27,10 +28,17 @@ struct bb_attention_tile {
     float *outputs;           /* [row_count, width], 0 at first */
 };
 
+/* `count` keys and values from position `first` on, f32 or f16. Entries of keys that no row sees may hold anything. */
+struct bb_attention_block {
+    int32_t first, count;
+    const void *keys;   /* [(count + 15) / 16, head_dim, 16] */
+    const void *values; /* [count, width] */
+    bool is_f16;
+};
+
 struct bb_attention_kernels {
-    /* Adds `count` keys from position `first` on. keys: [(count + 15) / 16, head_dim, 16], values: [count, width]; entries of keys that no row sees
-     * may hold anything. A row that sees none of the keys stays as it is, bit for bit. */
-    void (*attend)(const struct bb_attention_tile *tile, int32_t first, int32_t count, const float *keys, const float *values);
+    /* Adds a block. A row that sees none of its keys stays as it is, bit for bit; f16 gives the same bits as the same numbers in f32. */
+    void (*attend)(const struct bb_attention_tile *tile, const struct bb_attention_block *block);
     void (*f16_to_f32)(float *out, const uint16_t *in, int64_t count);
     void (*f32_to_f16)(uint16_t *out, const float *in, int64_t count);
     /* One tile of 16 keys as f32 [head_dim, 16], from its codes, scales and biases (tensor/batch.h). */

@@ -6,46 +6,50 @@
 
 #include <math.h>
 
+static float load_entry(const void *data, int64_t index, bool is_f16)
+{
+    return is_f16 ? bb_f16_to_f32(((const uint16_t *)data)[index]) : ((const float *)data)[index];
+}
+
 /* Scores of row `row` against the block; -infinity where the row does not see a key. The largest. */
-static float score_row(const struct bb_attention_tile *tile, int32_t row, int32_t first, int32_t count, const float *keys)
+static float score_row(const struct bb_attention_tile *tile, int32_t row, const struct bb_attention_block *block)
 {
     const float *query = tile->queries + (int64_t)row * tile->head_dim;
     float *scores = tile->scores + (int64_t)row * BB_ATTENTION_BLOCK;
     float largest = -INFINITY;
-    for (int32_t key = 0; key < count; key++) {
-        int32_t position = first + key;
+    for (int32_t key = 0; key < block->count; key++) {
+        int32_t position = block->first + key;
         scores[key] = -INFINITY;
         if (position > tile->positions[row] || (position < tile->begins[row] && position >= tile->keep))
             continue;
-        const float *column = keys + (int64_t)(key / BB_KV_TILE) * tile->head_dim * BB_KV_TILE + key % BB_KV_TILE;
+        int64_t column = (int64_t)(key / BB_KV_TILE) * tile->head_dim * BB_KV_TILE + key % BB_KV_TILE;
         float sum = 0.0f;
         for (int32_t i = 0; i < tile->head_dim; i++)
-            sum += query[i] * column[(int64_t)i * BB_KV_TILE];
+            sum += query[i] * load_entry(block->keys, column + (int64_t)i * BB_KV_TILE, block->is_f16);
         scores[key] = tile->softcap > 0.0f ? tile->softcap * tanhf(sum / tile->softcap) : sum;
         largest = fmaxf(largest, scores[key]);
     }
     return largest;
 }
 
-static void attend(const struct bb_attention_tile *tile, int32_t first, int32_t count, const float *keys, const float *values)
+static void attend(const struct bb_attention_tile *tile, const struct bb_attention_block *block)
 {
     for (int32_t row = 0; row < tile->row_count; row++) {
         const float *scores = tile->scores + (int64_t)row * BB_ATTENTION_BLOCK;
         float *output = tile->outputs + (int64_t)row * tile->width;
-        float largest = fmaxf(tile->maxima[row], score_row(tile, row, first, count, keys));
+        float largest = fmaxf(tile->maxima[row], score_row(tile, row, block));
         if (largest == -INFINITY)
             continue;
         float fading = expf(tile->maxima[row] - largest), sum = 0.0f;
         for (int32_t i = 0; i < tile->width; i++)
             output[i] *= fading;
-        for (int32_t key = 0; key < count; key++) {
+        for (int32_t key = 0; key < block->count; key++) {
             if (scores[key] == -INFINITY)
                 continue;
             float share = expf(scores[key] - largest);
-            const float *value = values + (int64_t)key * tile->width;
             sum += share;
             for (int32_t i = 0; i < tile->width; i++)
-                output[i] += share * value[i];
+                output[i] += share * load_entry(block->values, (int64_t)key * tile->width + i, block->is_f16);
         }
         tile->maxima[row] = largest;
         tile->sums[row] = tile->sums[row] * fading + sum;

@@ -16,12 +16,18 @@
 
 #include <math.h>
 
-enum { ROW_LIMIT = 6, TILE_VECTORS = BB_KV_TILE / LANES };
+enum { ROW_LIMIT = BB_ATTENTION_FEW, TILE_VECTORS = BB_KV_TILE / LANES };
+
+/* Entries from `index` on, f32 or f16 (a constant where this is used). */
+BB_INLINE vec load_entries(const void *data, int64_t index, bool is_f16)
+{
+    return is_f16 ? vec_load_f16((const uint16_t *)data + index) : vec_load((const float *)data + index);
+}
 
 /* ---- scores ---- */
 
-/* Of `rows` rows against `tiles` tiles of keys; both are constants where this is used. */
-BB_INLINE void score_tiles(int rows, int tiles, float *scores, const float *queries, const float *keys, int64_t dim)
+/* Of `rows` rows against `tiles` tiles of keys from `tile` on; rows and tiles are constants where this is used. */
+BB_INLINE void score_tiles(int rows, int tiles, float *scores, const float *queries, const void *keys, bool is_f16, int64_t dim, int64_t tile)
 {
     vec sums[ROW_LIMIT][4 * TILE_VECTORS];
     for (int row = 0; row < rows; row++)
@@ -30,7 +36,7 @@ BB_INLINE void score_tiles(int rows, int tiles, float *scores, const float *quer
     for (int64_t d = 0; d < dim; d++) {
         vec key[4 * TILE_VECTORS];
         for (int i = 0; i < tiles * TILE_VECTORS; i++)
-            key[i] = vec_load(keys + (i / TILE_VECTORS * dim + d) * BB_KV_TILE + i % TILE_VECTORS * LANES);
+            key[i] = load_entries(keys, ((tile + i / TILE_VECTORS) * dim + d) * BB_KV_TILE + i % TILE_VECTORS * LANES, is_f16);
         for (int row = 0; row < rows; row++) {
             const vec entry = vec_set(queries[row * dim + d]);
             for (int i = 0; i < tiles * TILE_VECTORS; i++)
@@ -39,17 +45,17 @@ BB_INLINE void score_tiles(int rows, int tiles, float *scores, const float *quer
     }
     for (int row = 0; row < rows; row++)
         for (int i = 0; i < tiles * TILE_VECTORS; i++)
-            vec_store(scores + row * BB_ATTENTION_BLOCK + i * LANES, sums[row][i]);
+            vec_store(scores + row * BB_ATTENTION_BLOCK + tile * BB_KV_TILE + i * LANES, sums[row][i]);
 }
 
 /* Against all tiles: `at_once` while there are so many, then one by one. */
-BB_INLINE void score_rows(int rows, int at_once, float *scores, const float *queries, const float *keys, int64_t dim, int32_t tiles)
+BB_INLINE void score_rows(int rows, int at_once, float *scores, const float *queries, const void *keys, bool is_f16, int64_t dim, int32_t tiles)
 {
     int32_t tile = 0;
     for (; tile + at_once <= tiles; tile += at_once)
-        score_tiles(rows, at_once, scores + tile * BB_KV_TILE, queries, keys + tile * dim * BB_KV_TILE, dim);
+        score_tiles(rows, at_once, scores, queries, keys, is_f16, dim, tile);
     for (; tile < tiles; tile++)
-        score_tiles(rows, 1, scores + tile * BB_KV_TILE, queries, keys + tile * dim * BB_KV_TILE, dim);
+        score_tiles(rows, 1, scores, queries, keys, is_f16, dim, tile);
 }
 
 /* ---- softmax ---- */
@@ -97,18 +103,19 @@ BB_INLINE float soften_row(const struct bb_attention_tile *tile, int32_t row, in
 
 /* ---- values ---- */
 
-/* outputs = outputs * fading + shares * values, for `rows` rows and `vectors` vectors of their width; both are constants where this is used. */
-BB_INLINE void add_vectors(int rows, int vectors, float *outputs, const float *fadings, const float *shares, const float *values,
-                           int64_t width, int32_t count)
+/* outputs = outputs * fading + shares * values, for `rows` rows and `vectors` vectors of their width from `place` on; rows and vectors are constants
+ * where this is used. */
+BB_INLINE void add_vectors(int rows, int vectors, float *outputs, const float *fadings, const float *shares, const void *values, bool is_f16,
+                           int64_t width, int32_t count, int64_t place)
 {
     vec sums[ROW_LIMIT][16];
     for (int row = 0; row < rows; row++)
         for (int i = 0; i < vectors; i++)
-            sums[row][i] = vec_multiply(vec_load(outputs + row * width + i * LANES), vec_set(fadings[row]));
+            sums[row][i] = vec_multiply(vec_load(outputs + row * width + place + i * LANES), vec_set(fadings[row]));
     for (int32_t key = 0; key < count; key++) {
         vec value[16];
         for (int i = 0; i < vectors; i++)
-            value[i] = vec_load(values + key * width + i * LANES);
+            value[i] = load_entries(values, key * width + place + i * LANES, is_f16);
         for (int row = 0; row < rows; row++) {
             const vec share = vec_set(shares[row * BB_ATTENTION_BLOCK + key]);
             for (int i = 0; i < vectors; i++)
@@ -117,46 +124,54 @@ BB_INLINE void add_vectors(int rows, int vectors, float *outputs, const float *f
     }
     for (int row = 0; row < rows; row++)
         for (int i = 0; i < vectors; i++)
-            vec_store(outputs + row * width + i * LANES, sums[row][i]);
+            vec_store(outputs + row * width + place + i * LANES, sums[row][i]);
 }
 
-BB_INLINE void add_rows(int rows, int at_once, float *outputs, const float *fadings, const float *shares, const float *values,
+BB_INLINE void add_rows(int rows, int at_once, float *outputs, const float *fadings, const float *shares, const void *values, bool is_f16,
                         int64_t width, int32_t count)
 {
     int64_t place = 0;
     for (; place + at_once * LANES <= width; place += at_once * LANES)
-        add_vectors(rows, at_once, outputs + place, fadings, shares, values + place, width, count);
+        add_vectors(rows, at_once, outputs, fadings, shares, values, is_f16, width, count, place);
     for (; place < width; place += BB_KV_TILE)
-        add_vectors(rows, TILE_VECTORS, outputs + place, fadings, shares, values + place, width, count);
+        add_vectors(rows, TILE_VECTORS, outputs, fadings, shares, values, is_f16, width, count, place);
 }
 
 /* ---- the block ---- */
 
 /* Rows [row, row + rows) of the tile. */
-BB_INLINE void attend_rows(int rows, int tiles_at_once, int vectors_at_once, const struct bb_attention_tile *tile, int32_t row, int32_t first,
-                           int32_t count, const float *keys, const float *values)
+BB_INLINE void attend_rows(int rows, int tiles_at_once, int vectors_at_once, const struct bb_attention_tile *tile, int32_t row,
+                           const struct bb_attention_block *block, bool is_f16)
 {
-    const int32_t tiles = (count + BB_KV_TILE - 1) / BB_KV_TILE;
+    const int32_t tiles = (block->count + BB_KV_TILE - 1) / BB_KV_TILE;
     float *scores = tile->scores + (int64_t)row * BB_ATTENTION_BLOCK, fadings[ROW_LIMIT];
-    score_rows(rows, tiles_at_once, scores, tile->queries + (int64_t)row * tile->head_dim, keys, tile->head_dim, tiles);
+    score_rows(rows, tiles_at_once, scores, tile->queries + (int64_t)row * tile->head_dim, block->keys, is_f16, tile->head_dim, tiles);
     for (int i = 0; i < rows; i++)
-        fadings[i] = soften_row(tile, row + i, first, tiles * BB_KV_TILE);
-    add_rows(rows, vectors_at_once, tile->outputs + (int64_t)row * tile->width, fadings, scores, values, tile->width, count);
+        fadings[i] = soften_row(tile, row + i, block->first, tiles * BB_KV_TILE);
+    add_rows(rows, vectors_at_once, tile->outputs + (int64_t)row * tile->width, fadings, scores, block->values, is_f16, tile->width, block->count);
 }
 
-static void attend(const struct bb_attention_tile *tile, int32_t first, int32_t count, const float *keys, const float *values)
+BB_INLINE void attend_with(const struct bb_attention_tile *tile, const struct bb_attention_block *block, bool is_f16)
 {
     int32_t row = 0;
-    for (; row + 6 <= tile->row_count; row += 6)
-        attend_rows(6, SCORE_TILES, VALUE_VECTORS, tile, row, first, count, keys, values);
+    for (; row + ROW_LIMIT <= tile->row_count; row += ROW_LIMIT)
+        attend_rows(ROW_LIMIT, SCORE_TILES, VALUE_VECTORS, tile, row, block, is_f16);
     switch (tile->row_count - row) {
-    case 5: attend_rows(5, SCORE_TILES, VALUE_VECTORS, tile, row, first, count, keys, values); break;
-    case 4: attend_rows(4, SCORE_TILES, VALUE_VECTORS, tile, row, first, count, keys, values); break;
-    case 3: attend_rows(3, SCORE_TILES, VALUE_VECTORS, tile, row, first, count, keys, values); break;
-    case 2: attend_rows(2, SCORE_TILES_2, VALUE_VECTORS_2, tile, row, first, count, keys, values); break;
-    case 1: attend_rows(1, SCORE_TILES_1, VALUE_VECTORS_1, tile, row, first, count, keys, values); break;
+    case 5: attend_rows(5, SCORE_TILES, VALUE_VECTORS, tile, row, block, is_f16); break;
+    case 4: attend_rows(4, SCORE_TILES, VALUE_VECTORS, tile, row, block, is_f16); break;
+    case 3: attend_rows(3, SCORE_TILES, VALUE_VECTORS, tile, row, block, is_f16); break;
+    case 2: attend_rows(2, SCORE_TILES_2, VALUE_VECTORS_2, tile, row, block, is_f16); break;
+    case 1: attend_rows(1, SCORE_TILES_1, VALUE_VECTORS_1, tile, row, block, is_f16); break;
     default: break;
     }
+}
+
+static void attend(const struct bb_attention_tile *tile, const struct bb_attention_block *block)
+{
+    if (block->is_f16)
+        attend_with(tile, block, true);
+    else
+        attend_with(tile, block, false);
 }
 
 /* ---- conversions ---- */
