@@ -2,23 +2,39 @@
  * scheme asks for. */
 #include "files/checkpoint_weight.h"
 
-#include "quant/quant_modes.h"
-
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 /* MLX's modes with the sizes that each takes where none are given. */
-static const struct bb_scheme defaults[] = {
-    {BB_QUANT_AFFINE, 4, 64},
-    {BB_QUANT_MXFP4, 4, 32},
-    {BB_QUANT_MXFP8, 8, 32},
-    {BB_QUANT_NVFP4, 4, 16},
+static const struct {
+    const char *name;
+    struct bb_scheme scheme;
+} modes[] = {
+    {"affine", {BB_QUANT_AFFINE, 4, 64}},
+    {"mxfp4", {BB_QUANT_MXFP4, 4, 32}},
+    {"mxfp8", {BB_QUANT_MXFP8, 8, 32}},
+    {"nvfp4", {BB_QUANT_NVFP4, 4, 16}},
 };
 
+static const char *mode_name(enum bb_quant mode)
+{
+    for (size_t i = 0; i < BB_COUNT(modes); i++)
+        if (modes[i].scheme.mode == mode)
+            return modes[i].name;
+    return "none";
+}
+
+/* The floats of the mx and nv modes have one size each. */
 static bool is_known_scheme(struct bb_scheme scheme)
 {
-    return bb_quant_mode_of(scheme.mode)->is_valid(scheme);
+    if (scheme.mode == BB_QUANT_AFFINE)
+        return scheme.bits >= 2 && scheme.bits <= 8 && scheme.bits != 7 &&
+               (scheme.group_size == 32 || scheme.group_size == 64 || scheme.group_size == 128);
+    for (size_t i = 0; i < BB_COUNT(modes); i++)
+        if (modes[i].scheme.mode == scheme.mode)
+            return scheme.bits == modes[i].scheme.bits && scheme.group_size == modes[i].scheme.group_size;
+    return false;
 }
 
 /* The parts of one matrix in the files; NULL where absent. */
@@ -60,14 +76,14 @@ static bombus_status read_scheme(const struct bb_config *config, const char *key
     bombus_status status = bb_config_text(config, part, "affine", &mode, error);
     if (status != BOMBUS_OK)
         return status;
-    const struct bb_quant_mode *found = bb_quant_mode_find(mode);
-    if (found == NULL)
+    *scheme = (struct bb_scheme){0};
+    for (size_t i = 0; i < BB_COUNT(modes); i++)
+        if (strcmp(modes[i].name, mode) == 0)
+            *scheme = modes[i].scheme;
+    if (scheme->mode == BB_QUANT_NONE)
         return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED,
                        "%s: '%s' is '%.40s'; supported are affine, mxfp4, mxfp8 and nvfp4", bb_config_path(config),
                        part, mode);
-    for (size_t i = 0; i < BB_COUNT(defaults); i++)
-        if (defaults[i].mode == found->mode)
-            *scheme = defaults[i];
     int64_t bits, group_size;
     snprintf(part, sizeof part, "%s/bits", key);
     status = bb_config_integer(config, part, scheme->bits, 1, 32, &bits, error);
@@ -160,8 +176,8 @@ static bombus_status infer_scheme(const struct parts *parts, int64_t cols, struc
             groups = parts->scales->shape[parts->scales->rank - 1];
     int64_t bits = words <= cols ? words * 32 / cols : 0, group_size = groups > 0 ? cols / groups : 0;
     if (bits * cols == words * 32 && group_size * groups == cols && group_size <= INT32_MAX)
-        for (size_t i = 0; i < BB_COUNT(defaults); i++) {
-            *scheme = (struct bb_scheme){defaults[i].mode, (int32_t)bits, (int32_t)group_size};
+        for (size_t i = 0; i < BB_COUNT(modes); i++) {
+            *scheme = (struct bb_scheme){modes[i].scheme.mode, (int32_t)bits, (int32_t)group_size};
             if ((parts->scales->dtype == BB_U8) == (scheme->mode != BB_QUANT_AFFINE) && is_known_scheme(*scheme))
                 return BOMBUS_OK;
         }
@@ -223,8 +239,7 @@ static bombus_status fill_quantized(const struct parts *parts, int64_t rows, int
     struct bb_scheme scheme = weight->scheme;
     bool is_affine = scheme.mode == BB_QUANT_AFFINE;
     char text[100];
-    snprintf(text, sizeof text, " (%s, %d bits, groups of %d)", bb_quant_mode_of(scheme.mode)->name, scheme.bits,
-             scheme.group_size);
+    snprintf(text, sizeof text, " (%s, %d bits, groups of %d)", mode_name(scheme.mode), scheme.bits, scheme.group_size);
     if (cols % scheme.group_size != 0)
         return bb_fail(error, BOMBUS_ERROR_FORMAT,
                        "%s: '%s': %" PRId64 " columns are not a multiple of the group size%s", parts->folder,
@@ -319,9 +334,9 @@ static int64_t guess_cols(const struct parts *parts, struct bb_scheme scheme)
         return groups * scheme.group_size;
     for (int32_t bits = 1; bits <= 8; bits++)
         for (int32_t group_size = 16; group_size <= 128; group_size *= 2)
-            for (size_t i = 0; i < BB_COUNT(defaults); i++) {
-                bool is_fit = (parts->scales->dtype == BB_U8) == (defaults[i].mode != BB_QUANT_AFFINE);
-                if (is_fit && is_known_scheme((struct bb_scheme){defaults[i].mode, bits, group_size}) &&
+            for (size_t i = 0; i < BB_COUNT(modes); i++) {
+                bool is_fit = (parts->scales->dtype == BB_U8) == (modes[i].scheme.mode != BB_QUANT_AFFINE);
+                if (is_fit && is_known_scheme((struct bb_scheme){modes[i].scheme.mode, bits, group_size}) &&
                     words * 32 == groups * group_size * bits)
                     return groups * group_size;
             }
