@@ -238,10 +238,9 @@ const struct command command_bench = {
     .name = "bench",
     .summary = "measure the speed of a model on this machine",
     .description =
-        "Measures prompt and generation in tokens per second: the median of the repetitions, and their least and most. "
-        "Beside them stands the bandwidth at which this machine reads memory with the same threads, and the share of "
-        "it "
-        "that generation makes use of.",
+        "Measures prompt and generation in tokens per second: the median of the repetitions, and their least and "
+        "most. Beside them stands the bandwidth at which this machine reads memory with the same threads, and the"
+        " share of it that generation makes use of.",
     .groups = groups,
     .group_count = BB_COUNT(groups),
     .settings_size = sizeof(struct bench_settings),

@@ -252,11 +252,10 @@ static int run(const void *given, const struct operands *operands)
 const struct command command_chat = {
     .name = "chat",
     .summary = "talk with a model in the terminal",
-    .description = "Reads messages line by line and prints the answers as they come; what was said stays in the "
-                   "model's cache. Lines "
-                   "that begin with a slash are commands: /help, /reset, /save FILE, /exit. Ctrl-C stops an answer. "
-                   "Where standard "
-                   "input is no terminal its lines are the messages.",
+    .description =
+        "Reads messages line by line and prints the answers as they come; what was said stays in the model's "
+        "cache. Lines that begin with a slash are commands: /help, /reset, /save FILE, /exit. Ctrl-C stops an "
+        "answer. Where standard input is no terminal its lines are the messages.",
     .groups = groups,
     .group_count = BB_COUNT(groups),
     .settings_size = sizeof(struct chat_settings),

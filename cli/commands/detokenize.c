@@ -126,9 +126,9 @@ static int run(const void *given, const struct operands *operands)
 const struct command command_detokenize = {
     .name = "detokenize",
     .summary = "token ids to text",
-    .description = "Prints the text of ids. They are the operand, --tokens, or standard input. Only the tokenizer's "
-                   "files are needed in "
-                   "the model folder.",
+    .description =
+        "Prints the text of ids. They are the operand, --tokens, or standard input. Only the tokenizer's files "
+        "are needed in the model folder.",
     .operand = "[IDS]",
     .operand_limit = 1,
     .groups = groups,

@@ -347,11 +347,10 @@ const struct command command_generate = {
     .name = "generate",
     .summary = "answer one prompt",
     .description =
-        "Prints the model's answer to a prompt, as it comes. The prompt goes through the model's chat template unless "
-        "--raw "
-        "or --tokens is given. Sampling options that are not given take the values of the model's "
-        "generation_config.json "
-        "where it samples; else the likeliest token is taken. Ctrl-C ends the answer and keeps what is there.",
+        "Prints the model's answer to a prompt, as it comes. The prompt goes through the model's chat template "
+        "unless --raw or --tokens is given. Sampling options that are not given take the values of the model's "
+        "generation_config.json where it samples; else the likeliest token is taken. Ctrl-C ends the answer and "
+        "keeps what is there.",
     .operand = "[PROMPT]",
     .operand_limit = 1,
     .groups = groups,

@@ -128,8 +128,8 @@ const struct command command_inspect = {
     .name = "inspect",
     .summary = "what a model folder holds",
     .description =
-        "Prints architecture, sizes, quantization of each tensor, the memory needed, and what is unsupported, without "
-        "loading the weights.",
+        "Prints architecture, sizes, quantization of each tensor, the memory needed, and what is unsupported, "
+        "without loading the weights.",
     .operand = "[MODEL]",
     .operand_limit = 1,
     .groups = groups,

@@ -59,11 +59,10 @@ static int run(const void *given, const struct operands *operands)
 const struct command command_pull = {
     .name = "pull",
     .summary = "download a model",
-    .description = "Downloads a model into the Hugging Face cache, where other tools find it too, and prints its "
-                   "folder. What is there "
-                   "already is not loaded again; a broken download goes on where it stopped; every file is checked "
-                   "against the hub's "
-                   "hash.",
+    .description =
+        "Downloads a model into the Hugging Face cache, where other tools find it too, and prints its folder. "
+        "What is there already and has not changed is not loaded again; a broken download goes on where it "
+        "stopped; every file is checked against the hub's hash.",
     .operand = "OWNER/NAME[@REVISION]",
     .operand_limit = 1,
     .groups = groups,

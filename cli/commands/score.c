@@ -177,10 +177,9 @@ const struct command command_score = {
     .name = "score",
     .summary = "log-probabilities and perplexity of a text",
     .description =
-        "Prints how likely the model finds each token of a text after those before it: the mean negative "
-        "log-likelihood in "
-        "nats, and its exponential, the perplexity. The first token has nothing before it and is not scored, so "
-        "token_logprobs has one entry less than there are tokens.",
+        "Prints how likely the model finds each token of a text after those before it: the mean negative log-"
+        "likelihood in nats, and its exponential, the perplexity. The first token has nothing before it and is "
+        "not scored, so token_logprobs has one entry less than there are tokens.",
     .groups = groups,
     .group_count = BB_COUNT(groups),
     .settings_size = sizeof(struct score_settings),

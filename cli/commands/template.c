@@ -171,11 +171,10 @@ const struct command command_template = {
     .name = "template",
     .summary = "messages to prompt text",
     .description =
-        "Renders a chat template and prints the text, bytes as they are. With --jsonl the lines hold all variables of "
-        "the "
-        "template (messages, tools, add_generation_prompt, bos_token, eos_token, any other; \"now\" is the ISO time "
-        "that "
-        "strftime_now uses), and nothing is added to them. Only the tokenizer's files are needed in the model folder.",
+        "Renders a chat template and prints the text, bytes as they are. With --jsonl the lines hold all "
+        "variables of the template (messages, tools, add_generation_prompt, bos_token, eos_token, any other; "
+        "\"now\" is the ISO time that strftime_now uses), and nothing is added to them. Only the tokenizer's "
+        "files are needed in the model folder.",
     .groups = groups,
     .group_count = BB_COUNT(groups),
     .settings_size = sizeof(struct template_settings),

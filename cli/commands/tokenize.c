@@ -108,9 +108,9 @@ static int run(const void *given, const struct operands *operands)
 const struct command command_tokenize = {
     .name = "tokenize",
     .summary = "text to token ids",
-    .description = "Prints the ids of a text, separated by commas as --tokens of other commands takes them. The text "
-                   "is the operand, "
-                   "--text, or standard input. Only the tokenizer's files are needed in the model folder.",
+    .description =
+        "Prints the ids of a text, separated by commas as --tokens of other commands takes them. The text is the "
+        "operand, --text, or standard input. Only the tokenizer's files are needed in the model folder.",
     .operand = "[TEXT]",
     .operand_limit = 1,
     .groups = groups,
