@@ -86,7 +86,7 @@ $(OUT)/examples/%: docs/examples/%.c $(OUT)/libbombus.so include/bombus.h
 	$(call say,link $@) $(CC) -std=c17 $(WARNINGS) $(OPTIMIZE_$(BUILD)) $(CFLAGS) -Iinclude -o $@ $< -L$(OUT) -lbombus -Wl,-rpath,'$$ORIGIN'
 $(OUT)/tools/%: tools/%.c $(OUT)/libbombus.a
 	@mkdir -p $(@D)
-	$(call say,link $@) $(CC) $(ALL_CFLAGS) -o $@ $^ $(LDFLAGS) $(ALL_LIBS)
+	$(call say,link $@) $(CC) $(ALL_CFLAGS) -Itests -o $@ $^ $(LDFLAGS) $(ALL_LIBS)
 $(OUT)/bench/%: bench/%.c $(OUT)/libbombus.a
 	@mkdir -p $(@D)
 	$(call say,link $@) $(CC) $(ALL_CFLAGS) -o $@ $^ $(LDFLAGS) $(ALL_LIBS)
@@ -136,8 +136,8 @@ demo:                                                     ## set up, build, and 
 	$(OUT)/bombus generate --seed 7 "Write a story about a fox"
 bench: all                                                ## speed of the default model, beside the machine's read bandwidth
 	$(OUT)/bombus bench
-parity: all                                               ## compare with the reference data; writes docs/parity.md
-	@tools/parity $(OUT)/bombus
+parity: $(OUT)/tools/parity                               ## compare with the reference data; writes docs/parity.md
+	$< > docs/parity.md
 
 # ---- documents and packages ----
 docs: man completions                                     ## man pages and completions, made from the option tables

@@ -75,13 +75,18 @@ bombus_status model_open(bombus_model **model, const char *folder, const struct 
     return bombus_model_open(model, folder, &options, error);
 }
 
-bombus_status model_create_session(bombus_session **session, bombus_model *model, const struct cache_settings *settings,
-                                   bombus_error *error)
+bombus_session_options model_session_options(const struct cache_settings *settings)
 {
-    bombus_session_options options = {
+    return (bombus_session_options){
         .max_kv_size = settings->max_kv_size == OPTION_UNSET ? 0 : (int32_t)settings->max_kv_size,
         .kv_bits = settings->kv_bits == NULL ? 0 : (int32_t)atoi(settings->kv_bits),
         .prefill_step_size = (int32_t)settings->prefill_step_size,
     };
+}
+
+bombus_status model_create_session(bombus_session **session, bombus_model *model, const struct cache_settings *settings,
+                                   bombus_error *error)
+{
+    bombus_session_options options = model_session_options(settings);
     return bombus_session_create(session, model, &options, error);
 }

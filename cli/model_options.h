@@ -36,6 +36,7 @@ bombus_status model_open_tokenizer(bombus_tokenizer **tokenizer, const char *fol
 bombus_status model_open(bombus_model **model, const char *folder, const struct device_settings *settings,
                          bombus_error *error);
 
+bombus_session_options model_session_options(const struct cache_settings *settings);
 bombus_status model_create_session(bombus_session **session, bombus_model *model, const struct cache_settings *settings,
                                    bombus_error *error);
 

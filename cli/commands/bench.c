@@ -131,9 +131,8 @@ static bombus_status measure(struct bench *bench, bombus_error *error)
 {
     const struct bench_settings *settings = bench->settings;
     size_t prompt_count = (size_t)settings->measure.prompt_tokens;
-    bombus_status status = BOMBUS_OK;
-    for (int64_t i = 0; i < settings->measure.batch && status == BOMBUS_OK; i++)
-        status = model_create_session(&bench->sessions[i], bench->model, &settings->cache, error);
+    bombus_session_options options = model_session_options(&settings->cache);
+    bombus_status status = bombus_sessions_create(bench->sessions, (size_t)settings->measure.batch, bench->model, &options, error);
     bench->prompt = report_if_null(bb_allocate(prompt_count, sizeof *bench->prompt));
     for (size_t i = 0; i < prompt_count; i++)
         bench->prompt[i] = (int32_t)(bb_random_at(1, i) % (uint64_t)bench->info.vocab_size);
