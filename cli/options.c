@@ -289,24 +289,21 @@ enum option_outcome options_parse(const struct command *command, int argc, char 
 /* Prints text from column `column`, broken at words. */
 static void print_wrapped(FILE *file, const char *text, size_t column, size_t indent)
 {
+    bool is_first = true;
     while (*text != '\0') {
-        size_t word = strcspn(text, " \n");
-        if (column + word > HELP_WIDTH && column > indent) {
+        size_t word = strcspn(text, " ");
+        if (!is_first && column + 1 + word > HELP_WIDTH) {
             fprintf(file, "\n%*s", (int)indent, "");
             column = indent;
+        } else if (!is_first) {
+            fputc(' ', file);
+            column++;
         }
         fprintf(file, "%.*s", (int)word, text);
         column += word;
         text += word;
-        if (*text == '\n') {
-            fprintf(file, "\n%*s", (int)indent, "");
-            column = indent;
-            text++;
-        } else if (*text == ' ') {
-            fputc(' ', file);
-            column++;
-            text++;
-        }
+        text += strspn(text, " ");
+        is_first = false;
     }
     fputc('\n', file);
 }
