@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAME_WIDTH = 28 };
+enum { NAME_WIDTH = 40 };
 
 struct inspect_settings {
     struct folder_settings folder;
@@ -39,14 +39,16 @@ static void print_plain(const json_t *value)
     free(text);
 }
 
-/* An object of plain values on one line: "bits 4, group_size 64". */
+/* An object of plain values on one line: "NAME, bits 4, group_size 64". */
 static void print_row(const json_t *object)
 {
     const char *separator = "", *key;
     json_t *value;
     json_object_foreach((json_t *)object, key, value)
     {
-        printf("%s%s ", separator, key);
+        printf("%s%s", separator, strcmp(key, "name") == 0 ? "" : key);
+        if (strcmp(key, "name") != 0)
+            putchar(' ');
         if (is_plain(value)) {
             print_plain(value);
         } else {
