@@ -3,6 +3,7 @@
 
 #include "text/unicode.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -121,23 +122,65 @@ bool bb_json_read_integer(struct bb_json_cursor *cursor, uint32_t limit, uint32_
     return true;
 }
 
+/* Digits into *significand, which takes as many as fit; *dropped counts the others. Returns how many there are. */
+static size_t read_digits(const char *p, const char *end, uint64_t *significand, int *dropped)
+{
+    const char *begin = p;
+    for (; p < end && *p >= '0' && *p <= '9'; p++) {
+        uint64_t digit = (uint64_t)(*p - '0');
+        if (*dropped > 0 || *significand > (UINT64_MAX - digit) / 10)
+            ++*dropped;
+        else
+            *significand = *significand * 10 + digit;
+    }
+    return (size_t)(p - begin);
+}
+
+/* The reference library's JSON reader rounds twice (the digits as a whole number, then their quotient by a power of ten), and
+ * scores that differ in the last bit can tip a tie. So this does what it does, rather than what strtod does. */
 bool bb_json_read_number(struct bb_json_cursor *cursor, double *value)
 {
-    char digits[64], *end;
-    size_t length = 0;
+    uint64_t significand = 0, exponent_digits = 0;
+    int dropped = 0, none = 0, exponent = 0;
     bb_json_skip_space(cursor);
-    while (cursor->next + length < cursor->end && length + 1 < sizeof digits) {
-        char letter = cursor->next[length];
-        if (letter == '\0' || strchr("+-.0123456789eE", letter) == NULL)
-            break;
-        digits[length++] = letter;
-    }
-    digits[length] = '\0';
-    *value = strtod(digits, &end);
-    if (length == 0 || end != digits + length)
+    const char *p = cursor->next, *end = cursor->end;
+    bool is_negative = p < end && *p == '-';
+    p += is_negative;
+    size_t count = read_digits(p, end, &significand, &dropped);
+    if (count == 0)
         return false;
-    cursor->next += length;
-    return true;
+    p += count;
+    exponent = dropped;
+    if (p < end && *p == '.') {
+        int before = dropped;
+        count = read_digits(++p, end, &significand, &dropped);
+        if (count == 0 || count > 1000000)
+            return false;
+        p += count;
+        exponent -= (int)count - (dropped - before);
+    }
+    if (p < end && (*p == 'e' || *p == 'E')) {
+        bool is_small = ++p < end && *p == '-';
+        if (p < end && (*p == '-' || *p == '+'))
+            p++;
+        count = read_digits(p, end, &exponent_digits, &none);
+        if (count == 0 || exponent_digits > 100000)
+            return false;
+        p += count;
+        exponent += is_small ? -(int)exponent_digits : (int)exponent_digits;
+    }
+    double number = (double)significand;
+    for (; exponent < -308 && number != 0.0; exponent += 308)
+        number /= 1e308;
+    if (exponent > 308 && number != 0.0)
+        return false;
+    char power[16];
+    snprintf(power, sizeof power, "1e%d", exponent < 0 ? -exponent : exponent);
+    if (number != 0.0)
+        number = exponent < 0 ? number / strtod(power, NULL) : number * strtod(power, NULL);
+    cursor->next = p;
+    *value = is_negative ? -number : number;
+    return number <= 1.7976931348623157e308;
 }
 
 bool bb_json_skip_value(struct bb_json_cursor *cursor)

@@ -7,9 +7,16 @@
 
 #include <pcre2.h>
 #include <string.h>
+#include <time.h>
 
 enum {
-    MATCH_LIMIT = 20000000, /* pcre2's count of backtracking steps in one match; a catastrophic pattern ends in about a second */
+    /* pcre2's count of backtracking steps from one place of the text; a catastrophic pattern ends in a fraction of a second. */
+    MATCH_LIMIT = 20000000,
+    /* That leaves patterns which take linear time at every place of the text, and match at none. So a search goes on from window to
+     * window, with a look at the clock now and then; an ordinary tokenizer needs about 0.1 microseconds a byte, and matches at once. */
+    WINDOW = 256,
+    SECONDS_ALLOWED = 10,
+    MICROSECONDS_ALLOWED_PER_BYTE = 10,
     HEAP_LIMIT_KIB = 256 * 1024,
     JIT_STACK_BYTES = 64 * 1024 * 1024, /* reserved, not touched until needed; taken only when pcre2's own 32 KiB are too few */
 };
@@ -50,7 +57,7 @@ static bombus_status compile(struct bb_regex *regex, const char *pattern, size_t
         goto done;
     }
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
-    uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C;
+    uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C | PCRE2_USE_OFFSET_LIMIT;
     regex->code = pcre2_compile((PCRE2_SPTR)translated.data, translated.length, options, &code, &place, context);
     if (regex->code == NULL) {
         char message[200];
@@ -129,11 +136,19 @@ static bool matcher_open(struct bb_matcher *matcher)
     return true;
 }
 
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+}
+
 const char *bb_regex_subject(struct bb_matcher *matcher, const struct bb_regex *regex, const char *text, size_t length)
 {
     bool is_changed = false;
     if (regex->literal != NULL)
         return text;
+    matcher->deadline = now() + SECONDS_ALLOWED + (double)length * MICROSECONDS_ALLOWED_PER_BYTE * 1e-6;
     for (size_t i = 0; i < length;) {
         uint32_t character;
         if ((uint8_t)text[i] < 0xE0) { /* no character of one or two bytes is that new */
@@ -186,15 +201,33 @@ static void find_literal(const struct bb_matches *matches, bool *is_found, size_
     }
 }
 
-static int run_pcre2(const struct bb_matches *matches)
+/* Searches for a match that begins in [place, limit]. */
+static int run_pcre2(const struct bb_matches *matches, size_t place, size_t limit)
 {
     struct bb_matcher *matcher = matches->matcher;
     PCRE2_SPTR subject = (PCRE2_SPTR)matches->text;
+    pcre2_set_offset_limit(matcher->match_context, limit);
     if (matches->regex->is_jit)
-        return pcre2_jit_match(matches->regex->code, subject, matches->length, matches->position, PCRE2_NO_UTF_CHECK,
-                               matcher->match_data, matcher->match_context);
-    return pcre2_match(matches->regex->code, subject, matches->length, matches->position, PCRE2_NO_UTF_CHECK,
-                       matcher->match_data, matcher->match_context);
+        return pcre2_jit_match(matches->regex->code, subject, matches->length, place, PCRE2_NO_UTF_CHECK, matcher->match_data,
+                               matcher->match_context);
+    return pcre2_match(matches->regex->code, subject, matches->length, place, PCRE2_NO_UTF_CHECK, matcher->match_data,
+                       matcher->match_context);
+}
+
+/* Searches from window to window. */
+static int search(const struct bb_matches *matches)
+{
+    for (size_t place = matches->position;;) {
+        size_t limit = matches->length - place > WINDOW ? place + WINDOW : matches->length;
+        while (limit < matches->length && ((uint8_t)matches->text[limit] & 0xC0) == 0x80)
+            limit++;
+        if (++matches->matcher->search_count % WINDOW == 0 && now() > matches->matcher->deadline)
+            return PCRE2_ERROR_MATCHLIMIT;
+        int result = run_pcre2(matches, place, limit);
+        if (result != PCRE2_ERROR_NOMATCH || limit == matches->length)
+            return result;
+        place = limit;
+    }
 }
 
 static bombus_status find_regex(const struct bb_matches *matches, bool *is_found, size_t *begin, size_t *end, bombus_error *error)
@@ -202,13 +235,13 @@ static bombus_status find_regex(const struct bb_matches *matches, bool *is_found
     struct bb_matcher *matcher = matches->matcher;
     if (!matcher_open(matcher))
         return bb_fail_memory(error, 0, "matching a regular expression");
-    int result = run_pcre2(matches);
+    int result = search(matches);
     if (result == PCRE2_ERROR_JIT_STACKLIMIT && matcher->jit_stack == NULL) {
         matcher->jit_stack = pcre2_jit_stack_create(64 * 1024, JIT_STACK_BYTES, NULL);
         if (matcher->jit_stack == NULL)
             return bb_fail_memory(error, JIT_STACK_BYTES, "matching a regular expression");
         pcre2_jit_stack_assign(matcher->match_context, NULL, matcher->jit_stack);
-        result = run_pcre2(matches);
+        result = search(matches);
     }
     *is_found = result >= 0;
     if (result >= 0) {

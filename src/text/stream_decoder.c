@@ -113,7 +113,7 @@ static void flush(struct bb_stream_decoder *decoder)
 static void add_byte_level(struct bb_stream_decoder *decoder, int32_t id)
 {
     size_t length = 1;
-    const char *token = bb_tokenizer_token(decoder->tokenizer, id, &length);
+    const char *token = bb_tokenizer_decoder_token(decoder->tokenizer, id, &length);
     if (token == NULL)
         token = id >= bb_tokenizer_size(decoder->tokenizer) ? "!" : ""; /* "!" for ids behind the vocabulary, as mlx-lm */
     if (*token == '\0')
@@ -143,7 +143,7 @@ static int hex_digit(char letter)
 static void add_sentence(struct bb_stream_decoder *decoder, int32_t id)
 {
     size_t length;
-    const char *token = bb_tokenizer_token(decoder->tokenizer, id, &length);
+    const char *token = bb_tokenizer_decoder_token(decoder->tokenizer, id, &length);
     if (token == NULL)
         return;
     if (length >= 5 && memcmp(token, "<0x", 3) == 0 && hex_digit(token[3]) >= 0 && hex_digit(token[4]) >= 0)

@@ -239,7 +239,13 @@ const char *bb_tokenizer_token(const struct bb_tokenizer *tokenizer, int32_t id,
 bool bb_tokenizer_is_special(const struct bb_tokenizer *tokenizer, int32_t id)
 {
     const struct bb_added_token *added = bb_added_tokens_by_id(&tokenizer->added, id);
-    return added != NULL && added->is_skipped;
+    size_t length;
+    if (added != NULL || !tokenizer->is_unigram)
+        return added != NULL && added->is_skipped;
+    /* A Unigram list may hold a token twice; what is special goes by its text. */
+    const char *token = bb_tokenizer_token(tokenizer, id, &length);
+    const uint64_t *same = token != NULL ? bb_map_find(&tokenizer->added.by_content, token, length) : NULL;
+    return same != NULL && tokenizer->added.items[*same].special;
 }
 
 const int32_t *bb_tokenizer_eos_ids(const struct bb_tokenizer *tokenizer, size_t *count)
