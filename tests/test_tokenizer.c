@@ -1,7 +1,8 @@
-/* The tokenizer: reference vectors, streaming, every component, damaged files and caches, failing memory. */
+/* The tokenizer against the reference: vectors, streaming, every component. Files, caches and failures: test_tokenizer_files.c. */
 #include "base/buffer.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "scratch.h"
 #include "test.h"
 #include "text/tokenizer.h"
 
@@ -158,10 +159,184 @@ static void test_reference_vectors(void **state)
     SKIP_WITHOUT_GOLDEN(done > 0 ? "" : NULL);
 }
 
+static void test_own_vectors(void **state)
+{
+    (void)state;
+    check_vectors("tiny-qwen", "tests/fixtures/tokenizers/tiny-qwen", "tests/fixtures/tokenizers/tiny-qwen/vectors.json");
+    check_vectors("tiny-llama2", "tests/fixtures/tokenizers/tiny-llama2", "tests/fixtures/tokenizers/tiny-llama2/vectors.json");
+}
+
+/* tokenizer.json of one case: a model with other components around it. */
+static void write_case(json_t *models, json_t *added_tokens, json_t *item)
+{
+    static const char *const parts[] = {"normalizer", "pre_tokenizer", "post_processor", "decoder"};
+    bombus_error error;
+    json_t *whole = json_object(), *model = json_copy(json_object_get(models, json_string_value(json_object_get(item, "base"))));
+    json_object_update(model, json_object_get(item, "options"));
+    json_object_set_new(whole, "model", model);
+    json_object_set(whole, "added_tokens", added_tokens);
+    for (size_t i = 0; i < BB_COUNT(parts); i++)
+        if (json_object_get(item, parts[i]) != NULL)
+            json_object_set(whole, parts[i], json_object_get(item, parts[i]));
+    char *text = json_dumps(whole, JSON_COMPACT);
+    CHECK_OK(bb_file_write(scratch_path("tokenizer.json"), text, strlen(text), &error), error);
+    free(text);
+    json_decref(whole);
+}
+
+static void check_case(struct tally *tally, json_t *texts, json_t *item)
+{
+    bombus_error error;
+    struct bb_tokenizer *tokenizer;
+    json_t *text, *ids = json_object_get(item, "ids"), *special = json_object_get(item, "special");
+    json_t *decoded = json_object_get(item, "decoded");
+    size_t i, count;
+    int32_t *actual;
+    CHECK_OK(bb_tokenizer_open(&tokenizer, scratch_folder, NULL, &error), error);
+    json_array_foreach(texts, i, text) {
+        check_encode(tally, tokenizer, i, text, false, json_array_get(ids, i));
+        if (i < json_array_size(decoded))
+            check_decode(tally, tokenizer, i, json_array_get(ids, i), true, json_array_get(decoded, i));
+    }
+    text = json_array_get(texts, 0);
+    CHECK_OK(bb_tokenizer_encode(tokenizer, json_string_value(text), json_string_length(text), true, &actual, &count, &error), error);
+    assert_true(count > 1);
+    assert_int_equal(actual[0], json_integer_value(json_array_get(special, 0)));
+    assert_int_equal(actual[count - 1], json_integer_value(json_array_get(special, 1)));
+    bb_release(actual);
+    bb_tokenizer_close(tokenizer);
+}
+
+static void test_components(void **state)
+{
+    (void)state;
+    json_t *fixture = json_load_file("tests/fixtures/tokenizers/components.json", JSON_ALLOW_NUL, NULL), *item;
+    json_t *models = json_load_file("tests/fixtures/tokenizers/models.json", 0, NULL);
+    size_t i, wrong = 0, checks = 0;
+    assert_non_null(fixture);
+    assert_non_null(models);
+    json_array_foreach(json_object_get(fixture, "cases"), i, item) {
+        struct tally tally = {.name = json_string_value(json_object_get(item, "name"))};
+        write_case(models, json_object_get(fixture, "added_tokens"), item);
+        check_case(&tally, json_object_get(fixture, "texts"), item);
+        wrong += tally.wrong;
+        checks += tally.checks;
+    }
+    print_message("components: %zu checks, %zu wrong\n", checks, wrong);
+    assert_true(checks > 400);
+    assert_int_equal(wrong, 0);
+    json_decref(models);
+    json_decref(fixture);
+}
+
+static struct bb_tokenizer *open_qwen(void)
+{
+    bombus_error error;
+    struct bb_tokenizer *tokenizer;
+    CHECK_OK(bb_tokenizer_open(&tokenizer, "tests/fixtures/tokenizers/tiny-qwen", NULL, &error), error);
+    return tokenizer;
+}
+
+static void test_tokens_and_ids(void **state)
+{
+    (void)state;
+    struct bb_tokenizer *tokenizer = open_qwen();
+    size_t length, count;
+    assert_int_equal(bb_tokenizer_size(tokenizer), 986);
+    assert_int_equal(bb_tokenizer_id(tokenizer, "<|im_end|>", 10), 962);
+    assert_int_equal(bb_tokenizer_id(tokenizer, "!", 1), 0);
+    assert_int_equal(bb_tokenizer_id(tokenizer, "no such token", 13), -1);
+    assert_string_equal(bb_tokenizer_token(tokenizer, 962, &length), "<|im_end|>");
+    assert_int_equal(length, 10);
+    assert_memory_equal(bb_tokenizer_token(tokenizer, 1, &length), "\"", 1);
+    assert_null(bb_tokenizer_token(tokenizer, 986, &length));
+    assert_null(bb_tokenizer_token(tokenizer, -1, &length));
+    assert_true(bb_tokenizer_is_special(tokenizer, 962));
+    assert_false(bb_tokenizer_is_special(tokenizer, 985)); /* </think> */
+    assert_false(bb_tokenizer_is_special(tokenizer, 1));
+    assert_false(bb_tokenizer_is_special(tokenizer, 1 << 30));
+    /* generation_config.json's, then the eos_token of tokenizer_config.json */
+    const int32_t *eos = bb_tokenizer_eos_ids(tokenizer, &count);
+    assert_int_equal(count, 3);
+    assert_int_equal(eos[0], 963);
+    assert_int_equal(eos[1], 960);
+    assert_int_equal(eos[2], 962);
+    assert_null(bb_tokenizer_bos_token(tokenizer));
+    assert_string_equal(bb_tokenizer_eos_token(tokenizer), "<|im_end|>");
+    bb_tokenizer_close(tokenizer);
+    bb_tokenizer_close(NULL);
+}
+
+static void test_invalid_utf8(void **state)
+{
+    (void)state;
+    static const char broken[] = "a\xFF" "b\xE2\x82" "c\xF0\x9F\x98", mended[] = "a\xEF\xBF\xBD" "b\xEF\xBF\xBD" "c\xEF\xBF\xBD";
+    struct bb_tokenizer *tokenizer = open_qwen();
+    bombus_error error;
+    int32_t *ids, *expected;
+    size_t count, expected_count;
+    CHECK_OK(bb_tokenizer_encode(tokenizer, broken, sizeof broken - 1, false, &ids, &count, &error), error);
+    CHECK_OK(bb_tokenizer_encode(tokenizer, mended, sizeof mended - 1, false, &expected, &expected_count, &error), error);
+    assert_int_equal(count, expected_count);
+    assert_memory_equal(ids, expected, count * sizeof *ids);
+    bb_release(ids);
+    bb_release(expected);
+    bb_tokenizer_close(tokenizer);
+}
+
+/* A megabyte that nothing cuts must not take quadratic time: then this test would run for hours. */
+static void test_endless_word(void **state)
+{
+    (void)state;
+    enum { SIZE = 1000000 };
+    struct bb_tokenizer *tokenizer = open_qwen();
+    bombus_error error;
+    struct bb_buffer decoded = {0};
+    char *text = malloc(SIZE);
+    int32_t *ids;
+    size_t count;
+    for (size_t i = 0; i < SIZE; i++)
+        text[i] = "etaoinshrdlu"[(i * 7919 >> 3) % 12];
+    CHECK_OK(bb_tokenizer_encode(tokenizer, text, SIZE, false, &ids, &count, &error), error);
+    assert_in_range(count, SIZE / 10, SIZE);
+    CHECK_OK(bb_tokenizer_decode(tokenizer, ids, count, false, &decoded, &error), error);
+    assert_int_equal(decoded.length, SIZE);
+    assert_memory_equal(decoded.data, text, SIZE);
+    bb_buffer_clear(&decoded);
+    bb_release(ids);
+    free(text);
+    bb_tokenizer_close(tokenizer);
+}
+
+/* Once its buffers have grown a stream takes no memory. */
+static void test_stream_allocates_nothing(void **state)
+{
+    (void)state;
+    struct bb_tokenizer *tokenizer = open_qwen();
+    struct bb_stream_decoder *decoder;
+    bombus_error error;
+    const char *text;
+    size_t length;
+    uint64_t before = 0;
+    CHECK_OK(bb_stream_decoder_create(&decoder, tokenizer, &error), error);
+    for (int32_t i = 0; i < 2 * 986; i++) {
+        if (i == 986)
+            before = bb_memory_count();
+        CHECK_OK(bb_stream_decoder_add(decoder, i % 986, &text, &length, &error), error);
+    }
+    assert_int_equal(bb_memory_count(), before);
+    bb_stream_decoder_free(decoder);
+    bb_stream_decoder_free(NULL);
+    bb_tokenizer_close(tokenizer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reference_vectors),
+        cmocka_unit_test(test_reference_vectors), cmocka_unit_test(test_own_vectors),
+        cmocka_unit_test(test_components),        cmocka_unit_test(test_tokens_and_ids),
+        cmocka_unit_test(test_invalid_utf8),      cmocka_unit_test(test_endless_word),
+        cmocka_unit_test(test_stream_allocates_nothing),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

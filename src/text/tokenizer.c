@@ -20,10 +20,8 @@ bombus_status bb_tokenizer_open(struct bb_tokenizer **tokenizer, const char *fol
     return status;
 }
 
-void bb_tokenizer_close(struct bb_tokenizer *tokenizer)
+void bb_tokenizer_clear(struct bb_tokenizer *tokenizer)
 {
-    if (tokenizer == NULL)
-        return;
     bb_unigram_clear(&tokenizer->unigram);
     bb_vocabulary_close(&tokenizer->vocabulary);
     bb_normalizer_free(tokenizer->normalizer);
@@ -33,6 +31,14 @@ void bb_tokenizer_close(struct bb_tokenizer *tokenizer)
     bb_added_tokens_clear(&tokenizer->added);
     bb_ids_clear(&tokenizer->eos_ids);
     bb_arena_clear(&tokenizer->arena);
+    *tokenizer = (struct bb_tokenizer){0};
+}
+
+void bb_tokenizer_close(struct bb_tokenizer *tokenizer)
+{
+    if (tokenizer == NULL)
+        return;
+    bb_tokenizer_clear(tokenizer);
     bb_release(tokenizer);
 }
 

@@ -170,7 +170,7 @@ static bombus_status load_components(struct bb_tokenizer *tokenizer, json_t *jso
 
 /* tokenizer.json, by way of the cache where that has it. */
 static bombus_status load_tokenizer_json(struct bb_tokenizer *tokenizer, const char *path, const char *cache_folder,
-                                         bombus_error *error)
+                                         bool may_read_cache, bombus_error *error)
 {
     struct bb_tokenizer_source source;
     json_t *json = NULL;
@@ -178,7 +178,7 @@ static bombus_status load_tokenizer_json(struct bb_tokenizer *tokenizer, const c
     bombus_status status = bb_tokenizer_source_open(&source, path, error);
     if (cache_folder != NULL && source.size < CACHED_SIZE)
         cache_folder = NULL;
-    if (status == BOMBUS_OK && cache_folder != NULL)
+    if (status == BOMBUS_OK && cache_folder != NULL && may_read_cache)
         is_cached = bb_tokenizer_cache_read(cache_folder, &source, &tokenizer->vocabulary);
     if (status == BOMBUS_OK && !is_cached)
         status = bb_tokenizer_source_split(&source, path, error);
@@ -190,6 +190,11 @@ static bombus_status load_tokenizer_json(struct bb_tokenizer *tokenizer, const c
         bb_tokenizer_cache_write(cache_folder, &source, &tokenizer->vocabulary);
     json_decref(json);
     bb_tokenizer_source_close(&source);
+    if (is_cached && status != BOMBUS_OK && status != BOMBUS_ERROR_MEMORY) {
+        /* If the copy is to blame, the file itself will do; if the file is, it gives the same error. */
+        bb_tokenizer_clear(tokenizer);
+        return load_tokenizer_json(tokenizer, path, cache_folder, false, error);
+    }
     return status;
 }
 
@@ -233,7 +238,7 @@ bombus_status bb_tokenizer_load(struct bb_tokenizer *tokenizer, const char *fold
     char *path = bb_path_join(folder, "tokenizer.json");
     if (path == NULL)
         return bb_fail_memory(error, strlen(folder), "tokenizer.json");
-    bombus_status status = load_tokenizer_json(tokenizer, path, cache_folder, error);
+    bombus_status status = load_tokenizer_json(tokenizer, path, cache_folder, true, error);
     bb_release(path);
     for (size_t i = 0; i < BB_COUNT(id_files) && status == BOMBUS_OK; i++) {
         status = read_config(&json, folder, id_files[i], error);

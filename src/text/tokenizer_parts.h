@@ -39,6 +39,9 @@ struct bb_tokenizer {
 BB_RESULT bombus_status bb_tokenizer_load(struct bb_tokenizer *tokenizer, const char *folder, const char *cache_folder,
                                           bombus_error *error);
 
+/* Releases all parts and leaves a zeroed tokenizer. */
+void bb_tokenizer_clear(struct bb_tokenizer *tokenizer);
+
 /* The token of an id as the decoder takes it; NULL if there is none. */
 const char *bb_tokenizer_decoder_token(const struct bb_tokenizer *tokenizer, int32_t id, size_t *length);
 
