@@ -136,8 +136,8 @@ demo:                                                     ## set up, build, and 
 	$(OUT)/bombus generate --seed 7 "Write a story about a fox"
 bench: all                                                ## speed of the default model, beside the machine's read bandwidth
 	$(OUT)/bombus bench
-parity: $(OUT)/tools/parity                               ## compare with the reference data; writes docs/parity.md
-	$< > docs/parity.md
+parity: $(OUT)/tools/parity_models $(addprefix $(OUT)/tests/test_,tokenizer template sampler quant) ## compare with the reference data; writes docs/parity.md
+	@tools/parity $(OUT)
 
 # ---- documents and packages ----
 docs: man completions                                     ## man pages and completions, made from the option tables

@@ -72,6 +72,7 @@ static void test_golden_cases(void **state)
     assert_true(json_array_size(cases) >= 385);
     for (size_t i = 0; i < json_array_size(cases); i++)
         wrong += !case_holds(json_array_get(cases, i));
+    print_message("%zu cases, %zu wrong\n", json_array_size(cases), wrong);
     assert_int_equal(wrong, 0);
     json_decref(root);
 }
