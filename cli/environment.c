@@ -88,6 +88,7 @@ void environment_hub_read(struct environment_hub *hub)
     hub->options.endpoint = variable("HF_ENDPOINT");
     hub->options.proxy = variable("HTTPS_PROXY") != NULL ? variable("HTTPS_PROXY") : variable("https_proxy");
     hub->options.no_proxy = variable("NO_PROXY") != NULL ? variable("NO_PROXY") : variable("no_proxy");
+    hub->options.ca_file = variable("SSL_CERT_FILE");
     hub->options.is_offline = is_true(variable("HF_HUB_OFFLINE"));
 }
 

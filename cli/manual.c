@@ -17,6 +17,7 @@ static const struct {
     {"HF_ENDPOINT", "the hub's address (default: https://huggingface.co)"},
     {"HF_HUB_OFFLINE", "1: use only what is downloaded already"},
     {"HTTPS_PROXY", "proxy to download through; hosts in NO_PROXY are reached without it"},
+    {"SSL_CERT_FILE", "certificates to trust when downloading, in PEM (default: those of the system)"},
     {"XDG_CACHE_HOME", "where compiled tokenizers are kept, in bombus/ (default: ~/.cache)"},
 };
 

@@ -74,6 +74,7 @@ typedef struct bombus_hub_options {
     const char *token;           /* HF_TOKEN; NULL: anonymous */
     const char *proxy;           /* HTTPS_PROXY; NULL: none */
     const char *no_proxy;        /* NO_PROXY */
+    const char *ca_file;         /* SSL_CERT_FILE: certificates to trust (PEM); NULL: the system's */
     bool is_offline;             /* HF_HUB_OFFLINE: use only what the cache holds */
     bool check_revision;         /* ask the hub even if the cache holds the model, and download what is new */
     bool force_download;         /* download even what the cache holds */

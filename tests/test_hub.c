@@ -291,6 +291,24 @@ static void test_recovers(void **state)
     }
 }
 
+/* A server that asks for patience gets it. */
+static void test_retry_after(void **state)
+{
+    (void)state;
+    bombus_hub_options options = make_options();
+    char folder[512];
+    struct timespec before, after;
+    files[2].fault = HUB_FAULT_STATUS;
+    files[2].fault_count = 1;
+    files[2].status = 429;
+    files[2].headers = "Retry-After: 1\r\n";
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    CHECK_OK(resolve(&options, folder), error);
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    check_snapshot(folder);
+    assert_true((double)(after.tv_sec - before.tv_sec) + 1e-9 * (double)(after.tv_nsec - before.tv_nsec) >= 0.99);
+}
+
 /* The same, for the list of files. */
 static void test_listing_recovers(void **state)
 {
@@ -397,6 +415,13 @@ static void test_bad_listings(void **state)
         if (status != BOMBUS_ERROR_NETWORK || strstr(error.message, cases[i].says) == NULL)
             fail_msg("%s: %s: %s", cases[i].listing, bombus_status_name(status), error.message);
     }
+    char *long_listing = malloc((65 << 20) + 1);
+    memset(long_listing, ' ', 65 << 20);
+    long_listing[65 << 20] = '\0';
+    server.listing = long_listing;
+    assert_int_equal(resolve(&options, folder), BOMBUS_ERROR_NETWORK);
+    assert_non_null(strstr(error.message, "longer than"));
+    free(long_listing);
     server.listing = "{\"sha\": \"" COMMIT "\", \"siblings\": []}";
     assert_int_equal(resolve(&options, folder), BOMBUS_ERROR_NOT_FOUND);
 }
@@ -706,6 +731,7 @@ int main(void)
         HUB_TEST(test_download_and_cache),
         HUB_TEST(test_patterns),
         HUB_TEST(test_recovers),
+        HUB_TEST(test_retry_after),
         HUB_TEST(test_listing_recovers),
         HUB_TEST(test_gives_up),
         HUB_TEST(test_bad_listings),

@@ -230,6 +230,8 @@ static bool set_options(const struct bb_http *http, CURL *easy, struct bb_http_r
         code = curl_easy_setopt(easy, CURLOPT_PROXY, options->proxy != NULL ? options->proxy : "");
     if (code == CURLE_OK)
         code = curl_easy_setopt(easy, CURLOPT_NOPROXY, options->no_proxy != NULL ? options->no_proxy : "");
+    if (code == CURLE_OK && options->ca_file != NULL)
+        code = curl_easy_setopt(easy, CURLOPT_CAINFO, options->ca_file);
     if (code == CURLE_OK)
         code = curl_easy_setopt(easy, CURLOPT_USERAGENT, "bombus/" BOMBUS_VERSION);
     if (code == CURLE_OK && request->first_byte > 0) {
@@ -341,8 +343,8 @@ static bombus_status judge_code(const struct bb_http_request *request, bool *may
             request->url, response->code, colon, says);
     if (response->code == 404)
         return bb_fail(error, BOMBUS_ERROR_NOT_FOUND,
-                       "%s: the hub answers 404 %s%s%s (no such repository, revision or file)", request->url,
-                       response->error_code, colon, says);
+                       "%s: the hub answers 404%s%s%s%s (no such repository, revision or file)", request->url,
+                       response->error_code[0] != '\0' ? " " : "", response->error_code, colon, says);
     *may_help = response->code == 408 || response->code == 429 || response->code >= 500;
     if (response->code == 429)
         return bb_fail(error, BOMBUS_ERROR_NETWORK, "%s: the hub answers 429: too many requests%s%s", request->url,

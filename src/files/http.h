@@ -11,6 +11,7 @@ struct bb_http; /* one thread at a time */
 struct bb_http_options {
     const char *token;            /* sent to the endpoint's host alone; may be NULL */
     const char *proxy, *no_proxy; /* NULL: none */
+    const char *ca_file;          /* NULL: the system's */
     int64_t connect_timeout_ms;
     int64_t stall_timeout_ms; /* without a byte */
 };

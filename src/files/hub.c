@@ -130,6 +130,7 @@ static bombus_status download(struct bb_hub *hub, const char **snapshot, bombus_
         .token = options->token,
         .proxy = options->proxy,
         .no_proxy = options->no_proxy,
+        .ca_file = options->ca_file,
         .connect_timeout_ms = options->connect_timeout_ms > 0 ? options->connect_timeout_ms : 30000,
         .stall_timeout_ms = options->stall_timeout_ms > 0 ? options->stall_timeout_ms : 60000,
     };
