@@ -6,7 +6,7 @@
 #define BB_TEMPLATE_VALUE_H
 
 #include "base/compiler.h"
-#include "bombus.h"
+#include "base/error.h"
 
 struct bb_work;
 struct bb_node;
