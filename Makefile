@@ -95,7 +95,7 @@ $(OUT)/bench/%: bench/%.c $(OUT)/libbombus.a
 ARM64_TESTS := $(filter $(addprefix %/test_,base quant linear rows attention kernels backends ops threads sampler),$(TESTS))
 tests: $(TESTS) $(EXAMPLES)                               ## build all tests and examples
 test: tests                                               ## run them; make test-NAME runs tests/test_NAME.c
-	@tools/run_tests $(TESTS) $(EXAMPLES)
+	@JOBS=$(JOBS) tools/run_tests $(TESTS) $(EXAMPLES)
 test-%: $(OUT)/tests/test_%
 	$(RUN) $<
 check:                                                    ## set up, lint, tests, tests with sanitizers, arm64: within ten minutes
@@ -103,7 +103,7 @@ check:                                                    ## set up, lint, tests
 	@$(MAKE) --no-print-directory -j$(JOBS) check-built
 check-built: all tests
 	@$(MAKE) --no-print-directory -s BUILD=asan all tests
-	@tools/run_tests 'lint=$(MAKE) -s lint' $(TESTS) $(EXAMPLES) $(subst $(OUT),build/asan,$(TESTS)) 'arm64=tools/check_arm64'
+	@JOBS=$(JOBS) tools/run_tests 'lint=$(MAKE) -s lint' $(TESTS) $(EXAMPLES) $(subst $(OUT),build/asan,$(TESTS)) 'arm64=tools/check_arm64'
 arm64-tests: $(ARM64_TESTS)
 	@for test in $(ARM64_TESTS); do $(RUN) $$test || exit 1; done
 check-long: check                                         ## check, then threads (tsan), each fuzz target for a minute, the .deb

@@ -557,7 +557,9 @@ static void test_score(void **state)
     memcpy(&length, file, sizeof length);
     assert_int_equal(size, 8 + length + 4 * 8192 * sizeof(float));
     json_t *header = json_loadb(file + 8, length, 0, NULL);
-    assert_true(json_equal(json_object_get(json_object_get(header, "logits"), "shape"), json_pack("[i, i]", 4, 8192)));
+    json_t *shape = json_pack("[i, i]", 4, 8192);
+    assert_true(json_equal(json_object_get(json_object_get(header, "logits"), "shape"), shape));
+    json_decref(shape);
     /* the logits give the log-probabilities */
     float *logits = bb_allocate(8192, sizeof *logits);
     memcpy(logits, file + 8 + length + 2 * 8192 * sizeof(float), 8192 * sizeof(float));
