@@ -11,11 +11,13 @@
 
 enum {
     /* pcre2's count of backtracking steps from one place of the text; a catastrophic pattern ends in a fraction of a second. */
-    MATCH_LIMIT = 20000000,
-    /* That leaves patterns which take linear time at every place of the text, and match at none. So a search goes on from window to
-     * window, with a look at the clock now and then; an ordinary tokenizer needs about 0.1 microseconds a byte, and matches at once. */
-    WINDOW = 256,
-    SECONDS_ALLOWED = 10,
+    STEPS_ALLOWED = 5000000,
+    STEPS_ALLOWED_PER_BYTE = 4, /* a word of megabytes may be gone through and back */
+    /* That leaves patterns which are slow, but not that slow, at every place of the text. So a search goes on from window to
+     * window, with a look at the thread's clock now and then; an ordinary tokenizer needs 0.1 microseconds a byte. */
+    WINDOW = 64,
+    SEARCHES_A_LOOK = 16,
+    SECONDS_ALLOWED = 2,
     MICROSECONDS_ALLOWED_PER_BYTE = 10,
     HEAP_LIMIT_KIB = 256 * 1024,
     JIT_STACK_BYTES = 64 * 1024 * 1024, /* reserved, not touched until needed; taken only when pcre2's own 32 KiB are too few */
@@ -131,15 +133,15 @@ static bool matcher_open(struct bb_matcher *matcher)
     pcre2_general_context_free(general);
     if (matcher->match_context == NULL)
         return false;
-    pcre2_set_match_limit(matcher->match_context, MATCH_LIMIT);
     pcre2_set_heap_limit(matcher->match_context, HEAP_LIMIT_KIB);
     return true;
 }
 
+/* Of this thread's work, so that a machine that stands still costs nothing. */
 static double now(void)
 {
     struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
     return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
 }
 
@@ -221,7 +223,7 @@ static int search(const struct bb_matches *matches)
         size_t limit = matches->length - place > WINDOW ? place + WINDOW : matches->length;
         while (limit < matches->length && ((uint8_t)matches->text[limit] & 0xC0) == 0x80)
             limit++;
-        if (++matches->matcher->search_count % WINDOW == 0 && now() > matches->matcher->deadline)
+        if (++matches->matcher->search_count % SEARCHES_A_LOOK == 0 && now() > matches->matcher->deadline)
             return PCRE2_ERROR_MATCHLIMIT;
         int result = run_pcre2(matches, place, limit);
         if (result != PCRE2_ERROR_NOMATCH || limit == matches->length)
@@ -235,6 +237,8 @@ static bombus_status find_regex(const struct bb_matches *matches, bool *is_found
     struct bb_matcher *matcher = matches->matcher;
     if (!matcher_open(matcher))
         return bb_fail_memory(error, 0, "matching a regular expression");
+    size_t steps = STEPS_ALLOWED + STEPS_ALLOWED_PER_BYTE * (matches->length - matches->position);
+    pcre2_set_match_limit(matcher->match_context, steps < UINT32_MAX ? (uint32_t)steps : UINT32_MAX);
     int result = search(matches);
     if (result == PCRE2_ERROR_JIT_STACKLIMIT && matcher->jit_stack == NULL) {
         matcher->jit_stack = pcre2_jit_stack_create(64 * 1024, JIT_STACK_BYTES, NULL);

@@ -18,7 +18,7 @@ void bb_regex_free(struct bb_regex *regex); /* NULL is allowed */
 struct bb_matcher {
     void *match_data, *match_context, *jit_stack; /* of pcre2 */
     struct bb_buffer stand_ins;
-    double deadline; /* on the monotonic clock, of the matching under way */
+    double deadline; /* on the thread's clock, of the matching under way */
     uint32_t search_count;
 };
 void bb_matcher_clear(struct bb_matcher *matcher);

@@ -201,6 +201,8 @@ static bombus_status answer(struct bb_stream_decoder *decoder, bombus_status sta
     bb_buffer_reserve(&decoder->segment, 0);
     if (status == BOMBUS_OK && (decoder->segment.is_failed || decoder->held.is_failed || decoder->ids.is_failed))
         status = bb_fail_memory(error, decoder->held.length, "a streaming decoder");
+    if (status == BOMBUS_OK)
+        decoder->segment.data[decoder->segment.length] = '\0';
     *text = status == BOMBUS_OK ? decoder->segment.data : "";
     *length = status == BOMBUS_OK ? decoder->segment.length : 0;
     return status;

@@ -35,7 +35,7 @@ BB_RESULT bombus_status bb_stream_decoder_create(struct bb_stream_decoder **deco
                                                  bombus_error *error);
 void bb_stream_decoder_free(struct bb_stream_decoder *decoder);
 void bb_stream_decoder_reset(struct bb_stream_decoder *decoder);
-/* *text (valid until the next call) is what became certain, possibly empty. */
+/* *text (valid until the next call, with a NUL behind) is what became certain, possibly empty. */
 BB_RESULT bombus_status bb_stream_decoder_add(struct bb_stream_decoder *decoder, int32_t id, const char **text, size_t *length,
                                               bombus_error *error);
 /* What is left, incomplete bytes as U+FFFD. */
