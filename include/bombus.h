@@ -199,7 +199,8 @@ typedef struct bombus_session bombus_session;
 typedef struct bombus_session_options {
     int32_t context_size;  /* positions that the session can hold; 0: max_position_embeddings */
     int32_t max_kv_size;   /* keep the first 4 and the latest positions, this many in all; 0: all */
-    int32_t kv_bits;       /* 8 or 4: quantized cache, in groups of 64 (32 where head_dim needs it); 0: not quantized */
+    int32_t kv_bits;       /* 8 or 4: quantized cache, in groups of 64 (32 where head_dim needs it); 0: not quantized. A prompt's
+                            * first chunk is rounded after its own attention, as in mlx-lm: there prefill_step_size matters */
     int32_t prefill_step_size; /* prompt tokens a step; 0: 512 */
     bombus_precision precision;
     bool has_precision;    /* false: the model's */

@@ -356,10 +356,12 @@ static void check_speculation(const struct opened *opened, const struct opened *
         assert_memory_equal(bombus_session_tokens(session), bombus_session_tokens(plain),
                             bombus_session_length(plain) * sizeof(int32_t));
         bombus_generate_result_clear(&result);
-        /* The draft is in step: going on is as good as beginning. */
-        result = generate(session, opened, options, &log);
-        check_same(&result, &expected);
-        bombus_generate_result_clear(&result);
+        /* The draft is in step: going on is as good as beginning (but a quantized cache has rounded the prompt by now). */
+        if (session_options.kv_bits == 0) {
+            result = generate(session, opened, options, &log);
+            check_same(&result, &expected);
+            bombus_generate_result_clear(&result);
+        }
         bombus_session_free(draft);
         bombus_session_free(session);
     }

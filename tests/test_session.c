@@ -93,21 +93,27 @@ static void test_chunks(void **state)
                                                          : kind == 3 ? 4
                                                                      : 0,
                                               .max_kv_size = kind == 4 ? 100 : 0};
-            float *expected = logits_after(&opened, prompt.ids, prompt.count, &options, kind == 1);
-            const int32_t sizes[] = {1, 7, 64, 199};
+            /* A quantized cache rounds the first chunk after its own attention (kv_cache.h), so that one is always the same. */
+            size_t first = options.kv_bits != 0 ? 40 : 1;
+            struct bb_session *whole = create(&opened, &options, kind == 1);
+            CHECK_OK(bb_session_step(whole, prompt.ids, first, &error), error);
+            CHECK_OK(bb_session_step(whole, prompt.ids + first, prompt.count - first, &error), error);
+            float *expected = copy_logits(whole);
+            bb_session_free(whole);
+            const size_t sizes[] = {1, 2, 3, 5, 6, 7, 8, 33, 64, 150};
             for (size_t i = 0; i < BB_COUNT(sizes); i++) {
-                options.prefill_step_size = sizes[i];
-                float *logits = logits_after(&opened, prompt.ids, prompt.count, &options, kind == 1);
-                assert_memory_equal(logits, expected, (size_t)opened.model->recipe.vocab_size * sizeof *logits);
-                free(logits);
+                options.prefill_step_size = sizes[i] == 150 ? 77 : 0;
+                struct bb_session *session = create(&opened, &options, kind == 1);
+                CHECK_OK(bb_session_step(session, prompt.ids, first, &error), error);
+                for (size_t done = first, size; done < prompt.count; done += size) {
+                    size = sizes[i] < prompt.count - done ? sizes[i] : prompt.count - done;
+                    CHECK_OK(bb_session_step(session, prompt.ids + done, size, &error), error);
+                }
+                check_same_logits(session, expected);
+                assert_int_equal(session->count, prompt.count);
+                assert_memory_equal(session->tokens, prompt.ids, prompt.count * sizeof *prompt.ids);
+                bb_session_free(session);
             }
-            struct bb_session *session = create(&opened, &options, kind == 1);
-            for (size_t i = 0; i < prompt.count; i++)
-                CHECK_OK(bb_session_step(session, &prompt.ids[i], 1, &error), error);
-            check_same_logits(session, expected);
-            assert_int_equal(session->count, prompt.count);
-            assert_memory_equal(session->tokens, prompt.ids, prompt.count * sizeof *prompt.ids);
-            bb_session_free(session);
             free(expected);
         }
         close_model(&opened);
