@@ -1,4 +1,5 @@
-/* tokenizer.json, from any bytes, and a text through it there and back. Input: the JSON, then optionally a NUL and the text. */
+/* tokenizer.json, from any bytes, and a text through it there and back. Input: the JSON, then optionally a NUL and
+ * the text. */
 #include "base/memory.h"
 #include "text/tokenizer.h"
 
@@ -63,7 +64,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     write_json(data, json_size);
     if (bb_tokenizer_open(&tokenizer, folder, NULL, NULL) != BOMBUS_OK)
         return 0;
-    if (bb_tokenizer_encode(tokenizer, text, length < TEXT_LIMIT ? length : TEXT_LIMIT, true, &ids, &count, NULL) == BOMBUS_OK) {
+    if (bb_tokenizer_encode(tokenizer, text, length < TEXT_LIMIT ? length : TEXT_LIMIT, true, &ids, &count, NULL) ==
+        BOMBUS_OK) {
         if (bb_tokenizer_decode(tokenizer, ids, count, false, &decoded, NULL) != BOMBUS_OK)
             decoded.length = 0;
         stream(tokenizer, ids, count);

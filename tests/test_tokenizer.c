@@ -1,4 +1,5 @@
-/* The tokenizer against the reference: vectors, streaming, every component. Files, caches and failures: test_tokenizer_files.c. */
+/* The tokenizer against the reference: vectors, streaming, every component. Files, caches and failures:
+ * test_tokenizer_files.c. */
 #include "base/buffer.h"
 #include "base/file.h"
 #include "base/memory.h"
@@ -15,7 +16,8 @@ struct tally {
     size_t checks, wrong;
 };
 
-static void complain(struct tally *tally, const char *what, size_t index, const char *actual, size_t length, json_t *expected)
+static void complain(struct tally *tally, const char *what, size_t index, const char *actual, size_t length,
+                     json_t *expected)
 {
     tally->wrong++;
     if (tally->wrong > 5)
@@ -23,14 +25,15 @@ static void complain(struct tally *tally, const char *what, size_t index, const 
     char *text = json_dumps(expected, JSON_ENCODE_ANY);
     json_t *shown = json_stringn(actual, length);
     char *actual_text = shown != NULL ? json_dumps(shown, JSON_ENCODE_ANY) : NULL;
-    print_error("%s: %s %zu: %.400s, expected %.400s\n", tally->name, what, index, actual_text != NULL ? actual_text : "(not UTF-8)",
-                text != NULL ? text : "(nothing)");
+    print_error("%s: %s %zu: %.400s, expected %.400s\n", tally->name, what, index,
+                actual_text != NULL ? actual_text : "(not UTF-8)", text != NULL ? text : "(nothing)");
     free(text);
     free(actual_text);
     json_decref(shown);
 }
 
-static void check_text(struct tally *tally, const char *what, size_t index, const char *actual, size_t length, json_t *expected)
+static void check_text(struct tally *tally, const char *what, size_t index, const char *actual, size_t length,
+                       json_t *expected)
 {
     tally->checks++;
     if (json_string_length(expected) != length || memcmp(json_string_value(expected), actual, length) != 0)
@@ -46,13 +49,14 @@ static int32_t *read_ids(json_t *list, size_t *count)
     return ids;
 }
 
-static void check_encode(struct tally *tally, const struct bb_tokenizer *tokenizer, size_t index, json_t *text, bool add_special,
-                         json_t *expected)
+static void check_encode(struct tally *tally, const struct bb_tokenizer *tokenizer, size_t index, json_t *text,
+                         bool add_special, json_t *expected)
 {
     bombus_error error;
     int32_t *ids;
     size_t count;
-    CHECK_OK(bb_tokenizer_encode(tokenizer, json_string_value(text), json_string_length(text), add_special, &ids, &count, &error),
+    CHECK_OK(bb_tokenizer_encode(tokenizer, json_string_value(text), json_string_length(text), add_special, &ids,
+                                 &count, &error),
              error);
     json_t *actual = json_array();
     for (size_t i = 0; i < count; i++)
@@ -68,8 +72,8 @@ static void check_encode(struct tally *tally, const struct bb_tokenizer *tokeniz
     bb_release(ids);
 }
 
-static void check_decode(struct tally *tally, const struct bb_tokenizer *tokenizer, size_t index, json_t *list, bool skip_special,
-                         json_t *expected)
+static void check_decode(struct tally *tally, const struct bb_tokenizer *tokenizer, size_t index, json_t *list,
+                         bool skip_special, json_t *expected)
 {
     bombus_error error;
     struct bb_buffer text = {0};
@@ -101,7 +105,8 @@ static void check_stream(struct tally *tally, struct bb_stream_decoder *decoder,
         bb_buffer_add(&whole, text, length);
         check_text(tally, "stream segment", index, text, length, json_array_get(segments, i));
     }
-    check_text(tally, "stream", index, whole.data != NULL ? whole.data : "", whole.length, json_object_get(item, "text"));
+    check_text(tally, "stream", index, whole.data != NULL ? whole.data : "", whole.length,
+               json_object_get(item, "text"));
     bb_buffer_clear(&whole);
     free(ids);
 }
@@ -117,15 +122,18 @@ static void check_vectors(const char *name, const char *folder, const char *vect
     size_t i;
     assert_non_null(vectors);
     CHECK_OK(bb_tokenizer_open(&tokenizer, folder, NULL, &error), error);
-    json_array_foreach(json_object_get(vectors, "encode"), i, item) {
+    json_array_foreach(json_object_get(vectors, "encode"), i, item)
+    {
         json_t *with_special = json_object_get(item, "ids_with_special"), *ids = json_object_get(item, "ids");
         json_t *decoded = json_object_get(item, "decoded"), *skipped = json_object_get(item, "decoded_skip_special");
         check_encode(&tally, tokenizer, i, json_object_get(item, "text"), false, ids);
-        check_encode(&tally, tokenizer, i, json_object_get(item, "text"), true, with_special != NULL ? with_special : ids);
+        check_encode(&tally, tokenizer, i, json_object_get(item, "text"), true,
+                     with_special != NULL ? with_special : ids);
         check_decode(&tally, tokenizer, i, ids, false, decoded);
         check_decode(&tally, tokenizer, i, ids, true, skipped != NULL ? skipped : decoded);
     }
-    json_array_foreach(json_object_get(vectors, "decode_random_ids"), i, item) {
+    json_array_foreach(json_object_get(vectors, "decode_random_ids"), i, item)
+    {
         json_t *decoded = json_object_get(item, "decoded"), *skipped = json_object_get(item, "decoded_skip_special");
         check_decode(&tally, tokenizer, i, json_object_get(item, "ids"), false, decoded);
         check_decode(&tally, tokenizer, i, json_object_get(item, "ids"), true, skipped != NULL ? skipped : decoded);
@@ -143,8 +151,8 @@ static void check_vectors(const char *name, const char *folder, const char *vect
 static void test_reference_vectors(void **state)
 {
     (void)state;
-    static const char *const names[] = {"tiny-qwen", "tiny-llama3", "tiny-gpt2", "tiny-llama2", "tiny-mistral", "tiny-gemma", "tiny-phi3",
-                                        "qwen3",     "gpt2",        "mistral-v3"};
+    static const char *const names[] = {"tiny-qwen",  "tiny-llama3", "tiny-gpt2", "tiny-llama2", "tiny-mistral",
+                                        "tiny-gemma", "tiny-phi3",   "qwen3",     "gpt2",        "mistral-v3"};
     size_t done = 0;
     for (size_t i = 0; i < BB_COUNT(names); i++) {
         char folder[64], vectors[64];
@@ -162,8 +170,10 @@ static void test_reference_vectors(void **state)
 static void test_own_vectors(void **state)
 {
     (void)state;
-    check_vectors("tiny-qwen", "tests/fixtures/tokenizers/tiny-qwen", "tests/fixtures/tokenizers/tiny-qwen/vectors.json");
-    check_vectors("tiny-llama2", "tests/fixtures/tokenizers/tiny-llama2", "tests/fixtures/tokenizers/tiny-llama2/vectors.json");
+    check_vectors("tiny-qwen", "tests/fixtures/tokenizers/tiny-qwen",
+                  "tests/fixtures/tokenizers/tiny-qwen/vectors.json");
+    check_vectors("tiny-llama2", "tests/fixtures/tokenizers/tiny-llama2",
+                  "tests/fixtures/tokenizers/tiny-llama2/vectors.json");
 }
 
 /* tokenizer.json of one case: a model with other components around it. */
@@ -171,7 +181,8 @@ static void write_case(json_t *models, json_t *added_tokens, json_t *item)
 {
     static const char *const parts[] = {"normalizer", "pre_tokenizer", "post_processor", "decoder"};
     bombus_error error;
-    json_t *whole = json_object(), *model = json_copy(json_object_get(models, json_string_value(json_object_get(item, "base"))));
+    json_t *whole = json_object(),
+           *model = json_copy(json_object_get(models, json_string_value(json_object_get(item, "base"))));
     json_object_update(model, json_object_get(item, "options"));
     json_object_set_new(whole, "model", model);
     json_object_set(whole, "added_tokens", added_tokens);
@@ -193,13 +204,16 @@ static void check_case(struct tally *tally, json_t *texts, json_t *item)
     size_t i, count;
     int32_t *actual;
     CHECK_OK(bb_tokenizer_open(&tokenizer, scratch_folder, NULL, &error), error);
-    json_array_foreach(texts, i, text) {
+    json_array_foreach(texts, i, text)
+    {
         check_encode(tally, tokenizer, i, text, false, json_array_get(ids, i));
         if (i < json_array_size(decoded))
             check_decode(tally, tokenizer, i, json_array_get(ids, i), true, json_array_get(decoded, i));
     }
     text = json_array_get(texts, 0);
-    CHECK_OK(bb_tokenizer_encode(tokenizer, json_string_value(text), json_string_length(text), true, &actual, &count, &error), error);
+    CHECK_OK(bb_tokenizer_encode(tokenizer, json_string_value(text), json_string_length(text), true, &actual, &count,
+                                 &error),
+             error);
     assert_true(count > 1);
     assert_int_equal(actual[0], json_integer_value(json_array_get(special, 0)));
     assert_int_equal(actual[count - 1], json_integer_value(json_array_get(special, 1)));
@@ -215,7 +229,8 @@ static void test_components(void **state)
     size_t i, wrong = 0, checks = 0;
     assert_non_null(fixture);
     assert_non_null(models);
-    json_array_foreach(json_object_get(fixture, "cases"), i, item) {
+    json_array_foreach(json_object_get(fixture, "cases"), i, item)
+    {
         struct tally tally = {.name = json_string_value(json_object_get(item, "name"))};
         write_case(models, json_object_get(fixture, "added_tokens"), item);
         check_case(&tally, json_object_get(fixture, "texts"), item);
@@ -270,13 +285,19 @@ static void test_tokens_and_ids(void **state)
 static void test_invalid_utf8(void **state)
 {
     (void)state;
-    static const char broken[] = "a\xFF" "b\xE2\x82" "c\xF0\x9F\x98", mended[] = "a\xEF\xBF\xBD" "b\xEF\xBF\xBD" "c\xEF\xBF\xBD";
+    static const char broken[] = "a\xFF"
+                                 "b\xE2\x82"
+                                 "c\xF0\x9F\x98",
+                      mended[] = "a\xEF\xBF\xBD"
+                                 "b\xEF\xBF\xBD"
+                                 "c\xEF\xBF\xBD";
     struct bb_tokenizer *tokenizer = open_qwen();
     bombus_error error;
     int32_t *ids, *expected;
     size_t count, expected_count;
     CHECK_OK(bb_tokenizer_encode(tokenizer, broken, sizeof broken - 1, false, &ids, &count, &error), error);
-    CHECK_OK(bb_tokenizer_encode(tokenizer, mended, sizeof mended - 1, false, &expected, &expected_count, &error), error);
+    CHECK_OK(bb_tokenizer_encode(tokenizer, mended, sizeof mended - 1, false, &expected, &expected_count, &error),
+             error);
     assert_int_equal(count, expected_count);
     assert_memory_equal(ids, expected, count * sizeof *ids);
     bb_release(ids);
@@ -333,9 +354,12 @@ static void test_stream_allocates_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reference_vectors), cmocka_unit_test(test_own_vectors),
-        cmocka_unit_test(test_components),        cmocka_unit_test(test_tokens_and_ids),
-        cmocka_unit_test(test_invalid_utf8),      cmocka_unit_test(test_endless_word),
+        cmocka_unit_test(test_reference_vectors),
+        cmocka_unit_test(test_own_vectors),
+        cmocka_unit_test(test_components),
+        cmocka_unit_test(test_tokens_and_ids),
+        cmocka_unit_test(test_invalid_utf8),
+        cmocka_unit_test(test_endless_word),
         cmocka_unit_test(test_stream_allocates_nothing),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);

@@ -41,18 +41,26 @@ static void test_refused_files(void **state)
     check_refused("{" MODEL "," MODEL "}", BOMBUS_ERROR_FORMAT, "twice");
     check_refused("{" MODEL ",\"x\":nonsense}", BOMBUS_ERROR_FORMAT, "tokenizer.json");
     check_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"\xFF\":0},\"merges\":[]}}", BOMBUS_ERROR_FORMAT, "UTF-8");
-    check_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"\\ud800\":0},\"merges\":[]}}", BOMBUS_ERROR_FORMAT, "token");
+    check_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"\\ud800\":0},\"merges\":[]}}", BOMBUS_ERROR_FORMAT,
+                  "token");
     check_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}}", BOMBUS_ERROR_FORMAT, "16777215");
-    check_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":4000000000},\"merges\":[]}}", BOMBUS_ERROR_FORMAT, "16777215");
+    check_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":4000000000},\"merges\":[]}}", BOMBUS_ERROR_FORMAT,
+                  "16777215");
     check_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":1.5},\"merges\":[]}}", BOMBUS_ERROR_FORMAT, "id");
-    check_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a b\"]}}", BOMBUS_ERROR_FORMAT, "'b'");
-    check_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a a\"]}}", BOMBUS_ERROR_FORMAT, "'aa'");
-    check_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a  a\"]}}", BOMBUS_ERROR_FORMAT, "space");
-    check_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[[\"a\"]]}}", BOMBUS_ERROR_FORMAT, "two tokens");
+    check_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a b\"]}}", BOMBUS_ERROR_FORMAT,
+                  "'b'");
+    check_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a a\"]}}", BOMBUS_ERROR_FORMAT,
+                  "'aa'");
+    check_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a  a\"]}}", BOMBUS_ERROR_FORMAT,
+                  "space");
+    check_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[[\"a\"]]}}", BOMBUS_ERROR_FORMAT,
+                  "two tokens");
     check_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":[[\"a\",0]],\"merges\":[]}}", BOMBUS_ERROR_FORMAT, "vocab");
-    check_refused("{\"model\":{\"type\":\"Unigram\",\"unk_id\":7,\"vocab\":[[\"a\",0]]}}", BOMBUS_ERROR_FORMAT, "unk_id");
+    check_refused("{\"model\":{\"type\":\"Unigram\",\"unk_id\":7,\"vocab\":[[\"a\",0]]}}", BOMBUS_ERROR_FORMAT,
+                  "unk_id");
     check_refused("{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",\"x\"]]}}", BOMBUS_ERROR_FORMAT, "score");
-    check_refused("{\"model\":{\"type\":\"BPE\",\"dropout\":0.1,\"vocab\":{\"a\":0},\"merges\":[]}}", BOMBUS_ERROR_UNSUPPORTED, "dropout");
+    check_refused("{\"model\":{\"type\":\"BPE\",\"dropout\":0.1,\"vocab\":{\"a\":0},\"merges\":[]}}",
+                  BOMBUS_ERROR_UNSUPPORTED, "dropout");
     check_refused("{" MODEL ",\"added_tokens\":{}}", BOMBUS_ERROR_FORMAT, "added_tokens");
     check_refused("{" MODEL ",\"added_tokens\":[{\"id\":3}]}", BOMBUS_ERROR_FORMAT, "content");
 }
@@ -60,22 +68,30 @@ static void test_refused_files(void **state)
 static void test_unknown_components(void **state)
 {
     (void)state;
-    check_refused("{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0}}}", BOMBUS_ERROR_UNSUPPORTED, "'WordPiece' is not supported; known are BPE, Unigram");
-    check_refused("{" MODEL ",\"normalizer\":{\"type\":\"Nonsense\"}}", BOMBUS_ERROR_UNSUPPORTED, "'Nonsense' is not supported; known are NFC");
-    check_refused("{" MODEL ",\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Nonsense\"}]}}", BOMBUS_ERROR_UNSUPPORTED,
-                  "known are ByteLevel, Metaspace");
-    check_refused("{" MODEL ",\"post_processor\":{\"type\":\"Nonsense\"}}", BOMBUS_ERROR_UNSUPPORTED, "TemplateProcessing");
+    check_refused("{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0}}}", BOMBUS_ERROR_UNSUPPORTED,
+                  "'WordPiece' is not supported; known are BPE, Unigram");
+    check_refused("{" MODEL ",\"normalizer\":{\"type\":\"Nonsense\"}}", BOMBUS_ERROR_UNSUPPORTED,
+                  "'Nonsense' is not supported; known are NFC");
+    check_refused("{" MODEL ",\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Nonsense\"}]}}",
+                  BOMBUS_ERROR_UNSUPPORTED, "known are ByteLevel, Metaspace");
+    check_refused("{" MODEL ",\"post_processor\":{\"type\":\"Nonsense\"}}", BOMBUS_ERROR_UNSUPPORTED,
+                  "TemplateProcessing");
     check_refused("{" MODEL ",\"decoder\":{\"type\":\"WordPiece\"}}", BOMBUS_ERROR_UNSUPPORTED, "ByteFallback");
     check_refused("{" MODEL ",\"decoder\":{}}", BOMBUS_ERROR_FORMAT, "type");
-    check_refused("{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":\"Isolated\"}}",
+    check_refused("{" MODEL
+                  ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":\"Isolated\"}}",
                   BOMBUS_ERROR_UNSUPPORTED, "regular expression '('");
-    check_refused("{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Sideways\"}}",
+    check_refused("{" MODEL
+                  ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Sideways\"}}",
                   BOMBUS_ERROR_UNSUPPORTED, "Sideways");
-    check_refused("{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":3,\"behavior\":\"Isolated\"}}", BOMBUS_ERROR_FORMAT, "pattern");
-    check_refused("{" MODEL ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"x\"}}],"
+    check_refused("{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":3,\"behavior\":\"Isolated\"}}",
+                  BOMBUS_ERROR_FORMAT, "pattern");
+    check_refused("{" MODEL
+                  ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"x\"}}],"
                   "\"special_tokens\":{}}}",
                   BOMBUS_ERROR_FORMAT, "special_tokens");
-    check_refused("{" MODEL ",\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAAA\"}}", BOMBUS_ERROR_FORMAT, "map");
+    check_refused("{" MODEL ",\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAAA\"}}",
+                  BOMBUS_ERROR_FORMAT, "map");
     struct bb_buffer deep = {0};
     bb_buffer_add_text(&deep, "{" MODEL ",\"normalizer\":");
     for (int i = 0; i < 100; i++)
@@ -105,8 +121,11 @@ static void test_costly_regex(void **state)
         size_t count;
         memset(text, 'a', sizeof text);
         text[sizeof text - 1] = '!';
-        bb_buffer_format(&json, "{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"%s\"},\"behavior\":\"Isolated\"}}",
-                         patterns[i]);
+        bb_buffer_format(
+            &json,
+            "{" MODEL
+            ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"%s\"},\"behavior\":\"Isolated\"}}",
+            patterns[i]);
         scratch_text("tokenizer.json", json.data);
         CHECK_OK(bb_tokenizer_open(&tokenizer, scratch_folder, NULL, &error), error);
         bombus_status status = bb_tokenizer_encode(tokenizer, text, sizeof text, false, &ids, &count, &error);
@@ -160,7 +179,8 @@ static void test_regex_dialect(void **state)
     check_translation("\\", NULL);
 }
 
-/* Copies a fixture's tokenizer.json into the scratch folder, blown up by blanks so that it is worth a place in the cache. */
+/* Copies a fixture's tokenizer.json into the scratch folder, blown up by blanks so that it is worth a place in the
+ * cache. */
 static void write_large(const char *folder)
 {
     enum { PADDING = 300 * 1024 };
@@ -287,7 +307,8 @@ static void test_hostile_cache(void **state)
         static const char text[] = "The quick brown fox, 123 \xE5\xA4\xA9";
         char *damaged = malloc(size);
         memcpy(damaged, data, size);
-        size_t place = i < 64 ? CONTENT_HASH + 8 + i % (HEADER - CONTENT_HASH - 8) : HEADER + i * 104729 % (size - HEADER);
+        size_t place =
+            i < 64 ? CONTENT_HASH + 8 + i % (HEADER - CONTENT_HASH - 8) : HEADER + i * 104729 % (size - HEADER);
         damaged[place] = (char)(i % 3 == 0 ? 0xFF : damaged[place] ^ 1 << i % 8);
         hash = bb_hash(damaged + HEADER, size - HEADER, 1);
         memcpy(damaged + CONTENT_HASH, &hash, sizeof hash);
@@ -311,7 +332,8 @@ static void test_hostile_cache(void **state)
 /* Everything that a tokenizer does, with whatever memory there is. *result: a hash of what came out. */
 static bombus_status use_tokenizer(const char *folder, const char *cache, uint64_t *result, bombus_error *error)
 {
-    static const char text[] = "The quick  brown fox, 123 <|im_start|>caf\xC3\xA9 \xFF e\xCC\x81 antidisestablishmentarianismantidisestablish</s>";
+    static const char text[] = "The quick  brown fox, 123 <|im_start|>caf\xC3\xA9 \xFF e\xCC\x81 "
+                               "antidisestablishmentarianismantidisestablish</s>";
     struct bb_tokenizer *tokenizer = NULL;
     struct bb_stream_decoder *decoder = NULL;
     struct bb_buffer decoded = {0};
@@ -373,8 +395,9 @@ static void test_failing_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refused_files), cmocka_unit_test(test_unknown_components), cmocka_unit_test(test_costly_regex),
-        cmocka_unit_test(test_regex_dialect), cmocka_unit_test(test_cache),              cmocka_unit_test(test_hostile_cache),
+        cmocka_unit_test(test_refused_files),  cmocka_unit_test(test_unknown_components),
+        cmocka_unit_test(test_costly_regex),   cmocka_unit_test(test_regex_dialect),
+        cmocka_unit_test(test_cache),          cmocka_unit_test(test_hostile_cache),
         cmocka_unit_test(test_failing_memory),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);

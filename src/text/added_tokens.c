@@ -63,8 +63,9 @@ static bombus_status normalize_token(struct bb_added_tokens *added, struct bb_ad
 }
 
 /* Adds the token, or gives one of the same content its new flags. */
-static bombus_status add_token(struct bb_added_tokens *added, struct bb_added_token token, const struct bb_vocabulary *vocabulary,
-                               int32_t *next_id, const struct bb_component *component)
+static bombus_status add_token(struct bb_added_tokens *added, struct bb_added_token token,
+                               const struct bb_vocabulary *vocabulary, int32_t *next_id,
+                               const struct bb_component *component)
 {
     uint64_t *place = bb_map_find(&added->by_content, token.content, token.length);
     if (place != NULL) {
@@ -178,8 +179,8 @@ static size_t skip_spaces(const char *text, size_t length, size_t end)
     return end;
 }
 
-void bb_added_tokens_split(const struct bb_added_tokens *added, const struct bb_trie *trie, const char *text, size_t length,
-                           size_t offset, bool is_at_start, struct bb_pieces *pieces)
+void bb_added_tokens_split(const struct bb_added_tokens *added, const struct bb_trie *trie, const char *text,
+                           size_t length, size_t offset, bool is_at_start, struct bb_pieces *pieces)
 {
     size_t done = 0;
     for (size_t i = 0; i < length && trie->count > 0;) {

@@ -11,7 +11,8 @@
 #include "text/vocabulary.h"
 
 struct bb_added_token {
-    const char *content, *normalized_content; /* of the arena; the latter is `content` where normalizing changes nothing */
+    const char *content;            /* of the arena, as the next */
+    const char *normalized_content; /* `content` itself where normalizing changes nothing */
     size_t length, normalized_length;
     int32_t id;
     bool single_word, lstrip, rstrip, normalized, special;
@@ -24,22 +25,25 @@ struct bb_added_tokens {
     size_t count;
     int32_t *by_id; /* [id_count]: the item that owns an id, -1: none */
     int32_t id_count;
-    struct bb_map by_content;           /* to items */
-    struct bb_trie plain, normalized;   /* what is looked for in the text as given, and in the normalized text; to items */
+    struct bb_map by_content;  /* to items */
+    struct bb_trie plain;      /* what is looked for in the text as given; to items */
+    struct bb_trie normalized; /* ... in the normalized text */
     struct bb_arena arena;
 };
 
-/* Reads the list `added_tokens`. Ids are given as the reference does: that of the vocabulary, else the next free one. */
+/* Reads the list `added_tokens`. Ids are given as the reference does: that of the vocabulary, else the next free
+ * one. */
 BB_RESULT bombus_status bb_added_tokens_create(struct bb_added_tokens *added, const struct bb_component *component,
-                                               const struct bb_vocabulary *vocabulary, const struct bb_normalizer *normalizer);
+                                               const struct bb_vocabulary *vocabulary,
+                                               const struct bb_normalizer *normalizer);
 void bb_added_tokens_clear(struct bb_added_tokens *added);
 
 /* The added token of an id, NULL if there is none. */
 const struct bb_added_token *bb_added_tokens_by_id(const struct bb_added_tokens *added, int32_t id);
 
-/* Cuts valid UTF-8 into added tokens (of one of the two tries) and text between them; appends the pieces, with `offset` added to
- * their places. */
-void bb_added_tokens_split(const struct bb_added_tokens *added, const struct bb_trie *trie, const char *text, size_t length,
-                           size_t offset, bool is_at_start, struct bb_pieces *pieces);
+/* Cuts valid UTF-8 into added tokens (of one of the two tries) and text between them; appends the pieces, with
+ * `offset` added to their places. */
+void bb_added_tokens_split(const struct bb_added_tokens *added, const struct bb_trie *trie, const char *text,
+                           size_t length, size_t offset, bool is_at_start, struct bb_pieces *pieces);
 
 #endif

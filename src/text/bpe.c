@@ -1,8 +1,8 @@
 /* Byte pair encoding of one piece of text.
  *
- * The piece becomes a row of symbols, one a character; then the pair with the lowest rank, the leftmost of equals, is merged until
- * none is left. Short pieces look for it by scanning, long ones keep a heap, so that a megabyte without a space takes
- * O(n log n). */
+ * The piece becomes a row of symbols, one a character; then the pair with the lowest rank, the leftmost of equals,
+ * is merged until none is left. Short pieces look for it by scanning, long ones keep a heap, so that a megabyte
+ * without a space takes O(n log n). */
 #include "text/bpe.h"
 
 #include "base/memory.h"
@@ -23,7 +23,8 @@ struct bb_bpe_symbol {
 void bb_bpe_prepare(struct bb_bpe *bpe)
 {
     bpe->is_plain = bpe->subword_prefix == NULL && bpe->word_suffix == NULL;
-    bpe->unk_id = bpe->unk_token != NULL ? bb_vocabulary_find(bpe->vocabulary, bpe->unk_token, strlen(bpe->unk_token)) : -1;
+    bpe->unk_id =
+        bpe->unk_token != NULL ? bb_vocabulary_find(bpe->vocabulary, bpe->unk_token, strlen(bpe->unk_token)) : -1;
     for (uint32_t i = 0; i < BB_COUNT(bpe->byte_ids); i++) {
         char name[8];
         snprintf(name, sizeof name, "<0x%02X>", (unsigned)i);
@@ -101,10 +102,11 @@ static bombus_status add_character(struct word *word, const char *text, size_t s
         return BOMBUS_OK;
     }
     if (bpe->byte_fallback) {
-        /* With a prefix or suffix the bytes are those of the whole. The unknown token that may be waiting goes behind the bytes, as
-         * in the reference. */
-        bool has_bytes = bpe->is_plain ? add_bytes(word, text, size)
-                                       : add_bytes(word, word->scratch->character.data, word->scratch->character.length);
+        /* With a prefix or suffix the bytes are those of the whole. The unknown token that may be waiting goes
+         * behind the bytes, as in the reference. */
+        bool has_bytes = bpe->is_plain
+                             ? add_bytes(word, text, size)
+                             : add_bytes(word, word->scratch->character.data, word->scratch->character.length);
         if (has_bytes)
             return BOMBUS_OK;
     }
@@ -179,7 +181,8 @@ static uint64_t heap_pop(uint64_t *heap, size_t *count)
 }
 
 /* Each merge takes one symbol away and pushes at most two keys, so 3 * count places are enough. */
-static size_t merge_long(const struct bb_vocabulary *vocabulary, struct bb_bpe_symbol *symbols, size_t count, uint64_t *heap)
+static size_t merge_long(const struct bb_vocabulary *vocabulary, struct bb_bpe_symbol *symbols, size_t count,
+                         uint64_t *heap)
 {
     size_t heap_count = 0, kept = 0;
     for (size_t i = 0; i < count; i++) {
@@ -222,7 +225,8 @@ static size_t merge_long(const struct bb_vocabulary *vocabulary, struct bb_bpe_s
     return kept;
 }
 
-static bombus_status reserve(struct bb_bpe_scratch *scratch, size_t symbol_count, size_t heap_count, bombus_error *error)
+static bombus_status reserve(struct bb_bpe_scratch *scratch, size_t symbol_count, size_t heap_count,
+                             bombus_error *error)
 {
     if (symbol_count > INT32_MAX / 4)
         return bb_fail(error, BOMBUS_ERROR_LIMIT, "a word of more than 512 MiB");

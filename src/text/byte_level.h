@@ -27,7 +27,11 @@ static inline int bb_character_byte(uint32_t character)
     if (character < 0x100)
         return bb_byte_is_plain(character) ? (int)character : -1;
     character -= 0x100;
-    return character <= 0x20 ? (int)character : character < 0x43 ? (int)(character - 0x21 + 0x7F) : character == 0x43 ? 0xAD : -1;
+    if (character <= 0x20)
+        return (int)character;
+    if (character < 0x43)
+        return (int)(character - 0x21 + 0x7F);
+    return character == 0x43 ? 0xAD : -1;
 }
 
 /* Appends the characters of bytes. */

@@ -5,11 +5,12 @@
 
 bombus_status bb_component_fail(const struct bb_component *component, const char *key, const char *expected)
 {
-    return bb_fail(component->error, BOMBUS_ERROR_FORMAT, "%s: %s: '%s' must be %s", component->path, component->where, key,
-                   expected);
+    return bb_fail(component->error, BOMBUS_ERROR_FORMAT, "%s: %s: '%s' must be %s", component->path, component->where,
+                   key, expected);
 }
 
-bombus_status bb_component_kind(const struct bb_component *component, const char *const *names, size_t name_count, size_t *kind)
+bombus_status bb_component_kind(const struct bb_component *component, const char *const *names, size_t name_count,
+                                size_t *kind)
 {
     struct bb_buffer known = {0};
     const char *type = json_string_value(json_object_get(component->json, "type"));
@@ -20,13 +21,15 @@ bombus_status bb_component_kind(const struct bb_component *component, const char
             return BOMBUS_OK;
     for (size_t i = 0; i < name_count; i++)
         bb_buffer_format(&known, "%s%s", i > 0 ? ", " : "", names[i]);
-    bombus_status status = bb_fail(component->error, BOMBUS_ERROR_UNSUPPORTED, "%s: %s of type '%.100s' is not supported; known are %s",
-                                   component->path, component->where, type, known.data != NULL ? known.data : "others");
+    bombus_status status =
+        bb_fail(component->error, BOMBUS_ERROR_UNSUPPORTED, "%s: %s of type '%.100s' is not supported; known are %s",
+                component->path, component->where, type, known.data != NULL ? known.data : "others");
     bb_buffer_clear(&known);
     return status;
 }
 
-bombus_status bb_component_text(const struct bb_component *component, const char *key, const char **text, size_t *length)
+bombus_status bb_component_text(const struct bb_component *component, const char *key, const char **text,
+                                size_t *length)
 {
     json_t *value = json_object_get(component->json, key);
     if (!json_is_string(value))

@@ -1,4 +1,5 @@
-/* Reads the fields of tokenizer.json's components (normalizers, pre-tokenizers, ...), with errors that name place and field. */
+/* Reads the fields of tokenizer.json's components (normalizers, pre-tokenizers, ...), with errors that name place
+ * and field. */
 #ifndef BB_COMPONENT_H
 #define BB_COMPONENT_H
 
@@ -20,19 +21,21 @@ struct bb_component {
 };
 
 /* Which of the names the component's type is. Others are BOMBUS_ERROR_UNSUPPORTED, with the names that are known. */
-BB_RESULT bombus_status bb_component_kind(const struct bb_component *component, const char *const *names, size_t name_count,
-                                          size_t *kind);
+BB_RESULT bombus_status bb_component_kind(const struct bb_component *component, const char *const *names,
+                                          size_t name_count, size_t *kind);
 /* A field that must be there. Text lives as long as the JSON. */
 BB_RESULT bombus_status bb_component_text(const struct bb_component *component, const char *key, const char **text,
                                           size_t *length);
 BB_RESULT bombus_status bb_component_list(const struct bb_component *component, const char *key, json_t **list);
 /* A field that may be absent or null. */
-BB_RESULT bombus_status bb_component_flag(const struct bb_component *component, const char *key, bool absent, bool *flag);
+BB_RESULT bombus_status bb_component_flag(const struct bb_component *component, const char *key, bool absent,
+                                          bool *flag);
 BB_RESULT bombus_status bb_component_count(const struct bb_component *component, const char *key, size_t *count);
 /* {"String": text} or {"Regex": text} under `pattern`. */
 BB_RESULT bombus_status bb_component_pattern(const struct bb_component *component, struct bb_regex **regex);
 /* The component for an item of a sequence. */
-BB_RESULT bombus_status bb_component_item(const struct bb_component *component, json_t *item, struct bb_component *inner);
+BB_RESULT bombus_status bb_component_item(const struct bb_component *component, json_t *item,
+                                          struct bb_component *inner);
 /* "path: where: " and the message; BOMBUS_ERROR_FORMAT. */
 bombus_status bb_component_fail(const struct bb_component *component, const char *key, const char *expected);
 

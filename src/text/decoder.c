@@ -1,4 +1,5 @@
-/* Decoders of tokenizer.json. A sequence is laid flat into one list of steps, each of which makes new tokens of the old ones. */
+/* Decoders of tokenizer.json. A sequence is laid flat into one list of steps, each of which makes new tokens of the
+ * old ones. */
 #include "text/decoder.h"
 
 #include "base/memory.h"
@@ -10,8 +11,14 @@
 enum kind { BYTE_LEVEL, BYTE_FALLBACK, FUSE, REPLACE, STRIP, METASPACE, BPE_DECODER, SEQUENCE, KIND_COUNT };
 
 static const char *const kind_names[KIND_COUNT] = {
-    [BYTE_LEVEL] = "ByteLevel", [BYTE_FALLBACK] = "ByteFallback", [FUSE] = "Fuse",         [REPLACE] = "Replace",
-    [STRIP] = "Strip",          [METASPACE] = "Metaspace",        [BPE_DECODER] = "BPEDecoder", [SEQUENCE] = "Sequence",
+    [BYTE_LEVEL] = "ByteLevel",
+    [BYTE_FALLBACK] = "ByteFallback",
+    [FUSE] = "Fuse",
+    [REPLACE] = "Replace",
+    [STRIP] = "Strip",
+    [METASPACE] = "Metaspace",
+    [BPE_DECODER] = "BPEDecoder",
+    [SEQUENCE] = "Sequence",
 };
 
 struct step {
@@ -206,8 +213,8 @@ static int token_byte(const char *token, size_t length)
 static void apply_byte_fallback(struct bb_decoding *decoding)
 {
     struct bb_buffer *result = &decoding->next_text;
-    size_t run = 0;        /* bytes of the run */
-    size_t start = 0;      /* where it began in the result */
+    size_t run = 0;   /* bytes of the run */
+    size_t start = 0; /* where it began in the result */
     for (size_t i = 0; i <= decoding->tokens.count; i++) {
         const char *token = "";
         size_t length = 0;
@@ -252,7 +259,8 @@ static void apply_strip(const struct step *step, struct bb_decoding *decoding)
             token += size;
             length -= size;
         }
-        for (size_t j = 0; j < step->strip_stop && length >= size && memcmp(token + length - size, step->content, size) == 0; j++)
+        for (size_t j = 0;
+             j < step->strip_stop && length >= size && memcmp(token + length - size, step->content, size) == 0; j++)
             length -= size;
         size_t begin = decoding->next_text.length;
         bb_buffer_add(&decoding->next_text, token, length);

@@ -23,7 +23,7 @@ void bb_decoding_reset(struct bb_decoding *decoding);
 void bb_decoding_add(struct bb_decoding *decoding, const char *token, size_t length);
 
 /* Appends the text of the tokens to `text`, valid UTF-8. Without a decoder they are joined by spaces. */
-BB_RESULT bombus_status bb_decoder_apply(const struct bb_decoder *decoder, struct bb_decoding *decoding, struct bb_buffer *text,
-                                         bombus_error *error);
+BB_RESULT bombus_status bb_decoder_apply(const struct bb_decoder *decoder, struct bb_decoding *decoding,
+                                         struct bb_buffer *text, bombus_error *error);
 
 #endif

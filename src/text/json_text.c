@@ -75,8 +75,8 @@ static const char *read_escape(const char *p, const char *end, struct bb_buffer 
         return NULL;
     p += 5;
     if (character >= 0xD800 && character < 0xE000) { /* a surrogate: the other half must follow */
-        if (character >= 0xDC00 || end - p < 6 || p[0] != '\\' || p[1] != 'u' || !read_hex(p + 2, end, &low) || low < 0xDC00 ||
-            low >= 0xE000)
+        if (character >= 0xDC00 || end - p < 6 || p[0] != '\\' || p[1] != 'u' || !read_hex(p + 2, end, &low) ||
+            low < 0xDC00 || low >= 0xE000)
             return NULL;
         character = 0x10000 + ((character - 0xD800) << 10) + (low - 0xDC00);
         p += 6;
@@ -136,8 +136,9 @@ static size_t read_digits(const char *p, const char *end, uint64_t *significand,
     return (size_t)(p - begin);
 }
 
-/* The reference library's JSON reader rounds twice (the digits as a whole number, then their quotient by a power of ten), and
- * scores that differ in the last bit can tip a tie. So this does what it does, rather than what strtod does. */
+/* The reference library's JSON reader rounds twice (the digits as a whole number, then their quotient by a power of
+ * ten), and scores that differ in the last bit can tip a tie. So this does what it does, rather than what strtod
+ * does. */
 bool bb_json_read_number(struct bb_json_cursor *cursor, double *value)
 {
     uint64_t significand = 0, exponent_digits = 0;

@@ -1,4 +1,5 @@
-/* Walks through JSON text without building a tree: for the two large values of tokenizer.json. The rest of a file goes to jansson. */
+/* Walks through JSON text without building a tree: for the two large values of tokenizer.json. The rest of a file
+ * goes to jansson. */
 #ifndef BB_JSON_TEXT_H
 #define BB_JSON_TEXT_H
 
@@ -8,8 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A place in JSON text that is valid UTF-8. All functions return false where the text is not what they expect, and then leave
- * the place at the fault. */
+/* A place in JSON text that is valid UTF-8. All functions return false where the text is not what they expect, and
+ * then leave the place at the fault. */
 struct bb_json_cursor {
     const char *next, *end;
 };

@@ -7,12 +7,37 @@
 
 #include <string.h>
 
-enum kind { NFC, NFD, NFKC, NFKD, LOWERCASE, STRIP, STRIP_ACCENTS, REPLACE, PREPEND, NMT, BYTE_LEVEL, PRECOMPILED, SEQUENCE, KIND_COUNT };
+enum kind {
+    NFC,
+    NFD,
+    NFKC,
+    NFKD,
+    LOWERCASE,
+    STRIP,
+    STRIP_ACCENTS,
+    REPLACE,
+    PREPEND,
+    NMT,
+    BYTE_LEVEL,
+    PRECOMPILED,
+    SEQUENCE,
+    KIND_COUNT
+};
 
 static const char *const kind_names[KIND_COUNT] = {
-    [NFC] = "NFC",         [NFD] = "NFD",       [NFKC] = "NFKC",       [NFKD] = "NFKD",
-    [LOWERCASE] = "Lowercase", [STRIP] = "Strip", [STRIP_ACCENTS] = "StripAccents", [REPLACE] = "Replace",
-    [PREPEND] = "Prepend", [NMT] = "Nmt", [BYTE_LEVEL] = "ByteLevel", [PRECOMPILED] = "Precompiled", [SEQUENCE] = "Sequence",
+    [NFC] = "NFC",
+    [NFD] = "NFD",
+    [NFKC] = "NFKC",
+    [NFKD] = "NFKD",
+    [LOWERCASE] = "Lowercase",
+    [STRIP] = "Strip",
+    [STRIP_ACCENTS] = "StripAccents",
+    [REPLACE] = "Replace",
+    [PREPEND] = "Prepend",
+    [NMT] = "Nmt",
+    [BYTE_LEVEL] = "ByteLevel",
+    [PRECOMPILED] = "Precompiled",
+    [SEQUENCE] = "Sequence",
 };
 
 struct step {
@@ -142,7 +167,8 @@ static void nmt(const char *text, size_t length, struct bb_buffer *result)
     for (size_t i = 0; i < length;) {
         uint32_t c;
         i += bb_utf8_next(text + i, &c);
-        bool is_dropped = (c >= 1 && c <= 8) || c == 0xB || (c >= 0xE && c <= 0x1F) || c == 0x7F || c == 0x8F || c == 0x9F;
+        bool is_dropped =
+            (c >= 1 && c <= 8) || c == 0xB || (c >= 0xE && c <= 0x1F) || c == 0x7F || c == 0x8F || c == 0x9F;
         bool is_space = c == 9 || c == 0xA || c == 0xC || c == 0xD || c == 0x1680 || (c >= 0x200B && c <= 0x200F) ||
                         c == 0x2028 || c == 0x2029 || c == 0x2581 || c == 0xFEFF || c == 0xFFFD;
         if (!is_dropped)
@@ -181,8 +207,8 @@ static void strip(const struct step *step, struct bb_normalized *normalized)
     }
 }
 
-static bombus_status replace(const struct step *step, struct bb_normalizer_scratch *scratch, struct bb_normalized *normalized,
-                             struct bb_buffer *result, bombus_error *error)
+static bombus_status replace(const struct step *step, struct bb_normalizer_scratch *scratch,
+                             struct bb_normalized *normalized, struct bb_buffer *result, bombus_error *error)
 {
     const char *text = normalized->text;
     const char *subject = bb_regex_subject(&scratch->matcher, step->regex, text, normalized->length);
@@ -210,8 +236,8 @@ static bombus_status replace(const struct step *step, struct bb_normalizer_scrat
     return BOMBUS_OK;
 }
 
-static bombus_status apply_step(const struct step *step, struct bb_normalizer_scratch *scratch, struct bb_normalized *normalized,
-                                struct bb_buffer *result, bombus_error *error)
+static bombus_status apply_step(const struct step *step, struct bb_normalizer_scratch *scratch,
+                                struct bb_normalized *normalized, struct bb_buffer *result, bombus_error *error)
 {
     const char *text = normalized->text;
     size_t length = normalized->length;

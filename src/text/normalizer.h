@@ -28,13 +28,14 @@ struct bb_normalized {
     size_t length;
     bool is_at_start; /* the first character still comes from the first one of the whole input */
 };
-BB_RESULT bombus_status bb_normalizer_apply(const struct bb_normalizer *normalizer, struct bb_normalizer_scratch *scratch,
-                                            struct bb_normalized *normalized, bombus_error *error);
+BB_RESULT bombus_status bb_normalizer_apply(const struct bb_normalizer *normalizer,
+                                            struct bb_normalizer_scratch *scratch, struct bb_normalized *normalized,
+                                            bombus_error *error);
 
 /* The normal forms (unicode_normal.c). Appends to `result`; false if memory is out. */
 enum bb_normal_form { BB_NFC, BB_NFD, BB_NFKC, BB_NFKD };
-bool bb_normal_form_add(struct bb_normalizer_scratch *scratch, enum bb_normal_form form, const char *text, size_t length,
-                        struct bb_buffer *result) BB_RESULT;
+bool bb_normal_form_add(struct bb_normalizer_scratch *scratch, enum bb_normal_form form, const char *text,
+                        size_t length, struct bb_buffer *result) BB_RESULT;
 
 /* SentencePiece's compiled character map (precompiled.c). */
 struct bb_charsmap;

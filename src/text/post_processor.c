@@ -115,7 +115,8 @@ bombus_status bb_post_processor_create(struct bb_post_processor *post_processor,
     return status;
 }
 
-bombus_status bb_post_processor_apply(const struct bb_post_processor *post_processor, struct bb_ids *ids, bombus_error *error)
+bombus_status bb_post_processor_apply(const struct bb_post_processor *post_processor, struct bb_ids *ids,
+                                      bombus_error *error)
 {
     for (size_t i = 0; i < post_processor->count; i++) {
         const struct bb_ids *template_ = &post_processor->templates[i];

@@ -11,7 +11,8 @@ struct bb_post_processor {
     size_t count;
 };
 
-BB_RESULT bombus_status bb_post_processor_create(struct bb_post_processor *post_processor, const struct bb_component *component);
+BB_RESULT bombus_status bb_post_processor_create(struct bb_post_processor *post_processor,
+                                                 const struct bb_component *component);
 void bb_post_processor_clear(struct bb_post_processor *post_processor);
 
 /* Puts the special tokens around the ids. */

@@ -11,8 +11,10 @@
 enum kind { BYTE_LEVEL, METASPACE, WHITESPACE, WHITESPACE_SPLIT, DIGITS, PUNCTUATION, SPLIT, SEQUENCE, KIND_COUNT };
 
 static const char *const kind_names[KIND_COUNT] = {
-    [BYTE_LEVEL] = "ByteLevel", [METASPACE] = "Metaspace",     [WHITESPACE] = "Whitespace", [WHITESPACE_SPLIT] = "WhitespaceSplit",
-    [DIGITS] = "Digits",        [PUNCTUATION] = "Punctuation", [SPLIT] = "Split",           [SEQUENCE] = "Sequence",
+    [BYTE_LEVEL] = "ByteLevel",  [METASPACE] = "Metaspace",
+    [WHITESPACE] = "Whitespace", [WHITESPACE_SPLIT] = "WhitespaceSplit",
+    [DIGITS] = "Digits",         [PUNCTUATION] = "Punctuation",
+    [SPLIT] = "Split",           [SEQUENCE] = "Sequence",
 };
 
 static const char *const behavior_names[BB_BEHAVIOR_COUNT] = {
@@ -64,8 +66,8 @@ void bb_pre_tokenized_clear(struct bb_pre_tokenized *state)
     *state = (struct bb_pre_tokenized){0};
 }
 
-static bombus_status read_choice(const struct bb_component *component, const char *key, const char *const *names, size_t count,
-                                 size_t *choice)
+static bombus_status read_choice(const struct bb_component *component, const char *key, const char *const *names,
+                                 size_t count, size_t *choice)
 {
     const char *text;
     size_t length;
@@ -75,8 +77,8 @@ static bombus_status read_choice(const struct bb_component *component, const cha
     for (*choice = 0; *choice < count; ++*choice)
         if (strcmp(names[*choice], text) == 0)
             return BOMBUS_OK;
-    return bb_fail(component->error, BOMBUS_ERROR_UNSUPPORTED, "%s: %s: '%s' is '%.100s', which is not supported", component->path,
-                   component->where, key, text);
+    return bb_fail(component->error, BOMBUS_ERROR_UNSUPPORTED, "%s: %s: '%s' is '%.100s', which is not supported",
+                   component->path, component->where, key, text);
 }
 
 static bombus_status read_behavior(const struct bb_component *component, struct step *step)
@@ -273,7 +275,8 @@ static bombus_status split_pieces(const struct step *step, struct bb_pre_tokeniz
     return status;
 }
 
-static void add_metaspace(const struct step *step, struct bb_buffer *result, const char *text, size_t length, bool is_at_start)
+static void add_metaspace(const struct step *step, struct bb_buffer *result, const char *text, size_t length,
+                          bool is_at_start)
 {
     bool has_prefix = text[0] == ' ' || (length >= step->replacement_length &&
                                          memcmp(text, step->replacement, step->replacement_length) == 0);

@@ -8,7 +8,8 @@
 struct bb_pre_tokenizer; /* a list of steps; immutable after create */
 
 /* *pre_tokenizer is NULL for a JSON null. */
-BB_RESULT bombus_status bb_pre_tokenizer_create(struct bb_pre_tokenizer **pre_tokenizer, const struct bb_component *component);
+BB_RESULT bombus_status bb_pre_tokenizer_create(struct bb_pre_tokenizer **pre_tokenizer,
+                                                const struct bb_component *component);
 void bb_pre_tokenizer_free(struct bb_pre_tokenizer *pre_tokenizer); /* NULL is allowed */
 
 /* A text and its pieces; the same again as room for the next step. Zeroed struct = empty. One thread at a time. */
@@ -20,7 +21,7 @@ struct bb_pre_tokenized {
 void bb_pre_tokenized_clear(struct bb_pre_tokenized *state);
 
 /* Cuts the pieces that are text further; pieces with an id stay. */
-BB_RESULT bombus_status bb_pre_tokenizer_apply(const struct bb_pre_tokenizer *pre_tokenizer, struct bb_pre_tokenized *state,
-                                               bombus_error *error);
+BB_RESULT bombus_status bb_pre_tokenizer_apply(const struct bb_pre_tokenizer *pre_tokenizer,
+                                               struct bb_pre_tokenized *state, bombus_error *error);
 
 #endif

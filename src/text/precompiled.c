@@ -1,4 +1,5 @@
-/* SentencePiece's compiled character map (normalizer "Precompiled"): base64 of a double-array trie and the texts it leads to. */
+/* SentencePiece's compiled character map (normalizer "Precompiled"): base64 of a double-array trie and the texts it
+ * leads to. */
 #include "text/normalizer.h"
 
 #include "base/memory.h"
@@ -70,7 +71,8 @@ bombus_status bb_charsmap_create(struct bb_charsmap **charsmap, const struct bb_
     }
     size_t trie_size = is_decoded && bytes.length >= 4 ? read_unit(bytes.data) : SIZE_MAX;
     if (trie_size % 4 != 0 || trie_size == 0 || trie_size > bytes.length - 4 ||
-        bb_utf8_valid_length(bytes.data + 4 + trie_size, bytes.length - 4 - trie_size) != bytes.length - 4 - trie_size) {
+        bb_utf8_valid_length(bytes.data + 4 + trie_size, bytes.length - 4 - trie_size) !=
+            bytes.length - 4 - trie_size) {
         status = bb_component_fail(component, "precompiled_charsmap", "base64 of a SentencePiece character map");
         goto done;
     }

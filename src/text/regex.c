@@ -10,17 +10,20 @@
 #include <time.h>
 
 enum {
-    /* pcre2's count of backtracking steps from one place of the text; a catastrophic pattern ends in a fraction of a second. */
+    /* pcre2's count of backtracking steps from one place of the text; a catastrophic pattern ends in a fraction of
+     * a second. */
     STEPS_ALLOWED = 5000000,
     STEPS_ALLOWED_PER_BYTE = 4, /* a word of megabytes may be gone through and back */
-    /* That leaves patterns which are slow, but not that slow, at every place of the text. So a search goes on from window to
-     * window, with a look at the thread's clock now and then; an ordinary tokenizer needs 0.1 microseconds a byte. */
+    /* That leaves patterns which are slow, but not that slow, at every place of the text. So a search goes on from
+     * window to window, with a look at the thread's clock now and then; an ordinary tokenizer needs 0.1
+     * microseconds a byte. */
     WINDOW = 64,
     SEARCHES_A_LOOK = 16,
     SECONDS_ALLOWED = 2,
     MICROSECONDS_ALLOWED_PER_BYTE = 10,
     HEAP_LIMIT_KIB = 256 * 1024,
-    JIT_STACK_BYTES = 64 * 1024 * 1024, /* reserved, not touched until needed; taken only when pcre2's own 32 KiB are too few */
+    JIT_STACK_BYTES =
+        64 * 1024 * 1024, /* reserved, not touched until needed; taken only when pcre2's own 32 KiB are too few */
 };
 
 struct bb_regex {
@@ -67,8 +70,9 @@ static bombus_status compile(struct bb_regex *regex, const char *pattern, size_t
         if (code == PCRE2_ERROR_HEAP_FAILED)
             status = bb_fail_memory(error, length, "a regular expression");
         else
-            status = bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "regular expression '%.200s': %s (at byte %zu of its pcre2 form '%.200s')",
-                             pattern, message, (size_t)place, translated.data);
+            status = bb_fail(error, BOMBUS_ERROR_UNSUPPORTED,
+                             "regular expression '%.200s': %s (at byte %zu of its pcre2 form '%.200s')", pattern,
+                             message, (size_t)place, translated.data);
         goto done;
     }
     /* Without JIT (a machine that forbids it, say) the interpreter gives the same matches. */
@@ -80,7 +84,8 @@ done:
     return status;
 }
 
-bombus_status bb_regex_create(struct bb_regex **regex, const char *pattern, size_t length, bool is_literal, bombus_error *error)
+bombus_status bb_regex_create(struct bb_regex **regex, const char *pattern, size_t length, bool is_literal,
+                              bombus_error *error)
 {
     bombus_status status = BOMBUS_OK;
     *regex = bb_allocate(1, sizeof **regex);
@@ -174,7 +179,8 @@ const char *bb_regex_subject(struct bb_matcher *matcher, const struct bb_regex *
     return is_changed ? matcher->stand_ins.data : text;
 }
 
-struct bb_matches bb_matches_begin(const struct bb_regex *regex, struct bb_matcher *matcher, const char *subject, size_t length)
+struct bb_matches bb_matches_begin(const struct bb_regex *regex, struct bb_matcher *matcher, const char *subject,
+                                   size_t length)
 {
     return (struct bb_matches){.regex = regex, .matcher = matcher, .text = subject, .length = length};
 }
@@ -210,8 +216,8 @@ static int run_pcre2(const struct bb_matches *matches, size_t place, size_t limi
     PCRE2_SPTR subject = (PCRE2_SPTR)matches->text;
     pcre2_set_offset_limit(matcher->match_context, limit);
     if (matches->regex->is_jit)
-        return pcre2_jit_match(matches->regex->code, subject, matches->length, place, PCRE2_NO_UTF_CHECK, matcher->match_data,
-                               matcher->match_context);
+        return pcre2_jit_match(matches->regex->code, subject, matches->length, place, PCRE2_NO_UTF_CHECK,
+                               matcher->match_data, matcher->match_context);
     return pcre2_match(matches->regex->code, subject, matches->length, place, PCRE2_NO_UTF_CHECK, matcher->match_data,
                        matcher->match_context);
 }
@@ -232,7 +238,8 @@ static int search(const struct bb_matches *matches)
     }
 }
 
-static bombus_status find_regex(const struct bb_matches *matches, bool *is_found, size_t *begin, size_t *end, bombus_error *error)
+static bombus_status find_regex(const struct bb_matches *matches, bool *is_found, size_t *begin, size_t *end,
+                                bombus_error *error)
 {
     struct bb_matcher *matcher = matches->matcher;
     if (!matcher_open(matcher))
@@ -263,7 +270,8 @@ static bombus_status find_regex(const struct bb_matches *matches, bool *is_found
     case PCRE2_ERROR_DEPTHLIMIT:
     case PCRE2_ERROR_HEAPLIMIT:
     case PCRE2_ERROR_JIT_STACKLIMIT:
-        return bb_fail(error, BOMBUS_ERROR_LIMIT, "a regular expression of tokenizer.json takes too many steps on this text");
+        return bb_fail(error, BOMBUS_ERROR_LIMIT,
+                       "a regular expression of tokenizer.json takes too many steps on this text");
     default: {
         char message[200];
         pcre2_get_error_message(result, (PCRE2_UCHAR *)message, sizeof message);
@@ -272,7 +280,8 @@ static bombus_status find_regex(const struct bb_matches *matches, bool *is_found
     }
 }
 
-bombus_status bb_matches_next(struct bb_matches *matches, bool *is_found, size_t *begin, size_t *end, bombus_error *error)
+bombus_status bb_matches_next(struct bb_matches *matches, bool *is_found, size_t *begin, size_t *end,
+                              bombus_error *error)
 {
     *is_found = false;
     while (matches->position <= matches->length) {

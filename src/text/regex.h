@@ -1,4 +1,5 @@
-/* Patterns of tokenizer.json: a literal text, or a regular expression in Oniguruma's dialect, which is put into that of pcre2. */
+/* Patterns of tokenizer.json: a literal text, or a regular expression in Oniguruma's dialect, which is put into
+ * that of pcre2. */
 #ifndef BB_REGEX_H
 #define BB_REGEX_H
 
@@ -23,7 +24,8 @@ struct bb_matcher {
 };
 void bb_matcher_clear(struct bb_matcher *matcher);
 
-/* The matches of `regex` in valid UTF-8 `text`, left to right, without overlap; no empty match where the last one ended. */
+/* The matches of `regex` in valid UTF-8 `text`, left to right, without overlap; no empty match where the last one
+ * ended. */
 struct bb_matches {
     const struct bb_regex *regex;
     struct bb_matcher *matcher;
@@ -32,15 +34,18 @@ struct bb_matches {
     bool has_last;
 };
 
-/* A text of the same length for the regex to look at, in which characters that pcre2's tables may lack are replaced by like
- * ones. It is `text` itself, or lives in the matcher until the next call. NULL if memory is out. */
+/* A text of the same length for the regex to look at, in which characters that pcre2's tables may lack are replaced
+ * by like ones. It is `text` itself, or lives in the matcher until the next call. NULL if memory is out. */
 const char *bb_regex_subject(struct bb_matcher *matcher, const struct bb_regex *regex, const char *text, size_t length);
 
-struct bb_matches bb_matches_begin(const struct bb_regex *regex, struct bb_matcher *matcher, const char *subject, size_t length);
+struct bb_matches bb_matches_begin(const struct bb_regex *regex, struct bb_matcher *matcher, const char *subject,
+                                   size_t length);
 /* *is_found tells if there was another match. BOMBUS_ERROR_LIMIT if the regex is too costly on this text. */
-BB_RESULT bombus_status bb_matches_next(struct bb_matches *matches, bool *is_found, size_t *begin, size_t *end, bombus_error *error);
+BB_RESULT bombus_status bb_matches_next(struct bb_matches *matches, bool *is_found, size_t *begin, size_t *end,
+                                        bombus_error *error);
 
 /* Puts Oniguruma's dialect into pcre2's; for tests too. */
-BB_RESULT bombus_status bb_regex_translate(struct bb_buffer *result, const char *pattern, size_t length, bombus_error *error);
+BB_RESULT bombus_status bb_regex_translate(struct bb_buffer *result, const char *pattern, size_t length,
+                                           bombus_error *error);
 
 #endif

@@ -1,8 +1,8 @@
 /* Puts a regular expression of Oniguruma's dialect (what the reference tokenizer library speaks) into pcre2's.
  *
- * The two agree on nearly all that tokenizers use. What differs and is put right here: \h (a hex digit), \u1234, \w and \b
- * (Unicode's definition of a word), {n}? (optional, not lazy), {n,m}+ (repeated, not possessive), {,n}, (?m) (the dot
- * matches a newline too), long names of properties, and sets inside of sets with union and intersection. */
+ * The two agree on nearly all that tokenizers use. What differs and is put right here: \h (a hex digit), \u1234, \w
+ * and \b (Unicode's definition of a word), {n}? (optional, not lazy), {n,m}+ (repeated, not possessive), {,n}, (?m)
+ * (the dot matches a newline too), long names of properties, and sets inside of sets with union and intersection. */
 #include "text/regex.h"
 
 #include <string.h>
@@ -11,8 +11,8 @@
 enum { MAX_DEPTH = 50 };
 
 /* Members of \w, \h and \d for use inside a set. */
-#define WORD_MEMBERS                                                                                                         \
-    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}"          \
+#define WORD_MEMBERS                                                                                                   \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}"    \
     "\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
 #define HEX_MEMBERS "0-9a-fA-F"
 
@@ -57,11 +57,27 @@ static bombus_status translate_property(struct translation *t)
 {
     static const struct {
         const char *name, *short_name;
-    } names[] = {{"letter", "L"},      {"mark", "M"},          {"number", "N"},         {"punctuation", "P"}, {"symbol", "S"},
-                 {"separator", "Z"},   {"other", "C"},         {"alpha", "Alphabetic"}, {"digit", "Nd"},      {"punct", "P"},
-                 {"upper", "Lu"},      {"lower", "Ll"},        {"space", "Xsp"},        {"cntrl", "Cc"},      {"uppercase_letter", "Lu"},
-                 {"lowercase_letter", "Ll"}, {"titlecase_letter", "Lt"}, {"modifier_letter", "Lm"}, {"other_letter", "Lo"},
-                 {"nonspacing_mark", "Mn"}, {"decimal_number", "Nd"}};
+    } names[] = {{"letter", "L"},
+                 {"mark", "M"},
+                 {"number", "N"},
+                 {"punctuation", "P"},
+                 {"symbol", "S"},
+                 {"separator", "Z"},
+                 {"other", "C"},
+                 {"alpha", "Alphabetic"},
+                 {"digit", "Nd"},
+                 {"punct", "P"},
+                 {"upper", "Lu"},
+                 {"lower", "Ll"},
+                 {"space", "Xsp"},
+                 {"cntrl", "Cc"},
+                 {"uppercase_letter", "Lu"},
+                 {"lowercase_letter", "Ll"},
+                 {"titlecase_letter", "Lt"},
+                 {"modifier_letter", "Lm"},
+                 {"other_letter", "Lo"},
+                 {"nonspacing_mark", "Mn"},
+                 {"decimal_number", "Nd"}};
     const char *close = memchr(t->next, '}', (size_t)(t->end - t->next));
     if (t->end - t->next < 2 || t->next[1] != '{' || close == NULL)
         return unsupported(t, "\\p without {name}");
@@ -121,9 +137,7 @@ static bombus_status translate_escape(struct translation *t, bool is_in_set)
         else
             add(t, "(?:(?<=[" WORD_MEMBERS "])(?=[" WORD_MEMBERS "])|(?<![" WORD_MEMBERS "])(?![" WORD_MEMBERS "]))");
         break;
-    default:
-        bb_buffer_add_byte(t->result, '\\');
-        bb_buffer_add_byte(t->result, letter);
+    default: bb_buffer_add_byte(t->result, '\\'); bb_buffer_add_byte(t->result, letter);
     }
     t->next++;
     return BOMBUS_OK;
@@ -274,9 +288,7 @@ static bombus_status translate_next(struct translation *t)
         t->next++;
         t->atom_start = start;
         return translate_escape(t, false);
-    case '[':
-        t->atom_start = start;
-        return translate_set(t, 0);
+    case '[': t->atom_start = start; return translate_set(t, 0);
     case '(': return translate_group(t);
     case ')':
         if (t->depth == 0)
@@ -287,9 +299,7 @@ static bombus_status translate_next(struct translation *t)
     case '{': translate_interval(t); return BOMBUS_OK;
     case '*':
     case '+':
-    case '?':
-        bb_buffer_add_byte(t->result, letter);
-        break;
+    case '?': bb_buffer_add_byte(t->result, letter); break;
     default:
         if (((unsigned char)letter & 0xC0) != 0x80)
             t->atom_start = start;
@@ -301,7 +311,8 @@ static bombus_status translate_next(struct translation *t)
 
 bombus_status bb_regex_translate(struct bb_buffer *result, const char *pattern, size_t length, bombus_error *error)
 {
-    struct translation t = {.pattern = pattern, .next = pattern, .end = pattern + length, .result = result, .error = error};
+    struct translation t = {
+        .pattern = pattern, .next = pattern, .end = pattern + length, .result = result, .error = error};
     bombus_status status = BOMBUS_OK;
     bb_buffer_reserve(result, length);
     if (memchr(pattern, '\0', length) != NULL)

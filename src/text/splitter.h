@@ -5,7 +5,14 @@
 #include "text/pieces.h"
 
 /* In the order of the names in tokenizer.json: Removed, Isolated, MergedWithPrevious, MergedWithNext, Contiguous. */
-enum bb_split_behavior { BB_REMOVED, BB_ISOLATED, BB_MERGED_WITH_PREVIOUS, BB_MERGED_WITH_NEXT, BB_CONTIGUOUS, BB_BEHAVIOR_COUNT };
+enum bb_split_behavior {
+    BB_REMOVED,
+    BB_ISOLATED,
+    BB_MERGED_WITH_PREVIOUS,
+    BB_MERGED_WITH_NEXT,
+    BB_CONTIGUOUS,
+    BB_BEHAVIOR_COUNT
+};
 
 /* Takes the stretches of one piece, left to right, each a match of the delimiter or not, and adds pieces. */
 struct bb_splitter {

@@ -22,7 +22,8 @@ struct bb_stream_decoder {
     bool drops_last_space; /* the decoder may take a space away again when more comes */
 };
 
-bombus_status bb_stream_decoder_create(struct bb_stream_decoder **decoder, const struct bb_tokenizer *tokenizer, bombus_error *error)
+bombus_status bb_stream_decoder_create(struct bb_stream_decoder **decoder, const struct bb_tokenizer *tokenizer,
+                                       bombus_error *error)
 {
     static const char probe[] = "a ,b";
     struct bb_stream_decoder *made = *decoder = bb_allocate(1, sizeof *made);
@@ -115,7 +116,8 @@ static void add_byte_level(struct bb_stream_decoder *decoder, int32_t id)
     size_t length = 1;
     const char *token = bb_tokenizer_decoder_token(decoder->tokenizer, id, &length);
     if (token == NULL)
-        token = id >= bb_tokenizer_size(decoder->tokenizer) ? "!" : ""; /* "!" for ids behind the vocabulary, as mlx-lm */
+        token =
+            id >= bb_tokenizer_size(decoder->tokenizer) ? "!" : ""; /* "!" for ids behind the vocabulary, as mlx-lm */
     if (*token == '\0')
         length = 0;
     for (size_t i = 0; i < length;) {
@@ -224,7 +226,8 @@ bombus_status bb_stream_decoder_add(struct bb_stream_decoder *decoder, int32_t i
     return answer(decoder, status, text, length, error);
 }
 
-bombus_status bb_stream_decoder_finish(struct bb_stream_decoder *decoder, const char **text, size_t *length, bombus_error *error)
+bombus_status bb_stream_decoder_finish(struct bb_stream_decoder *decoder, const char **text, size_t *length,
+                                       bombus_error *error)
 {
     bombus_status status = BOMBUS_OK;
     decoder->segment.length = 0;

@@ -7,7 +7,8 @@
 
 #include <string.h>
 
-bombus_status bb_tokenizer_open(struct bb_tokenizer **tokenizer, const char *folder, const char *cache_folder, bombus_error *error)
+bombus_status bb_tokenizer_open(struct bb_tokenizer **tokenizer, const char *folder, const char *cache_folder,
+                                bombus_error *error)
 {
     *tokenizer = bb_allocate(1, sizeof **tokenizer);
     if (*tokenizer == NULL)
@@ -47,7 +48,7 @@ struct word_cache {
     struct word_cache_entry {
         size_t begin, length; /* of the word, in the text */
         size_t ids_begin, ids_count;
-    } *entries;
+    } * entries;
     size_t mask;
 };
 
@@ -98,8 +99,8 @@ static bombus_status cut_added_tokens(struct encoding *encoding, const char *tex
             return status;
         size_t offset = state->text.length;
         bb_buffer_add(&state->text, normalized.text, normalized.length);
-        bb_added_tokens_split(&tokenizer->added, &tokenizer->added.normalized, normalized.text, normalized.length, offset,
-                              normalized.is_at_start, &state->pieces);
+        bb_added_tokens_split(&tokenizer->added, &tokenizer->added.normalized, normalized.text, normalized.length,
+                              offset, normalized.is_at_start, &state->pieces);
     }
     if (encoding->raw.is_failed || state->text.is_failed || state->pieces.is_failed)
         return bb_fail_memory(encoding->error, length, "encoding a text");
@@ -110,7 +111,8 @@ static bombus_status encode_word(struct encoding *encoding, const char *text, si
 {
     const struct bb_tokenizer *tokenizer = encoding->tokenizer;
     if (tokenizer->is_unigram)
-        return bb_unigram_encode(&tokenizer->unigram, &encoding->unigram, text, length, &encoding->ids, encoding->error);
+        return bb_unigram_encode(&tokenizer->unigram, &encoding->unigram, text, length, &encoding->ids,
+                                 encoding->error);
     return bb_bpe_encode(&tokenizer->bpe, &encoding->bpe, text, length, &encoding->ids, encoding->error);
 }
 
@@ -159,8 +161,8 @@ static bombus_status encode_pieces(struct encoding *encoding)
     return status;
 }
 
-bombus_status bb_tokenizer_encode(const struct bb_tokenizer *tokenizer, const char *text, size_t length, bool add_special,
-                                  int32_t **ids, size_t *count, bombus_error *error)
+bombus_status bb_tokenizer_encode(const struct bb_tokenizer *tokenizer, const char *text, size_t length,
+                                  bool add_special, int32_t **ids, size_t *count, bombus_error *error)
 {
     struct encoding encoding = {.tokenizer = tokenizer, .error = error};
     bombus_status status = BOMBUS_OK;
@@ -201,8 +203,8 @@ const char *bb_tokenizer_decoder_token(const struct bb_tokenizer *tokenizer, int
     return added->normalized_content;
 }
 
-bombus_status bb_tokenizer_decode(const struct bb_tokenizer *tokenizer, const int32_t *ids, size_t count, bool skip_special,
-                                  struct bb_buffer *text, bombus_error *error)
+bombus_status bb_tokenizer_decode(const struct bb_tokenizer *tokenizer, const int32_t *ids, size_t count,
+                                  bool skip_special, struct bb_buffer *text, bombus_error *error)
 {
     struct bb_decoding decoding = {0};
     for (size_t i = 0; i < count; i++) {
@@ -225,7 +227,8 @@ int32_t bb_tokenizer_size(const struct bb_tokenizer *tokenizer)
 int32_t bb_tokenizer_id(const struct bb_tokenizer *tokenizer, const char *token, size_t length)
 {
     const uint64_t *added = bb_map_find(&tokenizer->added.by_content, token, length);
-    return added != NULL ? tokenizer->added.items[*added].id : bb_vocabulary_find(&tokenizer->vocabulary, token, length);
+    return added != NULL ? tokenizer->added.items[*added].id
+                         : bb_vocabulary_find(&tokenizer->vocabulary, token, length);
 }
 
 const char *bb_tokenizer_token(const struct bb_tokenizer *tokenizer, int32_t id, size_t *length)

@@ -2,8 +2,9 @@
  *
  * One file: a header, then the sections one after another, each at a multiple of 16 bytes:
  *   rest of the JSON | text | tokens | by_id | slots | merges | scores
- * The header names the source by size and hash, and carries a hash of all that follows. The records are in the machine's own
- * order; a copy of another machine or version is just not taken. Whatever the hashes say, every index is checked before use. */
+ * The header names the source by size and hash, and carries a hash of all that follows. The records are in the
+ * machine's own order; a copy of another machine or version is just not taken. Whatever the hashes say, every index
+ * is checked before use. */
 #include "text/tokenizer_cache.h"
 
 #include "base/file.h"
@@ -47,15 +48,15 @@ static size_t padded(size_t size)
 }
 
 /* Checks header and hash, and finds the sections. */
-static bool find_sections(const struct bb_file_map *map, const struct bb_tokenizer_source *source, struct header *header,
-                          const char **sections)
+static bool find_sections(const struct bb_file_map *map, const struct bb_tokenizer_source *source,
+                          struct header *header, const char **sections)
 {
     size_t place = padded(sizeof *header);
     if (map->size < place)
         return false;
     memcpy(header, map->data, sizeof *header);
-    if (memcmp(header->magic, magic, sizeof magic) != 0 || header->version != FORMAT_VERSION || header->byte_order != 1 ||
-        header->source_size != source->size || header->source_hash != source_hash(source) ||
+    if (memcmp(header->magic, magic, sizeof magic) != 0 || header->version != FORMAT_VERSION ||
+        header->byte_order != 1 || header->source_size != source->size || header->source_hash != source_hash(source) ||
         header->content_size != map->size - place ||
         header->content_hash != bb_hash(map->data + place, map->size - place, FORMAT_VERSION))
         return false;
@@ -73,21 +74,23 @@ static bool is_power_of_two(uint64_t value)
     return value > 0 && (value & (value - 1)) == 0;
 }
 
-/* Every token lies in the text and has an id of the table; hash tables have a free place, or a search would never end. */
+/* Every token lies in the text and has an id of the table; hash tables have a free place, or a search would never
+ * end. */
 static bool are_tokens_sound(const struct bb_vocabulary *vocabulary)
 {
     uint32_t used = 0;
     for (uint32_t i = 0; i < vocabulary->token_count; i++) {
         const struct bb_token *token = &vocabulary->tokens[i];
-        if (token->offset > vocabulary->text_size || token->length > vocabulary->text_size - token->offset || token->id < -1 ||
-            (token->id >= 0 && (uint32_t)token->id >= vocabulary->id_count) ||
+        if (token->offset > vocabulary->text_size || token->length > vocabulary->text_size - token->offset ||
+            token->id < -1 || (token->id >= 0 && (uint32_t)token->id >= vocabulary->id_count) ||
             bb_utf8_valid_length(vocabulary->text + token->offset, token->length) < token->length)
             return false;
         if (vocabulary->scores != NULL && token->id != (int32_t)i)
             return false;
     }
     for (uint32_t i = 0; i < vocabulary->id_count; i++)
-        if (vocabulary->by_id[i] < -1 || (vocabulary->by_id[i] >= 0 && (uint32_t)vocabulary->by_id[i] >= vocabulary->token_count))
+        if (vocabulary->by_id[i] < -1 ||
+            (vocabulary->by_id[i] >= 0 && (uint32_t)vocabulary->by_id[i] >= vocabulary->token_count))
             return false;
     for (uint32_t i = 0; i < vocabulary->slot_count; i++) {
         if (vocabulary->slots[i] > vocabulary->token_count)
@@ -116,9 +119,10 @@ static bool fill_vocabulary(struct bb_vocabulary *vocabulary, const struct heade
     const uint64_t *sizes = header->sizes;
     uint64_t token_count = sizes[TOKENS] / sizeof(struct bb_token), id_count = sizes[BY_ID] / sizeof(int32_t);
     uint64_t slot_count = sizes[SLOTS] / sizeof(uint32_t), merge_slot_count = sizes[MERGES] / sizeof(struct bb_merge);
-    if (sizes[TOKENS] % sizeof(struct bb_token) != 0 || token_count > BB_MAX_TOKEN_ID || id_count > BB_MAX_TOKEN_ID + UINT64_C(1) ||
-        sizes[BY_ID] % sizeof(int32_t) != 0 || sizes[SLOTS] % sizeof(uint32_t) != 0 ||
-        sizes[MERGES] % sizeof(struct bb_merge) != 0 || !is_power_of_two(slot_count) || slot_count > UINT32_MAX ||
+    if (sizes[TOKENS] % sizeof(struct bb_token) != 0 || token_count > BB_MAX_TOKEN_ID ||
+        id_count > BB_MAX_TOKEN_ID + UINT64_C(1) || sizes[BY_ID] % sizeof(int32_t) != 0 ||
+        sizes[SLOTS] % sizeof(uint32_t) != 0 || sizes[MERGES] % sizeof(struct bb_merge) != 0 ||
+        !is_power_of_two(slot_count) || slot_count > UINT32_MAX ||
         (merge_slot_count != 0 && !is_power_of_two(merge_slot_count)) || merge_slot_count > UINT32_MAX ||
         (sizes[SCORES] != 0 && sizes[SCORES] != token_count * sizeof(double)) || header->unique_count > token_count)
         return false;
@@ -137,7 +141,8 @@ static bool fill_vocabulary(struct bb_vocabulary *vocabulary, const struct heade
     return are_tokens_sound(vocabulary) && are_merges_sound(vocabulary);
 }
 
-bool bb_tokenizer_cache_read(const char *cache_folder, struct bb_tokenizer_source *source, struct bb_vocabulary *vocabulary)
+bool bb_tokenizer_cache_read(const char *cache_folder, struct bb_tokenizer_source *source,
+                             struct bb_vocabulary *vocabulary)
 {
     struct header header;
     const char *sections[SECTION_COUNT];
@@ -147,7 +152,8 @@ bool bb_tokenizer_cache_read(const char *cache_folder, struct bb_tokenizer_sourc
     if (path == NULL)
         return false;
     if (bb_file_map(&vocabulary->map, path, NULL) == BOMBUS_OK)
-        is_sound = find_sections(&vocabulary->map, source, &header, sections) && fill_vocabulary(vocabulary, &header, sections);
+        is_sound = find_sections(&vocabulary->map, source, &header, sections) &&
+                   fill_vocabulary(vocabulary, &header, sections);
     if (is_sound) {
         bb_buffer_add(&source->rest, sections[REST], header.sizes[REST]);
         is_sound = !source->rest.is_failed;

@@ -1,4 +1,5 @@
-/* Puts a tokenizer together from a folder's tokenizer.json, tokenizer_config.json, generation_config.json and config.json. */
+/* Puts a tokenizer together from a folder's tokenizer.json, tokenizer_config.json, generation_config.json and
+ * config.json. */
 #include "base/file.h"
 #include "base/memory.h"
 #include "text/tokenizer_cache.h"
@@ -13,7 +14,8 @@ enum {
 };
 
 /* `flags` of jansson. */
-static bombus_status parse_json(json_t **json, const char *text, size_t length, size_t flags, const char *path, bombus_error *error)
+static bombus_status parse_json(json_t **json, const char *text, size_t length, size_t flags, const char *path,
+                                bombus_error *error)
 {
     json_error_t fault;
     *json = json_loadb(text, length, JSON_ALLOW_NUL | flags, &fault);
@@ -59,7 +61,8 @@ static bombus_status read_bpe_options(struct bb_tokenizer *tokenizer, const stru
     struct bb_bpe *bpe = &tokenizer->bpe;
     json_t *dropout = json_object_get(model->json, "dropout");
     if (json_is_number(dropout) && json_number_value(dropout) != 0.0)
-        return bb_fail(model->error, BOMBUS_ERROR_UNSUPPORTED, "%s: model.dropout: encoding at random is not supported", model->path);
+        return bb_fail(model->error, BOMBUS_ERROR_UNSUPPORTED, "%s: model.dropout: encoding at random is not supported",
+                       model->path);
     bombus_status status = bb_component_flag(model, "fuse_unk", false, &bpe->fuse_unk);
     if (status == BOMBUS_OK)
         status = bb_component_flag(model, "byte_fallback", false, &bpe->byte_fallback);
@@ -80,7 +83,8 @@ static bombus_status prepare_model(struct bb_tokenizer *tokenizer, const struct 
     json_t *unk = json_object_get(model->json, "unk_id");
     bool has_unk = json_is_integer(unk);
     if ((vocabulary->scores != NULL) != tokenizer->is_unigram)
-        return bb_component_fail(model, "vocab", tokenizer->is_unigram ? "a list of [token, score]" : "an object {token: id}");
+        return bb_component_fail(model, "vocab",
+                                 tokenizer->is_unigram ? "a list of [token, score]" : "an object {token: id}");
     if (!tokenizer->is_unigram) {
         tokenizer->bpe.vocabulary = vocabulary;
         bb_bpe_prepare(&tokenizer->bpe);
@@ -104,13 +108,14 @@ static bombus_status load_model(struct bb_tokenizer *tokenizer, const struct bb_
     if (json_object_get(model->json, "type") != NULL)
         status = bb_component_kind(model, names, BB_COUNT(names), &kind);
     else if (!has_vocabulary && source->merges.text == NULL) /* old files name no type: only BPE has merges */
-        status = bb_fail(model->error, BOMBUS_ERROR_UNSUPPORTED, "%s: model without type or merges; known are BPE, Unigram", model->path);
+        status = bb_fail(model->error, BOMBUS_ERROR_UNSUPPORTED,
+                         "%s: model without type or merges; known are BPE, Unigram", model->path);
     tokenizer->is_unigram = kind == 1;
     if (status == BOMBUS_OK && !tokenizer->is_unigram)
         status = read_bpe_options(tokenizer, model);
     if (status == BOMBUS_OK && !has_vocabulary)
-        status = bb_vocabulary_read(&tokenizer->vocabulary, source->vocab, source->merges, tokenizer->bpe.subword_prefix,
-                                    model->path, model->error);
+        status = bb_vocabulary_read(&tokenizer->vocabulary, source->vocab, source->merges,
+                                    tokenizer->bpe.subword_prefix, model->path, model->error);
     return status == BOMBUS_OK ? prepare_model(tokenizer, model) : status;
 }
 
@@ -121,10 +126,13 @@ static bombus_status choose_stream(struct bb_tokenizer *tokenizer, const struct 
         const char *json;
         enum bb_stream_kind kind;
     } known[] = {
-        {"{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"\xE2\x96\x81\"},\"content\":\" \"},"
-         "{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"},{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}",
+        {"{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\","
+         "\"pattern\":{\"String\":\"\xE2\x96\x81\"},\"content\":\" \"},"
+         "{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"},"
+         "{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}",
          BB_STREAM_SENTENCE},
-        {"{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"\xE2\x96\x81\"},\"content\":\" \"},"
+        {"{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\","
+         "\"pattern\":{\"String\":\"\xE2\x96\x81\"},\"content\":\" \"},"
          "{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}]}",
          BB_STREAM_SENTENCE_SPACE},
     };
@@ -142,11 +150,14 @@ static bombus_status choose_stream(struct bb_tokenizer *tokenizer, const struct 
     return BOMBUS_OK;
 }
 
-static bombus_status load_components(struct bb_tokenizer *tokenizer, json_t *json, const struct bb_tokenizer_source *source,
-                                     bool has_vocabulary, const char *path, bombus_error *error)
+static bombus_status load_components(struct bb_tokenizer *tokenizer, json_t *json,
+                                     const struct bb_tokenizer_source *source, bool has_vocabulary, const char *path,
+                                     bombus_error *error)
 {
-    struct bb_component model = {.json = json_object_get(json, "model"), .path = path, .where = "model", .error = error};
-    struct bb_component normalizer = model, pre_tokenizer = model, post_processor = model, decoder = model, added = model;
+    struct bb_component model = {
+        .json = json_object_get(json, "model"), .path = path, .where = "model", .error = error};
+    struct bb_component normalizer = model, pre_tokenizer = model, post_processor = model, decoder = model,
+                        added = model;
     normalizer.json = json_object_get(json, normalizer.where = "normalizer");
     pre_tokenizer.json = json_object_get(json, pre_tokenizer.where = "pre_tokenizer");
     post_processor.json = json_object_get(json, post_processor.where = "post_processor");
@@ -220,7 +231,8 @@ static void add_eos_field(struct bb_tokenizer *tokenizer, json_t *config)
 }
 
 /* A token of tokenizer_config.json: a text, or an object with `content`. */
-static bombus_status copy_token(struct bb_tokenizer *tokenizer, json_t *config, const char *key, char **token, bombus_error *error)
+static bombus_status copy_token(struct bb_tokenizer *tokenizer, json_t *config, const char *key, char **token,
+                                bombus_error *error)
 {
     json_t *field = json_object_get(config, key);
     if (json_is_object(field))
@@ -231,7 +243,8 @@ static bombus_status copy_token(struct bb_tokenizer *tokenizer, json_t *config, 
     return *token != NULL ? BOMBUS_OK : bb_fail_memory(error, json_string_length(field), key);
 }
 
-bombus_status bb_tokenizer_load(struct bb_tokenizer *tokenizer, const char *folder, const char *cache_folder, bombus_error *error)
+bombus_status bb_tokenizer_load(struct bb_tokenizer *tokenizer, const char *folder, const char *cache_folder,
+                                bombus_error *error)
 {
     static const char *const id_files[] = {"generation_config.json", "config.json"};
     json_t *json = NULL;

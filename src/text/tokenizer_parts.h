@@ -35,7 +35,8 @@ struct bb_tokenizer {
     struct bb_arena arena;       /* small texts */
 };
 
-/* tokenizer_load.c: fills a zeroed tokenizer from the folder's files; it is closed by the caller, also after failure. */
+/* tokenizer_load.c: fills a zeroed tokenizer from the folder's files; it is closed by the caller, also after
+ * failure. */
 BB_RESULT bombus_status bb_tokenizer_load(struct bb_tokenizer *tokenizer, const char *folder, const char *cache_folder,
                                           bombus_error *error);
 

@@ -23,8 +23,9 @@ void bb_tokenizer_source_close(struct bb_tokenizer_source *source)
     *source = (struct bb_tokenizer_source){0};
 }
 
-/* Goes to the value of `key` in the object that comes next; false if there is none. Leaves the cursor behind the object. A repeated
- * key would let the two readers of the file disagree: then *is_sound is false, as it is for damaged text. */
+/* Goes to the value of `key` in the object that comes next; false if there is none. Leaves the cursor behind the
+ * object. A repeated key would let the two readers of the file disagree: then *is_sound is false, as it is for
+ * damaged text. */
 static bool find_member(struct bb_json_cursor *cursor, const char *key, struct bb_json_text *value, bool *is_sound)
 {
     bool is_found = false;

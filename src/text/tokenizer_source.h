@@ -12,9 +12,11 @@ struct bb_tokenizer_source {
     struct bb_json_text vocab, merges; /* in data; NULL where the file has none */
 };
 
-BB_RESULT bombus_status bb_tokenizer_source_open(struct bb_tokenizer_source *source, const char *path, bombus_error *error);
+BB_RESULT bombus_status bb_tokenizer_source_open(struct bb_tokenizer_source *source, const char *path,
+                                                 bombus_error *error);
 /* Fills rest, vocab and merges. */
-BB_RESULT bombus_status bb_tokenizer_source_split(struct bb_tokenizer_source *source, const char *path, bombus_error *error);
+BB_RESULT bombus_status bb_tokenizer_source_split(struct bb_tokenizer_source *source, const char *path,
+                                                  bombus_error *error);
 void bb_tokenizer_source_close(struct bb_tokenizer_source *source);
 
 #endif

@@ -9,18 +9,18 @@
 #include <stdint.h>
 
 struct bb_trie_node {
-    int32_t value;              /* of the string that ends here, -1 if none does */
-    uint32_t first_child;       /* while building: the newest child; then the first of child_count neighbours, by label */
-    uint32_t sibling;           /* while building */
+    int32_t value;        /* of the string that ends here, -1 if none does */
+    uint32_t first_child; /* while building: the newest child; then the first of child_count neighbours, by label */
+    uint32_t sibling;     /* while building */
     uint16_t child_count;
-    uint8_t label;              /* the byte that leads here */
+    uint8_t label; /* the byte that leads here */
 };
 
 /* Zeroed struct = empty. */
 struct bb_trie {
     struct bb_trie_node *nodes; /* [0] is the root */
     size_t count, capacity;
-    bool starts[256];           /* bytes that some string begins with */
+    bool starts[256]; /* bytes that some string begins with */
 };
 
 /* False if memory is out. A later value replaces that of the same string. Empty strings are ignored. */

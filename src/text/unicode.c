@@ -121,20 +121,20 @@ size_t bb_utf8_incomplete_tail(const char *text, size_t length)
 }
 
 /* The three kinds of ranges begin with the same two fields; the search is spelled once for each kind. */
-#define DEFINE_FIND(name, kind)                                                                                              \
-    static const struct kind *name(const struct kind *ranges, size_t count, uint32_t character)                              \
-    {                                                                                                                        \
-        size_t low = 0, high = count;                                                                                        \
-        while (low < high) {                                                                                                 \
-            size_t middle = low + (high - low) / 2;                                                                          \
-            if (character > ranges[middle].last)                                                                             \
-                low = middle + 1;                                                                                            \
-            else if (character < ranges[middle].first)                                                                       \
-                high = middle;                                                                                               \
-            else                                                                                                             \
-                return &ranges[middle];                                                                                      \
-        }                                                                                                                    \
-        return NULL;                                                                                                         \
+#define DEFINE_FIND(name, kind)                                                                                        \
+    static const struct kind *name(const struct kind *ranges, size_t count, uint32_t character)                        \
+    {                                                                                                                  \
+        size_t low = 0, high = count;                                                                                  \
+        while (low < high) {                                                                                           \
+            size_t middle = low + (high - low) / 2;                                                                    \
+            if (character > ranges[middle].last)                                                                       \
+                low = middle + 1;                                                                                      \
+            else if (character < ranges[middle].first)                                                                 \
+                high = middle;                                                                                         \
+            else                                                                                                       \
+                return &ranges[middle];                                                                                \
+        }                                                                                                              \
+        return NULL;                                                                                                   \
     }
 DEFINE_FIND(find_range, bb_character_range)
 DEFINE_FIND(find_mapping, bb_character_mapping)
@@ -149,8 +149,9 @@ bool bb_is_space(uint32_t character)
 {
     if (character < 0x80)
         return character == ' ' || (character >= 9 && character <= 13);
-    return character == 0x85 || character == 0xA0 || character == 0x1680 || (character >= 0x2000 && character <= 0x200A) ||
-           character == 0x2028 || character == 0x2029 || character == 0x202F || character == 0x205F || character == 0x3000;
+    return character == 0x85 || character == 0xA0 || character == 0x1680 ||
+           (character >= 0x2000 && character <= 0x200A) || character == 0x2028 || character == 0x2029 ||
+           character == 0x202F || character == 0x205F || character == 0x3000;
 }
 
 bool bb_is_number(uint32_t character)

@@ -8,8 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Decodes the character at `text` (length > 0). Returns its bytes, 1 to 4. For an invalid sequence *character is U+FFFD and the
- * bytes are those that one replacement character stands for (the longest prefix of a valid sequence, as WHATWG and Rust do). */
+/* Decodes the character at `text` (length > 0). Returns its bytes, 1 to 4. For an invalid sequence *character is
+ * U+FFFD and the bytes are those that one replacement character stands for (the longest prefix of a valid sequence,
+ * as WHATWG and Rust do). */
 size_t bb_utf8_decode(const char *text, size_t length, uint32_t *character);
 
 /* The same for text known to be valid. */

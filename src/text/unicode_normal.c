@@ -72,7 +72,8 @@ static bool add_characters(int32_t *characters, size_t count, enum bb_normal_for
     if (!order_marks(characters, count))
         return false;
     if (is_composing(form) && count > 1) {
-        utf8proc_ssize_t composed = utf8proc_normalize_utf32(characters, (utf8proc_ssize_t)count, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+        utf8proc_ssize_t composed =
+            utf8proc_normalize_utf32(characters, (utf8proc_ssize_t)count, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
         count = composed < 0 ? 0 : (size_t)composed;
     }
     if (count > SIZE_MAX / 4 || !bb_buffer_reserve(result, 4 * count))
@@ -96,8 +97,8 @@ static bool reserve(struct bb_normalizer_scratch *scratch, size_t count)
     return true;
 }
 
-static bool add_stretch(struct bb_normalizer_scratch *scratch, enum bb_normal_form form, const char *text, size_t length,
-                        struct bb_buffer *result)
+static bool add_stretch(struct bb_normalizer_scratch *scratch, enum bb_normal_form form, const char *text,
+                        size_t length, struct bb_buffer *result)
 {
     int options = UTF8PROC_STABLE | (is_composing(form) ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) |
                   (form == BB_NFKC || form == BB_NFKD ? UTF8PROC_COMPAT : 0);
@@ -116,8 +117,8 @@ static bool add_stretch(struct bb_normalizer_scratch *scratch, enum bb_normal_fo
             count = 0;
             continue;
         }
-        utf8proc_ssize_t added = utf8proc_decompose_char((int32_t)character, scratch->characters + count, MAX_DECOMPOSITION,
-                                                         (utf8proc_option_t)options, &boundary);
+        utf8proc_ssize_t added = utf8proc_decompose_char((int32_t)character, scratch->characters + count,
+                                                         MAX_DECOMPOSITION, (utf8proc_option_t)options, &boundary);
         if (added < 0 || added > MAX_DECOMPOSITION) {
             scratch->characters[count] = (int32_t)character;
             added = 1;
@@ -140,8 +141,8 @@ static size_t ascii_length(const char *text, size_t length)
     return i;
 }
 
-bool bb_normal_form_add(struct bb_normalizer_scratch *scratch, enum bb_normal_form form, const char *text, size_t length,
-                        struct bb_buffer *result)
+bool bb_normal_form_add(struct bb_normalizer_scratch *scratch, enum bb_normal_form form, const char *text,
+                        size_t length, struct bb_buffer *result)
 {
     if (!bb_buffer_reserve(result, length))
         return false;

@@ -57,8 +57,8 @@ static void offer(struct bb_unigram_step *step, double score, size_t from, int32
 }
 
 /* Finds the best way to each place. */
-static bombus_status walk(const struct bb_unigram *unigram, struct bb_unigram_step *steps, const char *text, size_t length,
-                          bombus_error *error)
+static bombus_status walk(const struct bb_unigram *unigram, struct bb_unigram_step *steps, const char *text,
+                          size_t length, bombus_error *error)
 {
     const struct bb_trie *trie = &unigram->trie;
     for (size_t begin = 0; begin < length;) {
@@ -78,7 +78,8 @@ static bombus_status walk(const struct bb_unigram *unigram, struct bb_unigram_st
         }
         if (!has_single) {
             if (unigram->unk_id < 0)
-                return bb_fail(error, BOMBUS_ERROR_FORMAT, "tokenizer.json: text that no token of the Unigram model begins, and no unk_id");
+                return bb_fail(error, BOMBUS_ERROR_FORMAT,
+                               "tokenizer.json: text that no token of the Unigram model begins, and no unk_id");
             offer(&steps[begin + size], unigram->unk_score + score, begin, unigram->unk_id);
         }
         begin += size;
@@ -117,7 +118,8 @@ bombus_status bb_unigram_encode(const struct bb_unigram *unigram, struct bb_unig
     bombus_status status = walk(unigram, steps, text, length, error);
     if (status != BOMBUS_OK)
         return status;
-    /* Turn the links round, so that the way can be walked forwards: steps[begin].from becomes the end of the token there. */
+    /* Turn the links round, so that the way can be walked forwards: steps[begin].from becomes the end of the token
+     * there. */
     size_t end = length, next = SIZE_MAX;
     int32_t id = -1;
     while (end > 0) {

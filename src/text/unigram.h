@@ -26,8 +26,8 @@ BB_RESULT bombus_status bb_unigram_prepare(struct bb_unigram *unigram, bombus_er
 void bb_unigram_clear(struct bb_unigram *unigram);
 
 /* Appends the ids of valid UTF-8 text. */
-BB_RESULT bombus_status bb_unigram_encode(const struct bb_unigram *unigram, struct bb_unigram_scratch *scratch, const char *text,
-                                          size_t length, struct bb_ids *ids, bombus_error *error);
+BB_RESULT bombus_status bb_unigram_encode(const struct bb_unigram *unigram, struct bb_unigram_scratch *scratch,
+                                          const char *text, size_t length, struct bb_ids *ids, bombus_error *error);
 void bb_unigram_scratch_clear(struct bb_unigram_scratch *scratch);
 
 #endif

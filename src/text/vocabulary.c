@@ -22,14 +22,16 @@ static uint32_t token_hash(const char *token, size_t length)
     return (uint32_t)(hash ^ hash >> 32);
 }
 
-static const struct bb_token *find_token(const struct bb_vocabulary *vocabulary, const char *token, size_t length, uint32_t hash)
+static const struct bb_token *find_token(const struct bb_vocabulary *vocabulary, const char *token, size_t length,
+                                         uint32_t hash)
 {
     if (vocabulary->slot_count == 0)
         return NULL;
     uint32_t mask = vocabulary->slot_count - 1;
     for (uint32_t i = hash & mask; vocabulary->slots[i] != 0; i = (i + 1) & mask) {
         const struct bb_token *entry = &vocabulary->tokens[vocabulary->slots[i] - 1];
-        if (entry->hash == hash && entry->length == length && memcmp(vocabulary->text + entry->offset, token, length) == 0)
+        if (entry->hash == hash && entry->length == length &&
+            memcmp(vocabulary->text + entry->offset, token, length) == 0)
             return entry;
     }
     return NULL;
@@ -63,8 +65,8 @@ struct reading {
 
 static bombus_status damaged(struct reading *reading, const char *expected)
 {
-    return bb_fail(reading->error, BOMBUS_ERROR_FORMAT, "%s: model.%s: expected %s at byte %zu of that value", reading->path,
-                   reading->what, expected, (size_t)(reading->cursor.next - reading->begin));
+    return bb_fail(reading->error, BOMBUS_ERROR_FORMAT, "%s: model.%s: expected %s at byte %zu of that value",
+                   reading->path, reading->what, expected, (size_t)(reading->cursor.next - reading->begin));
 }
 
 static bombus_status no_memory(struct reading *reading, size_t bytes)
@@ -100,8 +102,8 @@ static bombus_status add_token(struct reading *reading, size_t offset, uint32_t 
         return no_memory(reading, reading->text.length);
     size_t length = reading->text.length - offset;
     if (reading->text.length > UINT32_MAX / 2 || count >= BB_MAX_TOKEN_ID)
-        return bb_fail(reading->error, BOMBUS_ERROR_LIMIT, "%s: a vocabulary of more than %u tokens or 2 GiB", reading->path,
-                       (unsigned)BB_MAX_TOKEN_ID);
+        return bb_fail(reading->error, BOMBUS_ERROR_LIMIT, "%s: a vocabulary of more than %u tokens or 2 GiB",
+                       reading->path, (unsigned)BB_MAX_TOKEN_ID);
     reading->scores[count] = score;
     reading->tokens[count] = (struct bb_token){.offset = (uint32_t)offset,
                                                .length = (uint32_t)length,
@@ -256,8 +258,8 @@ static bombus_status read_merge(struct reading *reading, size_t *left_length, bo
 
 static bombus_status missing_token(struct reading *reading, const char *token, size_t length)
 {
-    return bb_fail(reading->error, BOMBUS_ERROR_FORMAT, "%s: model.merges: token '%.*s' is not in the vocabulary", reading->path,
-                   (int)(length < 200 ? length : 200), token);
+    return bb_fail(reading->error, BOMBUS_ERROR_FORMAT, "%s: model.merges: token '%.*s' is not in the vocabulary",
+                   reading->path, (int)(length < 200 ? length : 200), token);
 }
 
 /* Looks the three tokens of a merge up. */
@@ -300,7 +302,8 @@ static bombus_status index_merges(struct reading *reading, const struct bb_merge
     memset(slots, 0xFF, slot_count * sizeof *slots);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t place = bb_merge_hash(list[i].left, list[i].right) & mask;
-        while (slots[place].rank != UINT32_MAX && !(slots[place].left == list[i].left && slots[place].right == list[i].right))
+        while (slots[place].rank != UINT32_MAX &&
+               !(slots[place].left == list[i].left && slots[place].right == list[i].right))
             place = (place + 1) & mask;
         slots[place] = list[i];
     }
@@ -348,8 +351,8 @@ static bombus_status read_merges(struct reading *reading, struct bb_json_text me
     return status;
 }
 
-bombus_status bb_vocabulary_read(struct bb_vocabulary *vocabulary, struct bb_json_text vocab, struct bb_json_text merges,
-                                 const char *prefix, const char *path, bombus_error *error)
+bombus_status bb_vocabulary_read(struct bb_vocabulary *vocabulary, struct bb_json_text vocab,
+                                 struct bb_json_text merges, const char *prefix, const char *path, bombus_error *error)
 {
     struct reading reading = {
         .vocabulary = vocabulary, .path = path, .prefix_length = prefix != NULL ? strlen(prefix) : 0, .error = error};

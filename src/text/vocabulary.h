@@ -1,5 +1,5 @@
-/* The tables of a tokenizer's model: tokens, ids, merges or scores. Flat arrays of fixed-size records, so that a compiled copy can
- * be mapped from a cache file and used in place. */
+/* The tables of a tokenizer's model: tokens, ids, merges or scores. Flat arrays of fixed-size records, so that a
+ * compiled copy can be mapped from a cache file and used in place. */
 #ifndef BB_VOCABULARY_H
 #define BB_VOCABULARY_H
 
@@ -24,11 +24,11 @@ struct bb_merge {
 
 struct bb_vocabulary {
     const char *text;
-    const struct bb_token *tokens;  /* [token_count], as in the file */
-    const int32_t *by_id;           /* [id_count]: index into tokens, -1 where no token has that id */
-    const uint32_t *slots;          /* [slot_count], hash table: index into tokens + 1, 0 for a free place */
-    const struct bb_merge *merges;  /* [merge_slot_count], hash table; BPE only */
-    const double *scores;           /* [token_count]; Unigram only */
+    const struct bb_token *tokens; /* [token_count], as in the file */
+    const int32_t *by_id;          /* [id_count]: index into tokens, -1 where no token has that id */
+    const uint32_t *slots;         /* [slot_count], hash table: index into tokens + 1, 0 for a free place */
+    const struct bb_merge *merges; /* [merge_slot_count], hash table; BPE only */
+    const double *scores;          /* [token_count]; Unigram only */
     uint64_t text_size;
     uint32_t token_count, unique_count, id_count, slot_count, merge_slot_count;
     void *owned[6];         /* what the pointers above point at, or */
@@ -49,7 +49,8 @@ static inline uint32_t bb_merge_hash(uint32_t left, uint32_t right)
 }
 
 /* The merge of two tokens, NULL if there is none. */
-static inline const struct bb_merge *bb_vocabulary_merge(const struct bb_vocabulary *vocabulary, uint32_t left, uint32_t right)
+static inline const struct bb_merge *bb_vocabulary_merge(const struct bb_vocabulary *vocabulary, uint32_t left,
+                                                         uint32_t right)
 {
     uint32_t mask = vocabulary->merge_slot_count - 1;
     if (vocabulary->merge_slot_count == 0)
@@ -63,14 +64,15 @@ static inline const struct bb_merge *bb_vocabulary_merge(const struct bb_vocabul
     }
 }
 
-/* Reads the `vocab` and `merges` values of tokenizer.json's model out of their JSON texts. vocab is an object {token: id} or,
- * for Unigram, an array [[token, score]]; merges (NULL for none) an array of "a b" or ["a", "b"]. `prefix` is the
- * continuing_subword_prefix, left out when two tokens are put together. */
+/* Reads the `vocab` and `merges` values of tokenizer.json's model out of their JSON texts. vocab is an object
+ * {token: id} or, for Unigram, an array [[token, score]]; merges (NULL for none) an array of "a b" or ["a", "b"].
+ * `prefix` is the continuing_subword_prefix, left out when two tokens are put together. */
 struct bb_json_text {
     const char *text; /* valid UTF-8 */
     size_t length;
 };
-BB_RESULT bombus_status bb_vocabulary_read(struct bb_vocabulary *vocabulary, struct bb_json_text vocab, struct bb_json_text merges,
-                                           const char *prefix, const char *path, bombus_error *error);
+BB_RESULT bombus_status bb_vocabulary_read(struct bb_vocabulary *vocabulary, struct bb_json_text vocab,
+                                           struct bb_json_text merges, const char *prefix, const char *path,
+                                           bombus_error *error);
 
 #endif
