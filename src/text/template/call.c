@@ -40,30 +40,37 @@ static const struct bb_keyword *find_keyword(const struct bb_arguments *argument
     return NULL;
 }
 
-/* Parameters in order: positional, by keyword, default (which sees the parameters before it). *used counts keywords taken. */
+static struct bb_value missing_parameter(struct bb_work *work, const struct bb_node *parameter)
+{
+    struct bb_builder hint = {.work = work};
+    bb_build_string(&hint, "parameter ");
+    bb_build_repr(&hint, parameter->constant);
+    bb_build(&hint, " was not provided", sizeof " was not provided");
+    struct bb_value text = bb_build_finish(&hint);
+    return bb_value_undefined(work, text.kind == BB_VALUE_TEXT ? text.text->bytes : NULL, NULL, parameter->constant);
+}
+
+/* Parameters get their values by position, else by keyword, else by default; a default sees the parameters that have one already,
+ * and the others as undefined, whatever these names mean outside. */
 static size_t bind_parameters(struct bb_work *work, const struct bb_node *node, const struct bb_arguments *arguments,
                               bool *keyword_used)
 {
-    size_t position = 0;
+    size_t position = 0, given = arguments->count;
     for (const struct bb_node *parameter = node->second; parameter != NULL; parameter = parameter->next, position++) {
-        struct bb_value value = BB_MISSING;
-        const struct bb_keyword *keyword = NULL;
-        if (position < arguments->count)
-            value = arguments->values[position];
-        else if ((keyword = find_keyword(arguments, parameter->constant.text)) != NULL) {
-            value = keyword->value;
+        const struct bb_keyword *keyword = find_keyword(arguments, parameter->constant.text);
+        struct bb_value value = position < given  ? arguments->values[position]
+                                : keyword != NULL ? keyword->value
+                                                  : missing_parameter(work, parameter);
+        if (position >= given && keyword != NULL)
             keyword_used[keyword - arguments->keywords] = true;
-        } else if (parameter->second != NULL) {
-            value = bb_evaluate(work, parameter->second);
-        } else {
-            struct bb_builder hint = {.work = work};
-            bb_build_string(&hint, "parameter ");
-            bb_build_repr(&hint, parameter->constant);
-            bb_build(&hint, " was not provided", sizeof " was not provided");
-            struct bb_value text = bb_build_finish(&hint);
-            value = bb_value_undefined(work, text.kind == BB_VALUE_TEXT ? text.text->bytes : NULL, NULL,
-                                       parameter->constant);
-        }
+        if (work->status == BOMBUS_OK)
+            bb_scope_set(work, work->scope, parameter->name, value);
+    }
+    position = 0;
+    for (const struct bb_node *parameter = node->second; parameter != NULL; parameter = parameter->next, position++) {
+        if (position < given || parameter->second == NULL || find_keyword(arguments, parameter->constant.text) != NULL)
+            continue;
+        struct bb_value value = bb_evaluate(work, parameter->second);
         if (work->status == BOMBUS_OK)
             bb_scope_set(work, work->scope, parameter->name, value);
     }

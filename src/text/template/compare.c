@@ -318,13 +318,14 @@ bool bb_value_is_iterable(struct bb_value value)
     return (bb_value_has_length(value) || value.kind == BB_VALUE_ITERATOR);
 }
 
+/* The characters of Markup are plain text. */
 static void iterate_text(struct bb_work *work, const struct bb_text *text, struct bb_list_builder *items)
 {
-    for (size_t offset = 0; offset < text->length && work->status == BOMBUS_OK;) {
-        size_t length = text->length - offset;
+    struct bb_text plain = *text;
+    plain.is_markup = false;
+    for (size_t offset = 0, length; offset < text->length && work->status == BOMBUS_OK; offset += length) {
         bb_code_read(text->bytes + offset, &length);
-        bb_list_add(items, bb_value_part(work, text, offset, offset + length));
-        offset += length;
+        bb_list_add(items, bb_value_part(work, &plain, offset, offset + length));
     }
 }
 
@@ -356,7 +357,7 @@ struct bb_list bb_value_iterate(struct bb_work *work, struct bb_value value)
         break;
     case BB_VALUE_ITERATOR:
         rest = value.iterator->items;
-        rest.items += value.iterator->next;
+        rest.items = rest.items != NULL ? rest.items + value.iterator->next : NULL;
         rest.count -= value.iterator->next;
         value.iterator->next = value.iterator->items.count;
         return rest;

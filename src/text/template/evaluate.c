@@ -113,6 +113,17 @@ static void spread_keywords(struct bb_work *work, struct bb_value value, struct 
     }
 }
 
+static void spread_items(struct bb_work *work, struct bb_value value, struct bb_list_builder *positional)
+{
+    if (!bb_value_is_iterable(value)) {
+        bb_raise(work, "Value after * must be an iterable, not %s", bb_value_type_name(value));
+        return;
+    }
+    struct bb_list items = bb_value_iterate(work, value);
+    for (size_t i = 0; i < items.count && work->status == BOMBUS_OK; i++)
+        bb_list_add(positional, items.items[i]);
+}
+
 bool bb_evaluate_arguments(struct bb_work *work, const struct bb_node *list, struct bb_arguments *arguments)
 {
     struct bb_list_builder positional = {.work = work};
@@ -126,9 +137,7 @@ bool bb_evaluate_arguments(struct bb_work *work, const struct bb_node *list, str
         } else if (node->operation == BB_ARGUMENT_KEYWORD) {
             add_keyword(work, arguments, node->constant, value);
         } else if (node->operation == BB_ARGUMENT_SPREAD) {
-            struct bb_list items = bb_value_iterate(work, value);
-            for (size_t i = 0; i < items.count && work->status == BOMBUS_OK; i++)
-                bb_list_add(&positional, items.items[i]);
+            spread_items(work, value, &positional);
         } else {
             spread_keywords(work, value, arguments);
         }

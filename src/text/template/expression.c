@@ -447,10 +447,9 @@ static void parse_function_name(struct bb_parser *parser, struct bb_node *node, 
         return;
     node->function = is_filter ? bb_find_filter(node->constant.text) : bb_find_test(node->constant.text);
     parser->work->place = token->begin;
-    if (node->function == NULL && !parser->is_soft)
-        bb_raise(parser->work, "No %s named %s.", is_filter ? "filter" : "test",
-                 bb_repr_string(parser->work, node->constant));
-    else if (node->function != NULL && node->function->body == NULL)
+    if (node->function == NULL && !parser->is_soft && parser->unknown == NULL)
+        parser->unknown = node;
+    if (node->function != NULL && node->function->body == NULL)
         bb_raise_status(parser->work, BOMBUS_ERROR_UNSUPPORTED, "the filter '%s' is not supported",
                         node->function->name);
 }
@@ -696,8 +695,10 @@ static struct bb_node *parse_or(struct bb_parser *parser)
 
 struct bb_node *bb_parse_expression(struct bb_parser *parser)
 {
+    const struct bb_node *unknown_before = parser->unknown;
     if (!bb_parser_enter(parser))
         return NULL;
+    parser->unknown = NULL;
     struct bb_node *node = parse_or(parser);
     const struct bb_token *token = parser->token;
     while (node != NULL && bb_parser_skip_name(parser, "if")) {
@@ -708,8 +709,10 @@ struct bb_node *bb_parse_expression(struct bb_parser *parser)
             node->second = then;
             node->third = otherwise;
         }
+        parser->unknown = NULL;
         token = parser->token;
     }
+    parser->unknown = unknown_before != NULL ? unknown_before : parser->unknown;
     bb_parser_leave(parser);
     return node;
 }

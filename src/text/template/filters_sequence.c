@@ -79,6 +79,8 @@ static void merge(struct bb_work *work, const struct bb_value *keys, const size_
 
 void bb_value_sort(struct bb_work *work, struct bb_value *items, struct bb_value *keys, size_t count, bool is_reverse)
 {
+    if (count < 2)
+        return;
     size_t *order = bb_work_allocate(work, count, sizeof *order),
            *merged = bb_work_allocate(work, count, sizeof *merged);
     struct bb_value *sorted = bb_work_allocate(work, count, sizeof *sorted);
@@ -104,13 +106,14 @@ void bb_value_sort(struct bb_work *work, struct bb_value *items, struct bb_value
     memcpy(keys, sorted, count * sizeof *keys);
 }
 
-/* The sort key of one item: for several attributes ("a,b") a list of them. */
+/* The sort key of one item: a list of its attributes ("a,b"), also if it is only one, since equal elements of lists need no order. */
 static struct bb_value sort_key(struct bb_work *work, struct bb_value item, struct bb_value attribute, bool has_case)
 {
     struct bb_list_builder key = {.work = work};
-    if (attribute.kind != BB_VALUE_TEXT || memchr(attribute.text->bytes, ',', attribute.text->length) == NULL) {
+    if (attribute.kind != BB_VALUE_TEXT) {
         struct bb_value value = get_path(work, item, attribute, BB_NONE);
-        return has_case ? value : ignore_case(work, value);
+        bb_list_add(&key, has_case ? value : ignore_case(work, value));
+        return bb_list_finish(&key, BB_VALUE_LIST);
     }
     const struct bb_text *paths = attribute.text;
     for (size_t begin = 0, end; begin <= paths->length && work->status == BOMBUS_OK; begin = end + 1) {
@@ -232,8 +235,8 @@ FILTER(first)
     (void)bound, (void)arguments;
     if (value.kind == BB_VALUE_ITERATOR && value.iterator->next < value.iterator->items.count)
         return value.iterator->items.items[value.iterator->next++];
-    if (value.kind == BB_VALUE_TEXT && value.text->length > 0)
-        return bb_value_item(work, value, bb_value_int(0));
+    if (value.kind == BB_VALUE_TEXT) /* its head is enough */
+        value = bb_value_slice(work, value, BB_NONE, bb_value_int(1), BB_NONE);
     struct bb_list items = bb_value_iterate(work, value);
     if (work->status == BOMBUS_OK && items.count == 0)
         return bb_value_undefined(work, "No first item, sequence was empty.", NULL, BB_NONE);

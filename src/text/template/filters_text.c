@@ -141,14 +141,17 @@ FILTER(truncate)
             leeway = is_given(bound[3]) ? bb_require_integer(work, bound[3], 5) : 5;
     const struct bb_text *end = bound[2].kind != BB_VALUE_MISSING ? bb_require_text(work, bound[2], "end") : &dots;
     bool kill_words = bound[1].kind != BB_VALUE_MISSING && bb_value_is_true(work, bound[1]);
-    if (value.kind != BB_VALUE_TEXT)
-        return bb_raise(work, "object of type '%s' cannot be truncated", bb_value_type_name(value));
+    size_t count;
+    if (!bb_value_length(work, value, &count))
+        return BB_NONE;
     if (length < (int64_t)end->count)
         return bb_raise(work, "expected length >= %zu, got %lld", end->count, (long long)length);
     if (leeway < 0)
         return bb_raise(work, "expected leeway >= 0, got %lld", (long long)leeway);
-    if ((int64_t)value.text->count <= length || (int64_t)value.text->count - length <= leeway)
+    if ((int64_t)count <= length || (int64_t)count - length <= leeway)
         return value;
+    if (value.kind != BB_VALUE_TEXT)
+        return bb_raise(work, "object of type '%s' cannot be truncated", bb_value_type_name(value));
     size_t cut = bb_code_offset(value.text, (size_t)length - end->count);
     size_t word = kill_words ? SIZE_MAX : bb_text_find_last(work, value.text, &space, 0, cut);
     struct bb_builder result = {.work = work};

@@ -127,7 +127,11 @@ FILTER(round)
         return bb_raise(work, "method must be common, ceil or floor");
     if (value.kind == BB_VALUE_UNDEFINED)
         return bb_raise(work, "type Undefined doesn't define __round__ method");
-    if (!bb_value_is_number(value) || value.kind == BB_VALUE_LONG)
+    if (value.kind == BB_VALUE_LONG && is_common && precision >= 0)
+        return value;
+    if (value.kind == BB_VALUE_LONG)
+        return bb_raise(work, "integer overflow: a number of more than 64 bits cannot be rounded");
+    if (!bb_value_is_number(value))
         return bb_raise(work, "type %s doesn't define __round__ method", bb_value_type_name(value));
     if (work->status != BOMBUS_OK)
         return BB_NONE;

@@ -135,7 +135,8 @@ static bool skip_comment(struct lexer *lexer, size_t begin)
             return true;
         }
     }
-    return fail(lexer, begin, "Missing end of comment tag");
+    lexer->offset = lexer->length;
+    return begin == lexer->length || fail(lexer, begin, "Missing end of comment tag");
 }
 
 /* If a raw block begins at `tag`, adds its content. *was_raw tells. */
@@ -168,7 +169,8 @@ static bool lex_raw(struct lexer *lexer, size_t data_begin, size_t tag, bool *wa
         lexer->is_line_start = ends_line(lexer, end);
         return true;
     }
-    return fail(lexer, tag, "Missing end of raw directive");
+    lexer->offset = lexer->length;
+    return begin == lexer->length || fail(lexer, tag, "Missing end of raw directive");
 }
 
 /* ---- inside tags ---- */

@@ -218,9 +218,11 @@ static bool split_arguments(struct bb_work *work, const struct bb_value *bound, 
                             int64_t *limit)
 {
     bool has_separator = bound[0].kind != BB_VALUE_MISSING && bound[0].kind != BB_VALUE_NONE;
-    *separator = has_separator ? bb_require_text(work, bound[0], "separator") : NULL;
+    *separator = bound[0].kind == BB_VALUE_TEXT ? bound[0].text : NULL;
     *limit = bb_require_integer(work, bound[1], -1);
-    if (has_separator && work->status == BOMBUS_OK && (*separator)->length == 0)
+    if (has_separator && *separator == NULL)
+        bb_raise(work, "must be str or None, not %s", bb_value_type_name(bound[0]));
+    else if (has_separator && (*separator)->length == 0)
         bb_raise(work, "empty separator");
     return work->status == BOMBUS_OK;
 }

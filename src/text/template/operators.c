@@ -188,7 +188,7 @@ struct bb_value bb_value_arithmetic(struct bb_work *work, int32_t operation, str
         return bb_raise_undefined(work, a.kind == BB_VALUE_UNDEFINED ? a : b);
     if (bb_value_is_integer(a) && bb_value_is_integer(b))
         return integer_arithmetic(work, operation, bb_value_to_integer(a), bb_value_to_integer(b));
-    if (a.kind == BB_VALUE_LONG || b.kind == BB_VALUE_LONG)
+    if ((a.kind == BB_VALUE_LONG || b.kind == BB_VALUE_LONG) && bb_value_is_number(a) && bb_value_is_number(b))
         return bb_raise(work, "integer overflow: an operand of '%s' does not fit 64 bits",
                         bb_operation_name(operation));
     if (bb_value_is_number(a) && bb_value_is_number(b))

@@ -466,6 +466,17 @@ static struct bb_node *parse_output(struct bb_parser *parser)
     return bb_parser_expect(parser, BB_TOKEN_VARIABLE_END) ? node : NULL;
 }
 
+static void fail_unknown(struct bb_parser *parser)
+{
+    const struct bb_node *node = parser->unknown;
+    parser->unknown = NULL;
+    if (node == NULL || parser->work->status != BOMBUS_OK)
+        return;
+    parser->work->place = node->place;
+    bb_raise(parser->work, "No %s named %s.", node->kind == BB_NODE_FILTER ? "filter" : "test",
+             bb_repr_string(parser->work, node->constant));
+}
+
 static bool is_at_end_tag(const struct bb_parser *parser, const char *const *ends)
 {
     for (size_t i = 0; ends != NULL && ends[i] != NULL; i++)
@@ -494,6 +505,7 @@ static struct bb_node *parse_body(struct bb_parser *parser, const char *const *e
             node = parse_statement(parser);
             bb_parser_expect(parser, BB_TOKEN_BLOCK_END);
         }
+        fail_unknown(parser);
         bb_node_append(&body, node);
     }
     return body.first;

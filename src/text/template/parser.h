@@ -23,8 +23,9 @@ struct bb_parser {
     uint32_t name_capacity;
     struct bb_macro_frame *macro;
     int32_t depth;
-    int32_t loop_count; /* for loops around, within the innermost macro */
-    bool is_soft;       /* in a branch: an unknown filter is an error only when reached */
+    int32_t loop_count;            /* for loops around, within the innermost macro */
+    bool is_soft;                  /* in a branch: an unknown filter is an error only when reached */
+    const struct bb_node *unknown; /* the first unknown filter or test of this statement that stands in no branch */
     const char *const *end_tags[PARSER_MAX_OPEN_TAGS]; /* what each open body waits for */
     const struct bb_token *open_tags[PARSER_MAX_OPEN_TAGS];
     int32_t open_count;

@@ -25,8 +25,8 @@ KIND_TEST(iterable, bb_value_is_iterable(value))
 KIND_TEST(mapping, value.kind == BB_VALUE_DICT)
 KIND_TEST(none, value.kind == BB_VALUE_NONE)
 KIND_TEST(number, bb_value_is_number(value))
-KIND_TEST(sequence, value.kind == BB_VALUE_TEXT || value.kind == BB_VALUE_LIST || value.kind == BB_VALUE_TUPLE ||
-                        value.kind == BB_VALUE_DICT || value.kind == BB_VALUE_RANGE)
+KIND_TEST(sequence, value.kind == BB_VALUE_UNDEFINED || value.kind == BB_VALUE_TEXT || value.kind == BB_VALUE_LIST ||
+                        value.kind == BB_VALUE_TUPLE || value.kind == BB_VALUE_DICT || value.kind == BB_VALUE_RANGE)
 KIND_TEST(string, value.kind == BB_VALUE_TEXT)
 KIND_TEST(is_true, value.kind == BB_VALUE_BOOL && value.boolean)
 KIND_TEST(undefined, value.kind == BB_VALUE_UNDEFINED)
