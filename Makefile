@@ -33,10 +33,11 @@ ALL_CFLAGS = $(BASE_FLAGS) $(LIBRARY_CFLAGS) $(CFLAGS)
 ALL_LIBS = $(LIBRARY_LIBS) -lm -pthread $(LDLIBS)
 
 # Kernels: one folder an instruction set, built only for its architecture; chosen at run time (src/backend/cpu/kernels/kernels.c).
-KERNEL_LEVELS := reference $(if $(filter x86_64%,$(MACHINE)),avx2 avx512) $(if $(filter aarch64% arm64%,$(MACHINE)),neon)
+KERNEL_LEVELS := reference $(if $(filter x86_64%,$(MACHINE)),avx2 avx512) $(if $(filter aarch64% arm64%,$(MACHINE)),neon neon_dot neon_i8mm)
 KERNEL_FLAGS_avx2 := -mavx2 -mfma -mf16c -mbmi2
 KERNEL_FLAGS_avx512 := $(KERNEL_FLAGS_avx2) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512vbmi -mprefer-vector-width=512
-KERNEL_FLAGS_neon := $(if $(filter aarch64%,$(MACHINE)),-march=armv8.2-a+dotprod+i8mm)
+KERNEL_FLAGS_neon_dot := -march=armv8.2-a+dotprod
+KERNEL_FLAGS_neon_i8mm := -march=armv8.2-a+dotprod+i8mm
 
 SOURCES := $(filter-out src/backend/cpu/kernels/%,$(wildcard src/*/*.c src/*/*/*.c)) src/backend/cpu/kernels/kernels.c \
   $(foreach level,$(KERNEL_LEVELS),$(wildcard src/backend/cpu/kernels/$(level)/*.c))
@@ -57,7 +58,8 @@ lib: $(OUT)/libbombus.so $(OUT)/libbombus.a               ## libbombus.so and li
 
 $(OUT)/src/backend/cpu/kernels/avx2/%.o: KERNEL_FLAGS := $(KERNEL_FLAGS_avx2)
 $(OUT)/src/backend/cpu/kernels/avx512/%.o: KERNEL_FLAGS := $(KERNEL_FLAGS_avx512)
-$(OUT)/src/backend/cpu/kernels/neon/%.o: KERNEL_FLAGS := $(KERNEL_FLAGS_neon)
+$(OUT)/src/backend/cpu/kernels/neon_dot/%.o: KERNEL_FLAGS := $(KERNEL_FLAGS_neon_dot)
+$(OUT)/src/backend/cpu/kernels/neon_i8mm/%.o: KERNEL_FLAGS := $(KERNEL_FLAGS_neon_i8mm)
 $(OUT)/cli/%.o $(OUT)/tests/%.o: FOLDER_FLAGS := -I.
 $(OUT)/cli/commands/chat.o: FOLDER_FLAGS := -I. $(if $(EDIT_LIBS),-DHAVE_LIBEDIT=1,-DHAVE_LIBEDIT=0)
 

@@ -236,21 +236,21 @@ static void test_gather(void **state)
 
 static const struct attention_case attention_cases[] = {
     {.heads = 4, .kv_heads = 2, .head_dim = 64, .length = 200},
-    {.heads = 2, .kv_heads = 2, .head_dim = 128, .length = 1300},                /* several segments */
+    {.heads = 1, .kv_heads = 1, .head_dim = 32, .length = 1100},                 /* several segments */
     {.heads = 9, .kv_heads = 3, .head_dim = 80, .length = 150},
     {.heads = 6, .kv_heads = 1, .head_dim = 96, .length = 90, .window = 17},     /* multi-query */
     {.heads = 71, .kv_heads = 1, .head_dim = 48, .length = 70},                  /* more heads than a tile has rows */
     {.heads = 14, .kv_heads = 2, .head_dim = 20, .length = 100, .window = 70, .keep = 4},
     {.heads = 3, .kv_heads = 3, .head_dim = 7, .length = 140, .softcap = 2.5f},
     {.heads = 2, .kv_heads = 1, .head_dim = 256, .length = 70, .softcap = 50.0f, .window = 33},
-    {.heads = 8, .kv_heads = 2, .head_dim = 64, .length = 260, .window = 128, .has_sinks = true},
-    {.heads = 2, .kv_heads = 1, .head_dim = 32, .length = 700, .window = 40, .keep = 4, .page_size = 16},
+    {.heads = 8, .kv_heads = 2, .head_dim = 64, .length = 150, .window = 128, .has_sinks = true},
+    {.heads = 1, .kv_heads = 1, .head_dim = 32, .length = 600, .window = 40, .keep = 4, .page_size = 16},
     {.heads = 1, .kv_heads = 1, .head_dim = 16, .length = 530, .page_size = 128},
     {.heads = 5, .kv_heads = 1, .head_dim = 128, .length = 130, .type = BB_KV_F16},
     {.heads = 3, .kv_heads = 1, .head_dim = 40, .length = 80, .type = BB_KV_F16, .window = 9},
     {.heads = 4, .kv_heads = 2, .head_dim = 128, .length = 150, .type = BB_KV_Q8, .group_size = 64},
     {.heads = 4, .kv_heads = 2, .head_dim = 64, .length = 150, .type = BB_KV_Q4, .group_size = 64},
-    {.heads = 2, .kv_heads = 2, .head_dim = 96, .length = 600, .type = BB_KV_Q4, .group_size = 32, .window = 100, .keep = 4},
+    {.heads = 1, .kv_heads = 1, .head_dim = 64, .length = 550, .type = BB_KV_Q4, .group_size = 32, .window = 100, .keep = 4},
     {.heads = 2, .kv_heads = 1, .head_dim = 96, .length = 100, .type = BB_KV_Q8, .group_size = 32, .has_sinks = true},
 };
 
@@ -285,7 +285,7 @@ static void test_attention_is_the_same_in_any_cut(void **state)
             struct bb_backend *one = open_cpu(bb_kernels_level_name(level), 1), *five = open_cpu(bb_kernels_level_name(level), 5);
             run_attention(&data, one, 0, data.length, data.length);
             memcpy(whole, data.out, data.q_count * sizeof(float));
-            for (size_t s = 0; s < BB_COUNT(steps); s++) {
+            for (size_t s = 0; s < BB_COUNT(steps); s += level == 0 ? 2 : 1) { /* plain C is slow, and cannot be wrong by tiles */
                 memset(data.out, 0, data.q_count * sizeof(float));
                 run_attention(&data, s % 2 == 0 ? five : one, 0, data.length, steps[s]);
                 assert_memory_equal(data.out, whole, data.q_count * sizeof(float));
