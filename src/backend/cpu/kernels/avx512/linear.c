@@ -9,6 +9,8 @@
  * go to the totals [rows of x][32 weight rows], which stay in the first cache. Bound: one vpdpbusd for 64 multiply-adds. */
 #include "backend/cpu/kernels/avx512/linear.h"
 
+#include "base/compiler.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -28,8 +30,8 @@ static size_t linear_scratch(int64_t cols, int64_t row_count)
 {
     const size_t many = sizeof(struct panel) + (size_t)row_count * PANEL_ROWS * sizeof(float);
     const size_t one = bb_avx512_one_scratch(cols);
-    const size_t exact = (size_t)cols * sizeof(float);
-    return (many > one ? many : one) + exact;
+    const size_t exact = bb_avx512_exact_scratch(cols), rounded = many > one ? many : one;
+    return rounded > exact ? rounded : exact;
 }
 
 /* Units [0, count) from column `first` of rows [row, row + 16), to panel rows [half, half + 16). */
@@ -79,8 +81,8 @@ static void pack_codes(struct panel *panel, const struct bb_weight *weight, cons
 }
 
 /* Adds units [first_unit, first_unit + unit_count) of `width` rows of x to their totals. */
-static inline __attribute__((always_inline)) void add_tile(const struct panel *panel, const struct bb_rounded *rounded, int64_t x_row,
-                                                           int64_t first_unit, int64_t unit_count, float *totals, const int32_t width)
+BB_INLINE void add_tile(const struct panel *panel, const struct bb_rounded *rounded, int64_t x_row, int64_t first_unit, int64_t unit_count,
+                        float *totals, const int32_t width)
 {
     const int32_t steps_per_unit = rounded->unit / 4;
     const int64_t units = rounded->cols / rounded->unit;
@@ -89,10 +91,12 @@ static inline __attribute__((always_inline)) void add_tile(const struct panel *p
     const uint8_t *codes = panel->codes[0][0];
     for (int64_t u = 0; u < unit_count; u++) {
         __m512i low[TILE], high[TILE];
+        BB_UNROLL
         for (int32_t t = 0; t < width; t++)
             low[t] = high[t] = _mm512_setzero_si512();
         for (int32_t k = 0; k < steps_per_unit; k++, codes += 4 * PANEL_ROWS, x += 4 * width) {
             const __m512i rows0 = _mm512_load_si512(codes), rows1 = _mm512_load_si512(codes + 64);
+            BB_UNROLL
             for (int32_t t = 0; t < width; t++) {
                 int32_t four;
                 memcpy(&four, x + 4 * t, sizeof four);
@@ -101,8 +105,14 @@ static inline __attribute__((always_inline)) void add_tile(const struct panel *p
                 high[t] = _mm512_dpbusd_epi32(high[t], rows1, spread);
             }
         }
+        BB_UNROLL
+        for (int32_t t = 0; t < width; t++) {
+            bb_keep(&low[t]);
+            bb_keep(&high[t]);
+        }
         const __m512 scale0 = _mm512_load_ps(panel->scales[u]), scale1 = _mm512_load_ps(panel->scales[u] + 16);
         const __m512 bias0 = _mm512_load_ps(panel->biases[u]), bias1 = _mm512_load_ps(panel->biases[u] + 16);
+        BB_UNROLL
         for (int32_t t = 0; t < width; t++) {
             const __m512 sum = _mm512_set1_ps(sums[t * units + u]), step = _mm512_set1_ps(steps[t * units + u]);
             const __m512 q0 = _mm512_fmadd_ps(scale0, _mm512_cvtepi32_ps(low[t]), _mm512_mul_ps(bias0, sum));
@@ -111,6 +121,7 @@ static inline __attribute__((always_inline)) void add_tile(const struct panel *p
             _mm512_store_ps(total, _mm512_fmadd_ps(q0, step, _mm512_load_ps(total)));
             _mm512_store_ps(total + 16, _mm512_fmadd_ps(q1, step, _mm512_load_ps(total + 16)));
         }
+        BB_FORGET_MEMORY();
     }
 }
 
@@ -214,4 +225,5 @@ void bb_kernels_fill_avx512_linear(struct bb_kernels *kernels)
     kernels->linear_scratch = linear_scratch;
     kernels->round_rows = round_rows;
     kernels->multiply_rounded = multiply_rounded;
+    kernels->multiply_exact = bb_avx512_multiply_exact;
 }

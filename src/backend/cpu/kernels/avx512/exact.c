@@ -1,0 +1,258 @@
+/* Exact products with AVX-512: f32 activations, weights widened to f32, any scheme.
+ *
+ * The sum of a row: four registers, column c in lane c % 16 of register c / 16 % 4, one FMA a column in ascending order, folded at the end. The
+ * order does not depend on how many rows of x there are: one row of x takes the values as they are unpacked; for many, 16 weight rows are
+ * unpacked to scratch, and tiles of 2 weight rows x 3 rows of x keep 24 registers of sums. */
+#include "backend/cpu/kernels/avx512/linear.h"
+
+enum {
+    PANEL_ROWS = 16, /* weight rows unpacked at once */
+    TILE_ROWS = 2,
+    TILE_X = 3,
+    FEW_X = 2        /* rows of x up to which a weight row is unpacked for each */
+};
+
+enum kind { KIND_CODES, KIND_E4M3, KIND_BF16, KIND_F16, KIND_F32 };
+
+/* A weight row being read. */
+struct source {
+    const uint8_t *data;
+    struct bb_unpacker unpacker;
+    const float *scales, *biases; /* of its groups, as f32 */
+    int32_t group_shift;          /* log2 of the group */
+    int64_t cols;
+};
+
+static int64_t padded_groups_of(int64_t cols)
+{
+    return (cols / 16 + 31) / 16 * 16;
+}
+
+size_t bb_avx512_exact_scratch(int64_t cols)
+{
+    return ((size_t)PANEL_ROWS * (size_t)((cols + 63) / 64 * 64) + 2 * (size_t)padded_groups_of(cols)) * sizeof(float);
+}
+
+static enum kind kind_of(const struct bb_weight *weight)
+{
+    if (weight->scheme.mode != BB_QUANT_NONE)
+        return weight->scheme.mode == BB_QUANT_MXFP8 ? KIND_E4M3 : KIND_CODES;
+    return weight->dtype == BB_BF16 ? KIND_BF16 : weight->dtype == BB_F16 ? KIND_F16 : KIND_F32;
+}
+
+/* 16 e4m3 codes as f32 (linear.h says how). */
+static inline __m512 e4m3_values(__m128i codes)
+{
+    const __m512i code = _mm512_cvtepu8_epi32(codes), magnitude = _mm512_and_si512(code, _mm512_set1_epi32(127));
+    const __m512i sign = _mm512_slli_epi32(_mm512_andnot_si512(_mm512_set1_epi32(127), code), 24);
+    const __m512 value = _mm512_mul_ps(_mm512_castsi512_ps(_mm512_slli_epi32(magnitude, 20)), _mm512_set1_ps(0x1p120f));
+    const __m512i bits = _mm512_or_si512(_mm512_castps_si512(value), sign);
+    return _mm512_castsi512_ps(_mm512_mask_mov_epi32(bits, _mm512_cmpeq_epi32_mask(magnitude, _mm512_set1_epi32(127)), _mm512_set1_epi32(0x7FC00000)));
+}
+
+/* Columns [first, first + 64) as f32, in four registers; behind the last column anything finite, if scale and bias are. */
+BB_INLINE void load_values(const struct source *source, int64_t first, __m512 values[4], const enum kind kind)
+{
+    const int64_t rest = source->cols - first;
+    __m512i bytes = _mm512_setzero_si512();
+    if (kind == KIND_CODES)
+        bytes = bb_unpack_codes(&source->unpacker, source->data + first / 8 * source->unpacker.bits, rest < 64 ? rest : 64);
+    if (kind == KIND_E4M3)
+        bytes = _mm512_maskz_loadu_epi8(rest < 64 ? (UINT64_C(1) << rest) - 1 : ~UINT64_C(0), source->data + first);
+    const __m128i quarters[4] = { _mm512_castsi512_si128(bytes), _mm512_extracti32x4_epi32(bytes, 1), _mm512_extracti32x4_epi32(bytes, 2),
+        _mm512_extracti32x4_epi32(bytes, 3) };
+    BB_UNROLL
+    for (int64_t i = 0; i < 4; i++) {
+        const int64_t count = rest - 16 * i, group = (first + 16 * i) >> source->group_shift;
+        const __mmask16 mask = count >= 16 ? (__mmask16)0xFFFF : count > 0 ? (__mmask16)((1u << count) - 1) : 0;
+        if (kind == KIND_CODES) {
+            values[i] = _mm512_fmadd_ps(_mm512_set1_ps(source->scales[group]), _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(quarters[i])),
+                                        _mm512_set1_ps(source->biases[group]));
+        } else if (kind == KIND_E4M3) {
+            values[i] = _mm512_mul_ps(_mm512_set1_ps(source->scales[group]), e4m3_values(quarters[i]));
+        } else if (kind == KIND_F32) {
+            values[i] = _mm512_maskz_loadu_ps(mask, (const float *)(const void *)source->data + first + 16 * i);
+        } else {
+            const __m256i halves = _mm256_maskz_loadu_epi16(mask, (const uint16_t *)(const void *)source->data + first + 16 * i);
+            values[i] = kind == KIND_F16 ? _mm512_cvtph_ps(halves) : _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+        }
+    }
+}
+
+static struct source source_of(const struct bb_linear_task *task)
+{
+    const struct bb_weight *weight = task->weight;
+    const int64_t padded = (weight->cols + 63) / 64 * 64;
+    float *groups = (float *)task->scratch + PANEL_ROWS * padded;
+    struct source source = { .cols = weight->cols, .scales = groups, .biases = groups + padded_groups_of(weight->cols) };
+    if (weight->scheme.mode != BB_QUANT_NONE) {
+        source.unpacker = bb_unpacker_of(weight->scheme);
+        while ((1 << source.group_shift) < weight->scheme.group_size)
+            source.group_shift++;
+    }
+    return source;
+}
+
+/* Points the source at a row, and widens the row's scales and biases to the scratch behind the panel. */
+static void seek_row(struct source *source, const struct bb_linear_task *task, int64_t row)
+{
+    const struct bb_weight *weight = task->weight;
+    source->data = (const uint8_t *)weight->data + (size_t)row * bb_weight_row_bytes(weight);
+    if (weight->scheme.mode == BB_QUANT_NONE)
+        return;
+    const int64_t groups = weight->cols / weight->scheme.group_size, padded = padded_groups_of(weight->cols);
+    float *scales = (float *)task->scratch + PANEL_ROWS * ((weight->cols + 63) / 64 * 64), *biases = scales + padded;
+    for (int64_t g = 0; g < groups + 4; g += 16) { /* 0 in the places that the last 64 columns may lack */
+        const int64_t count = groups - g <= 0 ? 0 : groups - g < 16 ? groups - g : 16;
+        __m512 scale, bias;
+        if (weight->scheme.mode == BB_QUANT_MXFP8) {
+            scale = bb_load_scale_bytes(weight->scales, weight->scheme.mode, row * groups + g, count);
+            bias = _mm512_setzero_ps();
+        } else {
+            bb_load_groups(weight, row * groups + g, count, &scale, &bias);
+        }
+        _mm512_storeu_ps(scales + g, scale);
+        _mm512_storeu_ps(biases + g, bias);
+    }
+}
+
+/* The end of a row: four registers of sums to one number. */
+static inline float fold(const __m512 sums[4])
+{
+    return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])));
+}
+
+static inline __mmask16 mask_of(int64_t rest)
+{
+    return rest >= 16 ? (__mmask16)0xFFFF : rest > 0 ? (__mmask16)((1u << rest) - 1) : 0;
+}
+
+/* One weight row, one row of x. */
+BB_INLINE float multiply_row(const struct source *source, const float *x, const enum kind kind)
+{
+    __m512 sums[4] = { _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps() };
+    const int64_t bytes_ahead = 2048;
+    for (int64_t first = 0; first < source->cols; first += 64) {
+        __m512 values[4];
+        const int64_t rest = source->cols - first;
+        const int64_t bits = kind == KIND_CODES ? source->unpacker.bits : kind == KIND_E4M3 ? 8 : kind == KIND_F32 ? 32 : 16;
+        const char *ahead = (const char *)source->data + first / 8 * bits + bytes_ahead;
+        for (int64_t i = 0; i < 8 * bits; i += 64)
+            _mm_prefetch(ahead + i, _MM_HINT_T0);
+        load_values(source, first, values, kind);
+        BB_UNROLL
+        for (int64_t i = 0; i < 4; i++) {
+            const __m512 in = rest >= 64 ? _mm512_loadu_ps(x + first + 16 * i) : _mm512_maskz_loadu_ps(mask_of(rest - 16 * i), x + first + 16 * i);
+            sums[i] = _mm512_fmadd_ps(values[i], in, sums[i]);
+        }
+    }
+    return fold(sums);
+}
+
+BB_INLINE void multiply_few(const struct bb_linear_task *task, struct source *source, const enum kind kind)
+{
+    for (int64_t row = 0; row < task->weight->rows; row++) {
+        seek_row(source, task, row);
+        for (int64_t t = task->first_row; t < task->first_row + task->row_count; t++)
+            bb_linear_store(task, row, t, multiply_row(source, task->x + t * source->cols, kind));
+    }
+}
+
+BB_INLINE void unpack_panel(const struct bb_linear_task *task, struct source *source, int64_t row, int64_t count, float *panel, const enum kind kind)
+{
+    const int64_t padded = (source->cols + 63) / 64 * 64;
+    for (int64_t r = 0; r < count; r++) {
+        seek_row(source, task, row + r);
+        for (int64_t first = 0; first < source->cols; first += 64) {
+            __m512 values[4];
+            load_values(source, first, values, kind);
+            BB_UNROLL
+            for (int64_t i = 0; i < 4; i++)
+                _mm512_storeu_ps(panel + r * padded + first + 16 * i, values[i]);
+        }
+    }
+}
+
+/* rows x x_rows products of a panel; out: [x_rows][rows]. */
+BB_INLINE void multiply_tile(const float *panel, int64_t padded, const float *x, int64_t cols, float out[TILE_X][TILE_ROWS], const int32_t rows,
+                             const int32_t x_rows)
+{
+    __m512 sums[TILE_ROWS][TILE_X][4];
+    BB_UNROLL
+    for (int32_t i = 0; i < rows * x_rows * 4; i++)
+        sums[i / 4 / x_rows][i / 4 % x_rows][i % 4] = _mm512_setzero_ps();
+    for (int64_t first = 0; first < cols; first += 64) {
+        const int64_t rest = cols - first;
+        BB_UNROLL
+        for (int32_t i = 0; i < 4; i++) {
+            const __mmask16 mask = mask_of(rest - 16 * i);
+            __m512 values[TILE_ROWS];
+            BB_UNROLL
+            for (int32_t r = 0; r < rows; r++)
+                values[r] = _mm512_loadu_ps(panel + r * padded + first + 16 * i);
+            BB_UNROLL
+            for (int32_t t = 0; t < x_rows; t++) {
+                const __m512 in = _mm512_maskz_loadu_ps(mask, x + t * cols + first + 16 * i);
+                BB_UNROLL
+                for (int32_t r = 0; r < rows; r++)
+                    sums[r][t][i] = _mm512_fmadd_ps(values[r], in, sums[r][t][i]);
+            }
+        }
+    }
+    BB_UNROLL
+    for (int32_t i = 0; i < rows * x_rows; i++)
+        out[i % x_rows][i / x_rows] = fold(sums[i / x_rows][i % x_rows]);
+}
+
+static void multiply_panel(const struct bb_linear_task *task, const float *panel, int64_t row, int64_t count)
+{
+    const int64_t cols = task->weight->cols, padded = (cols + 63) / 64 * 64, end = task->first_row + task->row_count;
+    for (int64_t t = task->first_row; t < end; t += TILE_X) {
+        const int64_t x_rows = end - t < TILE_X ? end - t : TILE_X;
+        for (int64_t r = 0; r < count; r += TILE_ROWS) {
+            const int64_t rows = count - r < TILE_ROWS ? count - r : TILE_ROWS;
+            const float *from = panel + r * padded, *x = task->x + t * cols;
+            float out[TILE_X][TILE_ROWS];
+            if (rows == 2 && x_rows == 3)
+                multiply_tile(from, padded, x, cols, out, 2, 3);
+            else if (rows == 2 && x_rows == 2)
+                multiply_tile(from, padded, x, cols, out, 2, 2);
+            else if (rows == 2)
+                multiply_tile(from, padded, x, cols, out, 2, 1);
+            else if (x_rows == 3)
+                multiply_tile(from, padded, x, cols, out, 1, 3);
+            else if (x_rows == 2)
+                multiply_tile(from, padded, x, cols, out, 1, 2);
+            else
+                multiply_tile(from, padded, x, cols, out, 1, 1);
+            for (int64_t i = 0; i < rows * x_rows; i++)
+                bb_linear_store(task, row + r + i / x_rows, t + i % x_rows, out[i % x_rows][i / x_rows]);
+        }
+    }
+}
+
+BB_INLINE void multiply_kind(const struct bb_linear_task *task, const enum kind kind)
+{
+    struct source source = source_of(task);
+    if (task->row_count <= FEW_X) {
+        multiply_few(task, &source, kind);
+        return;
+    }
+    float *panel = task->scratch;
+    for (int64_t row = 0; row < task->weight->rows; row += PANEL_ROWS) {
+        const int64_t count = task->weight->rows - row < PANEL_ROWS ? task->weight->rows - row : PANEL_ROWS;
+        unpack_panel(task, &source, row, count, panel, kind);
+        multiply_panel(task, panel, row, count);
+    }
+}
+
+void bb_avx512_multiply_exact(const struct bb_linear_task *task)
+{
+    switch (kind_of(task->weight)) {
+    case KIND_CODES: multiply_kind(task, KIND_CODES); break;
+    case KIND_E4M3: multiply_kind(task, KIND_E4M3); break;
+    case KIND_BF16: multiply_kind(task, KIND_BF16); break;
+    case KIND_F16: multiply_kind(task, KIND_F16); break;
+    case KIND_F32: multiply_kind(task, KIND_F32); break;
+    }
+}
