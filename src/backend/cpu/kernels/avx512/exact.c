@@ -9,6 +9,7 @@ enum {
     PANEL_ROWS = 16, /* weight rows unpacked at once */
     TILE_ROWS = 2,
     TILE_X = 3,
+    AHEAD = 2048,    /* bytes to prefetch ahead */
     FEW_X = 2        /* rows of x up to which a weight row is unpacked for each */
 };
 
@@ -18,6 +19,7 @@ enum kind { KIND_CODES, KIND_E4M3, KIND_BF16, KIND_F16, KIND_F32 };
 struct source {
     const uint8_t *data;
     struct bb_unpacker unpacker;
+    __m512 codes;                 /* the 16 whole numbers that a 4-bit code means */
     const float *scales, *biases; /* of its groups, as f32 */
     int32_t group_shift;          /* log2 of the group */
     int64_t cols;
@@ -40,6 +42,11 @@ static enum kind kind_of(const struct bb_weight *weight)
     return weight->dtype == BB_BF16 ? KIND_BF16 : weight->dtype == BB_F16 ? KIND_F16 : KIND_F32;
 }
 
+static inline __mmask16 mask_of(int64_t rest)
+{
+    return rest >= 16 ? (__mmask16)0xFFFF : rest > 0 ? (__mmask16)((1u << rest) - 1) : 0;
+}
+
 /* 16 e4m3 codes as f32 (linear.h says how). */
 static inline __m512 e4m3_values(__m128i codes)
 {
@@ -50,21 +57,49 @@ static inline __m512 e4m3_values(__m128i codes)
     return _mm512_castsi512_ps(_mm512_mask_mov_epi32(bits, _mm512_cmpeq_epi32_mask(magnitude, _mm512_set1_epi32(127)), _mm512_set1_epi32(0x7FC00000)));
 }
 
-/* Columns [first, first + 64) as f32, in four registers; behind the last column anything finite, if scale and bias are. */
-BB_INLINE void load_values(const struct source *source, int64_t first, __m512 values[4], const enum kind kind)
+/* load_values for 4-bit codes: a table of the group's 16 values, and each code's place in it. Lane j of quarter i takes nibble j % 8 of the
+ * quarter's word j / 8; vpermps looks at the low 4 bits alone. */
+BB_INLINE void load_nibbles(const struct source *source, int64_t first, __m512 values[4], const bool is_full, const bool is_wide)
 {
-    const int64_t rest = source->cols - first;
+    const int64_t bytes = is_full ? 32 : source->cols - first < 64 ? (source->cols - first) / 2 : 32;
+    const __m512i packed = _mm512_maskz_loadu_epi8(~UINT64_C(0) >> (64 - bytes), source->data + first / 2);
+    const __m512i shift = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
+    BB_UNROLL
+    for (int32_t i = 0; i < 4; i++) {
+        const int64_t group = (first + (is_wide ? 0 : 16 * i)) >> source->group_shift;
+        const __m512i words = _mm512_setr_epi32(2 * i, 2 * i, 2 * i, 2 * i, 2 * i, 2 * i, 2 * i, 2 * i, 2 * i + 1, 2 * i + 1, 2 * i + 1, 2 * i + 1,
+                                                2 * i + 1, 2 * i + 1, 2 * i + 1, 2 * i + 1);
+        const __m512 table = _mm512_fmadd_ps(_mm512_set1_ps(source->scales[group]), source->codes, _mm512_set1_ps(source->biases[group]));
+        values[i] = _mm512_permutexvar_ps(_mm512_srlv_epi32(_mm512_permutexvar_epi32(words, packed), shift), table);
+    }
+}
+
+/* Columns [first, first + 64) as f32, in four registers; behind the last column (unless is_full) anything finite, if scale and bias are.
+ * is_wide: the group is at least 64 columns. */
+BB_INLINE void load_values(const struct source *source, int64_t first, __m512 values[4], const enum kind kind, const int32_t bits,
+                           const bool is_full, const bool is_wide)
+{
+    if (kind == KIND_CODES && bits == 4) {
+        load_nibbles(source, first, values, is_full, is_wide);
+        return;
+    }
+    const int64_t rest = is_full ? 64 : source->cols - first;
     __m512i bytes = _mm512_setzero_si512();
+    if (kind == KIND_CODES || kind == KIND_E4M3) {
+        const int64_t count = rest < 64 ? rest / 8 * bits : 8 * bits;
+        bytes = _mm512_maskz_loadu_epi8(~UINT64_C(0) >> (64 - count), source->data + first / 8 * bits);
+    }
     if (kind == KIND_CODES)
-        bytes = bb_unpack_codes(&source->unpacker, source->data + first / 8 * source->unpacker.bits, rest < 64 ? rest : 64);
-    if (kind == KIND_E4M3)
-        bytes = _mm512_maskz_loadu_epi8(rest < 64 ? (UINT64_C(1) << rest) - 1 : ~UINT64_C(0), source->data + first);
+        bytes = _mm512_and_si512(_mm512_multishift_epi64_epi8(source->unpacker.shift, _mm512_permutexvar_epi8(source->unpacker.index, bytes)),
+                                 source->unpacker.mask);
+    if (kind == KIND_CODES && source->unpacker.has_values)
+        bytes = _mm512_shuffle_epi8(source->unpacker.values, bytes);
     const __m128i quarters[4] = { _mm512_castsi512_si128(bytes), _mm512_extracti32x4_epi32(bytes, 1), _mm512_extracti32x4_epi32(bytes, 2),
         _mm512_extracti32x4_epi32(bytes, 3) };
     BB_UNROLL
     for (int64_t i = 0; i < 4; i++) {
-        const int64_t count = rest - 16 * i, group = (first + 16 * i) >> source->group_shift;
-        const __mmask16 mask = count >= 16 ? (__mmask16)0xFFFF : count > 0 ? (__mmask16)((1u << count) - 1) : 0;
+        const int64_t group = (first + (is_wide ? 0 : 16 * i)) >> source->group_shift;
+        const __mmask16 mask = is_full ? (__mmask16)0xFFFF : mask_of(rest - 16 * i);
         if (kind == KIND_CODES) {
             values[i] = _mm512_fmadd_ps(_mm512_set1_ps(source->scales[group]), _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(quarters[i])),
                                         _mm512_set1_ps(source->biases[group]));
@@ -86,7 +121,10 @@ static struct source source_of(const struct bb_linear_task *task)
     float *groups = (float *)task->scratch + PANEL_ROWS * padded;
     struct source source = { .cols = weight->cols, .scales = groups, .biases = groups + padded_groups_of(weight->cols) };
     if (weight->scheme.mode != BB_QUANT_NONE) {
+        const __m128i numbers = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
         source.unpacker = bb_unpacker_of(weight->scheme);
+        source.codes = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(weight->scheme.mode == BB_QUANT_AFFINE ? numbers
+                                                                                                     : _mm512_castsi512_si128(source.unpacker.values)));
         while ((1 << source.group_shift) < weight->scheme.group_size)
             source.group_shift++;
     }
@@ -122,53 +160,80 @@ static inline float fold(const __m512 sums[4])
     return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])));
 }
 
-static inline __mmask16 mask_of(int64_t rest)
+/* The products of 64 columns of a weight row and a row of x. */
+BB_INLINE void add_columns(const struct source *source, const float *x, int64_t first, __m512 sums[4], const enum kind kind, const int32_t bits,
+                           const bool is_full, const bool is_wide)
 {
-    return rest >= 16 ? (__mmask16)0xFFFF : rest > 0 ? (__mmask16)((1u << rest) - 1) : 0;
+    __m512 values[4];
+    load_values(source, first, values, kind, bits, is_full, is_wide);
+    BB_UNROLL
+    for (int64_t i = 0; i < 4; i++) {
+        const __m512 in = is_full ? _mm512_loadu_ps(x + first + 16 * i)
+                                  : _mm512_maskz_loadu_ps(mask_of(source->cols - first - 16 * i), x + first + 16 * i);
+        sums[i] = _mm512_fmadd_ps(values[i], in, sums[i]);
+    }
 }
 
 /* One weight row, one row of x. */
-BB_INLINE float multiply_row(const struct source *source, const float *x, const enum kind kind)
+BB_INLINE float multiply_row(const struct source *source, const float *x, const enum kind kind, const int32_t bits, const bool is_wide)
 {
     __m512 sums[4] = { _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps() };
-    const int64_t bytes_ahead = 2048;
-    for (int64_t first = 0; first < source->cols; first += 64) {
-        __m512 values[4];
-        const int64_t rest = source->cols - first;
-        const int64_t bits = kind == KIND_CODES ? source->unpacker.bits : kind == KIND_E4M3 ? 8 : kind == KIND_F32 ? 32 : 16;
-        const char *ahead = (const char *)source->data + first / 8 * bits + bytes_ahead;
-        for (int64_t i = 0; i < 8 * bits; i += 64)
+    int64_t first = 0;
+    for (; first + 64 <= source->cols; first += 64) {
+        const char *ahead = (const char *)source->data + first / 8 * bits + AHEAD;
+        for (int32_t i = 0; i < 8 * bits; i += 64)
             _mm_prefetch(ahead + i, _MM_HINT_T0);
-        load_values(source, first, values, kind);
-        BB_UNROLL
-        for (int64_t i = 0; i < 4; i++) {
-            const __m512 in = rest >= 64 ? _mm512_loadu_ps(x + first + 16 * i) : _mm512_maskz_loadu_ps(mask_of(rest - 16 * i), x + first + 16 * i);
-            sums[i] = _mm512_fmadd_ps(values[i], in, sums[i]);
-        }
+        add_columns(source, x, first, sums, kind, bits, true, is_wide);
     }
+    if (first < source->cols)
+        add_columns(source, x, first, sums, kind, bits, false, is_wide);
     return fold(sums);
 }
 
-BB_INLINE void multiply_few(const struct bb_linear_task *task, struct source *source, const enum kind kind)
+BB_INLINE void multiply_few(const struct bb_linear_task *task, struct source *source, const enum kind kind, const int32_t bits, const bool is_wide)
 {
     for (int64_t row = 0; row < task->weight->rows; row++) {
         seek_row(source, task, row);
         for (int64_t t = task->first_row; t < task->first_row + task->row_count; t++)
-            bb_linear_store(task, row, t, multiply_row(source, task->x + t * source->cols, kind));
+            bb_linear_store(task, row, t, multiply_row(source, task->x + t * source->cols, kind, bits, is_wide));
     }
 }
 
-BB_INLINE void unpack_panel(const struct bb_linear_task *task, struct source *source, int64_t row, int64_t count, float *panel, const enum kind kind)
+BB_INLINE void unpack_panel(const struct bb_linear_task *task, struct source *source, int64_t row, int64_t count, float *panel, const enum kind kind,
+                            const int32_t bits)
 {
     const int64_t padded = (source->cols + 63) / 64 * 64;
     for (int64_t r = 0; r < count; r++) {
         seek_row(source, task, row + r);
         for (int64_t first = 0; first < source->cols; first += 64) {
             __m512 values[4];
-            load_values(source, first, values, kind);
+            load_values(source, first, values, kind, bits, false, false);
             BB_UNROLL
             for (int64_t i = 0; i < 4; i++)
                 _mm512_storeu_ps(panel + r * padded + first + 16 * i, values[i]);
+        }
+    }
+}
+
+/* Adds the products of 64 columns to the sums of a tile. rest: columns left, if not is_full. */
+BB_INLINE void add_tile(const float *panel, int64_t padded, const float *x, int64_t cols, __m512 sums[TILE_ROWS][TILE_X][4], const int32_t rows,
+                        const int32_t x_rows, const bool is_full, int64_t rest)
+{
+    BB_UNROLL
+    for (int32_t i = 0; i < 4; i++) {
+        const __mmask16 mask = is_full ? (__mmask16)0xFFFF : mask_of(rest - 16 * i);
+        __m512 values[TILE_ROWS];
+        BB_UNROLL
+        for (int32_t r = 0; r < rows; r++) {
+            values[r] = _mm512_loadu_ps(panel + r * padded + 16 * i);
+            bb_keep_floats(&values[r]); /* read once, not again for each row of x */
+        }
+        BB_UNROLL
+        for (int32_t t = 0; t < x_rows; t++) {
+            const __m512 in = is_full ? _mm512_loadu_ps(x + t * cols + 16 * i) : _mm512_maskz_loadu_ps(mask, x + t * cols + 16 * i);
+            BB_UNROLL
+            for (int32_t r = 0; r < rows; r++)
+                sums[r][t][i] = _mm512_fmadd_ps(values[r], in, sums[r][t][i]);
         }
     }
 }
@@ -181,24 +246,14 @@ BB_INLINE void multiply_tile(const float *panel, int64_t padded, const float *x,
     BB_UNROLL
     for (int32_t i = 0; i < rows * x_rows * 4; i++)
         sums[i / 4 / x_rows][i / 4 % x_rows][i % 4] = _mm512_setzero_ps();
-    for (int64_t first = 0; first < cols; first += 64) {
-        const int64_t rest = cols - first;
-        BB_UNROLL
-        for (int32_t i = 0; i < 4; i++) {
-            const __mmask16 mask = mask_of(rest - 16 * i);
-            __m512 values[TILE_ROWS];
-            BB_UNROLL
-            for (int32_t r = 0; r < rows; r++)
-                values[r] = _mm512_loadu_ps(panel + r * padded + first + 16 * i);
-            BB_UNROLL
-            for (int32_t t = 0; t < x_rows; t++) {
-                const __m512 in = _mm512_maskz_loadu_ps(mask, x + t * cols + first + 16 * i);
-                BB_UNROLL
-                for (int32_t r = 0; r < rows; r++)
-                    sums[r][t][i] = _mm512_fmadd_ps(values[r], in, sums[r][t][i]);
-            }
-        }
-    }
+    int64_t first = 0;
+    for (; first + 64 <= cols; first += 64)
+        add_tile(panel + first, padded, x + first, cols, sums, rows, x_rows, true, 64);
+    if (first < cols)
+        add_tile(panel + first, padded, x + first, cols, sums, rows, x_rows, false, cols - first);
+    BB_UNROLL
+    for (int32_t i = 0; i < rows * x_rows * 4; i++)
+        bb_keep_floats(&sums[i / 4 / x_rows][i / 4 % x_rows][i % 4]);
     BB_UNROLL
     for (int32_t i = 0; i < rows * x_rows; i++)
         out[i % x_rows][i / x_rows] = fold(sums[i / x_rows][i % x_rows]);
@@ -231,17 +286,21 @@ static void multiply_panel(const struct bb_linear_task *task, const float *panel
     }
 }
 
-BB_INLINE void multiply_kind(const struct bb_linear_task *task, const enum kind kind)
+BB_INLINE void multiply_kind(const struct bb_linear_task *task, const enum kind kind, const int32_t bits)
 {
     struct source source = source_of(task);
+    if (task->row_count <= FEW_X && source.group_shift >= 6) {
+        multiply_few(task, &source, kind, bits, true);
+        return;
+    }
     if (task->row_count <= FEW_X) {
-        multiply_few(task, &source, kind);
+        multiply_few(task, &source, kind, bits, false);
         return;
     }
     float *panel = task->scratch;
     for (int64_t row = 0; row < task->weight->rows; row += PANEL_ROWS) {
         const int64_t count = task->weight->rows - row < PANEL_ROWS ? task->weight->rows - row : PANEL_ROWS;
-        unpack_panel(task, &source, row, count, panel, kind);
+        unpack_panel(task, &source, row, count, panel, kind, bits);
         multiply_panel(task, panel, row, count);
     }
 }
@@ -249,10 +308,15 @@ BB_INLINE void multiply_kind(const struct bb_linear_task *task, const enum kind 
 void bb_avx512_multiply_exact(const struct bb_linear_task *task)
 {
     switch (kind_of(task->weight)) {
-    case KIND_CODES: multiply_kind(task, KIND_CODES); break;
-    case KIND_E4M3: multiply_kind(task, KIND_E4M3); break;
-    case KIND_BF16: multiply_kind(task, KIND_BF16); break;
-    case KIND_F16: multiply_kind(task, KIND_F16); break;
-    case KIND_F32: multiply_kind(task, KIND_F32); break;
+    case KIND_CODES:
+        if (task->weight->scheme.bits == 4)
+            multiply_kind(task, KIND_CODES, 4);
+        else
+            multiply_kind(task, KIND_CODES, task->weight->scheme.bits);
+        break;
+    case KIND_E4M3: multiply_kind(task, KIND_E4M3, 8); break;
+    case KIND_BF16: multiply_kind(task, KIND_BF16, 16); break;
+    case KIND_F16: multiply_kind(task, KIND_F16, 16); break;
+    case KIND_F32: multiply_kind(task, KIND_F32, 32); break;
     }
 }

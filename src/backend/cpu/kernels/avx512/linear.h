@@ -13,6 +13,11 @@ static inline void bb_keep(__m512i *sum)
     __asm__("" : "+v"(*sum));
 }
 
+static inline void bb_keep_floats(__m512 *sum)
+{
+    __asm__("" : "+v"(*sum));
+}
+
 /* How 64 codes of a scheme become 64 bytes: each 8 codes' bytes go to a quadword (vpermb), each code to a byte of it (vpmultishiftqb). */
 struct bb_unpacker {
     __m512i index, shift, mask;
