@@ -1,9 +1,6 @@
 /* The wall before model/inspect.h; tokenizer and template, which model does not know, are tried here. */
+#include "api/handles.h"
 #include "model/inspect.h"
-#include "text/chat.h"
-#include "text/tokenizer.h"
-
-#include "base/memory.h"
 
 /* A refusal is a problem to tell; a file that is not there is told elsewhere. */
 static bool is_problem(bombus_status status)
@@ -19,10 +16,14 @@ bombus_status bombus_inspect(char **json, const char *folder, bombus_error *erro
     bombus_error problems[2];
     const char *messages[2];
     size_t count = 0;
-    if (json == NULL || folder == NULL)
-        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "bombus_inspect: json and folder must be given");
+    bombus_status status = bb_check_pointer(json, "json", error);
+    if (status != BOMBUS_OK)
+        return status;
     *json = NULL;
-    bombus_status status = bb_tokenizer_open(&tokenizer, folder, NULL, &problems[count]);
+    status = bb_check_pointer(folder, "folder", error);
+    if (status != BOMBUS_OK)
+        return status;
+    status = bb_tokenizer_open(&tokenizer, folder, NULL, &problems[count]);
     if (is_problem(status)) {
         messages[count] = problems[count].message;
         count++;
