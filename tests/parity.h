@@ -130,29 +130,33 @@ struct parity_difference {
 
 static inline double parity_log_sum(const float *logits, int32_t count)
 {
-    double top = -INFINITY, sum = 0.0;
+    double top = (double)logits[0], sum = 0.0;
     for (int32_t i = 0; i < count; i++)
-        top = fmax(top, (double)logits[i]);
+        if ((double)logits[i] > top)
+            top = (double)logits[i];
     for (int32_t i = 0; i < count; i++)
         sum += exp((double)logits[i] - top);
     return top + log(sum);
 }
 
+/* NaN anywhere makes the results NaN. */
 static inline void parity_compare(struct parity_difference *difference, const float *actual, const float *expected, int32_t count)
 {
-    double actual_sum = parity_log_sum(actual, count), expected_sum = parity_log_sum(expected, count), kl = 0.0;
+    double actual_sum = parity_log_sum(actual, count), expected_sum = parity_log_sum(expected, count);
+    double kl = 0.0, worst = 0.0, squares = 0.0;
     for (int32_t i = 0; i < count; i++) {
         double gap = (double)actual[i] - (double)expected[i], logprob = (double)expected[i] - expected_sum;
-        if (!(fabs(gap) <= difference->max_abs))
-            difference->max_abs = fabs(gap);
-        difference->sum_squares += gap * gap;
+        if (fabs(gap) > worst)
+            worst = fabs(gap);
+        squares += gap * gap;
         kl += exp(logprob) * (logprob - ((double)actual[i] - actual_sum));
     }
     difference->entries += (size_t)count;
     difference->rows++;
+    difference->sum_squares += squares;
     difference->kl_sum += kl;
-    if (!(kl <= difference->kl_max))
-        difference->kl_max = kl;
+    difference->max_abs = isnan(squares) ? (double)NAN : isnan(difference->max_abs) ? difference->max_abs : fmax(difference->max_abs, worst);
+    difference->kl_max = isnan(kl) ? (double)NAN : isnan(difference->kl_max) ? difference->kl_max : fmax(difference->kl_max, kl);
 }
 
 static inline double parity_rms(const struct parity_difference *difference)
@@ -251,16 +255,16 @@ static inline double parity_nll(struct parity_runner *runner, const struct parit
     int32_t count, vocab_size = runner->model->recipe.vocab_size;
     int32_t *ids = parity_ids(json_object_get(json_object_get(reference->root, "perplexity"), "ids"), &count);
     float *expected = parity_tensor(reference, "ppl.nll.f32", &entries);
-    double sum = 0.0;
-    *worst = 0.0;
-    const float *logits = count > 1 && parity_restart(runner) ? parity_feed(runner, ids, count - 1, true) : NULL;
+    double sum = 0.0, largest = 0.0;
+    const float *logits = count > 1 && (int32_t)entries == count - 1 && parity_restart(runner) ? parity_feed(runner, ids, count - 1, true) : NULL;
     for (int32_t i = 0; logits != NULL && i + 1 < count; i++) {
         const float *row = logits + (size_t)i * (size_t)vocab_size;
-        double nll = parity_log_sum(row, vocab_size) - (double)row[ids[i + 1]];
+        double nll = parity_log_sum(row, vocab_size) - (double)row[ids[i + 1]], gap = fabs(nll - (double)expected[i]);
         sum += nll;
-        if ((size_t)i < entries)
-            *worst = fmax(*worst, fabs(nll - (double)expected[i]));
+        if (gap > largest)
+            largest = gap;
     }
+    *worst = largest;
     free(ids);
     free(expected);
     return logits != NULL ? sum / (count - 1) : (double)NAN;
