@@ -200,6 +200,10 @@ static bool answer(struct hub_server *server, int descriptor, const struct call 
                  call->path, file->sha256 != NULL ? file->sha256 : "", file->size);
         send_status(descriptor, 302, location, "");
         return true;
+    case HUB_FAULT_PLAIN_REDIRECT:
+        snprintf(location, sizeof location, "Location: %s/elsewhere%s\r\n", file->redirect, call->path);
+        send_status(descriptor, 307, location, "");
+        return true;
     case HUB_FAULT_REDIRECT_LOOP:
         snprintf(location, sizeof location, "Location: %s\r\n", call->path);
         send_status(descriptor, 302, location, "");

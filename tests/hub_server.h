@@ -7,18 +7,19 @@
 
 enum hub_fault {
     HUB_FAULT_NONE,
-    HUB_FAULT_BREAK,         /* closes the connection halfway through the body */
-    HUB_FAULT_WRONG_BYTES,   /* the right length, but one byte is wrong */
-    HUB_FAULT_IGNORE_RANGE,  /* breaks off, and answers ranges with 200 and the whole */
-    HUB_FAULT_WRONG_RANGE,   /* breaks off, and answers ranges with another range */
-    HUB_FAULT_TOO_LONG,      /* sends more than it said the file has */
-    HUB_FAULT_TOO_SHORT,     /* Content-Length, and body, are shorter than the file */
-    HUB_FAULT_STALL,         /* stops sending halfway, but keeps the connection */
-    HUB_FAULT_SILENT,        /* never answers */
-    HUB_FAULT_STATUS,        /* answers `status` */
-    HUB_FAULT_REDIRECT,      /* to `redirect` + the path */
-    HUB_FAULT_REDIRECT_LOOP, /* to itself */
-    HUB_FAULT_GARBAGE        /* is no HTTP */
+    HUB_FAULT_BREAK,          /* closes the connection halfway through the body */
+    HUB_FAULT_WRONG_BYTES,    /* the right length, but one byte is wrong */
+    HUB_FAULT_IGNORE_RANGE,   /* breaks off, and answers ranges with 200 and the whole */
+    HUB_FAULT_WRONG_RANGE,    /* breaks off, and answers ranges with another range */
+    HUB_FAULT_TOO_LONG,       /* sends more than it said the file has */
+    HUB_FAULT_TOO_SHORT,      /* Content-Length, and body, are shorter than the file */
+    HUB_FAULT_STALL,          /* stops sending halfway, but keeps the connection */
+    HUB_FAULT_SILENT,         /* never answers */
+    HUB_FAULT_STATUS,         /* answers `status` */
+    HUB_FAULT_REDIRECT,       /* to `redirect` + the path */
+    HUB_FAULT_PLAIN_REDIRECT, /* the same without X-Linked-* */
+    HUB_FAULT_REDIRECT_LOOP,  /* to itself */
+    HUB_FAULT_GARBAGE         /* is no HTTP */
 };
 
 struct hub_file {

@@ -390,7 +390,8 @@ static void test_bad_listings(void **state)
         {"<html>", "no JSON"},
         {"[]", "names no commit"},
         {"{\"siblings\": []}", "names no commit"},
-        {"{\"sha\": \"main\", \"siblings\": []}", "names no commit"},
+        {"{\"sha\": \"\", \"siblings\": []}", "names no commit"},
+        {"{\"sha\": \"..\", \"siblings\": []}", "names no commit"},
         {"{\"sha\": \"../../../../../../../../../../../../tmp\", \"siblings\": []}", "names no commit"},
         {"{\"sha\": \"" COMMIT "\", \"siblings\": {}}", "no files"},
         {"{\"sha\": \"" COMMIT "\", \"siblings\": [3]}", "unusable name"},
@@ -446,7 +447,14 @@ static void test_headers_instead_of_digests(void **state)
     files[1].fault = HUB_FAULT_REDIRECT_LOOP;
     files[1].fault_count = 1000;
     assert_int_equal(resolve(&options, folder), BOMBUS_ERROR_NETWORK);
-    assert_non_null(strstr(error.message, "without saying what the file is"));
+    assert_non_null(strstr(error.message, "redirects"));
+    /* One that tells nothing is followed to the end. */
+    scratch_remove(cache);
+    files[1].fault = HUB_FAULT_PLAIN_REDIRECT;
+    files[1].redirect = "";
+    files[1].fault_count = 3;
+    CHECK_OK(resolve(&options, folder), error);
+    check_snapshot(folder);
 }
 
 /* The token goes to the endpoint and nowhere else. */

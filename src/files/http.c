@@ -240,7 +240,7 @@ static bool set_options(const struct bb_http *http, CURL *easy, struct bb_http_r
     }
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, http->headers); /* libcurl keeps Authorization from other hosts */
-    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, request->is_head ? 0L : 1L);
+    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, request->is_head && !request->follows ? 0L : 1L);
     curl_easy_setopt(easy, CURLOPT_MAXREDIRS, (long)MAX_REDIRECTS);
     curl_easy_setopt(easy, CURLOPT_NOBODY, request->is_head ? 1L : 0L);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)options->connect_timeout_ms);
@@ -274,12 +274,8 @@ bombus_status bb_http_start(struct bb_http *http, struct bb_http_request *reques
 
 static void finish(struct bb_http *http, struct bb_http_request *request, CURLcode result)
 {
-    char *redirect = NULL;
     request->result = (int32_t)result;
     curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &request->response.code);
-    curl_easy_getinfo(request->easy, CURLINFO_REDIRECT_URL, &redirect);
-    if (redirect != NULL)
-        copy_value(request->response.redirect, sizeof request->response.redirect, redirect, strlen(redirect));
     request->is_finished = true;
     detach(http, request);
 }

@@ -31,7 +31,8 @@ struct bb_http_response {
 
 struct bb_http_request {
     const char *url;
-    bool is_head;        /* headers only, redirects are not followed */
+    bool is_head; /* headers only; redirects are followed only if `follows` */
+    bool follows;
     uint64_t first_byte; /* > 0: asks for the rest from here */
     /* Takes bytes of the body of a response 200 or 206, whose headers are complete; false stops the request. */
     bool (*receive)(void *context, const struct bb_http_response *response, const char *bytes, size_t count);

@@ -15,11 +15,18 @@
 
 bool bb_hub_is_commit(const char *text)
 {
-    return strlen(text) == BB_HUB_COMMIT_LENGTH && strspn(text, "0123456789abcdef") == BB_HUB_COMMIT_LENGTH;
+    return strlen(text) == 40 && strspn(text, "0123456789abcdef") == 40;
+}
+
+bool bb_hub_is_safe_commit(const char *text)
+{
+    size_t length = strlen(text);
+    return length > 0 && length < BB_HUB_COMMIT_SIZE &&
+           strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == length;
 }
 
 /* The commit that refs/REVISION notes; "" if there is none. */
-static bombus_status read_ref(struct bb_hub *hub, char commit[BB_HUB_COMMIT_LENGTH + 1], bombus_error *error)
+static bombus_status read_ref(struct bb_hub *hub, char commit[BB_HUB_COMMIT_SIZE], bombus_error *error)
 {
     char *text;
     size_t length;
@@ -34,8 +41,8 @@ static bombus_status read_ref(struct bb_hub *hub, char commit[BB_HUB_COMMIT_LENG
         return status;
     while (length > 0 && strchr(" \r\n", text[length - 1]) != NULL)
         text[--length] = '\0';
-    if (bb_hub_is_commit(text))
-        memcpy(commit, text, BB_HUB_COMMIT_LENGTH + 1);
+    if (bb_hub_is_safe_commit(text))
+        memcpy(commit, text, length + 1);
     bb_release(text);
     return BOMBUS_OK;
 }
@@ -104,10 +111,10 @@ static bool is_complete(const char *snapshot)
 
 bombus_status bb_hub_look_up(struct bb_hub *hub, bool may_lack, const char **snapshot, bombus_error *error)
 {
-    char commit[BB_HUB_COMMIT_LENGTH + 1];
+    char commit[BB_HUB_COMMIT_SIZE];
     *snapshot = NULL;
     if (bb_hub_is_commit(hub->revision)) {
-        memcpy(commit, hub->revision, sizeof commit);
+        memcpy(commit, hub->revision, strlen(hub->revision) + 1);
     } else {
         bombus_status status = read_ref(hub, commit, error);
         if (status != BOMBUS_OK || commit[0] == '\0')
@@ -168,7 +175,7 @@ done:
 
 bombus_status bb_hub_write_ref(struct bb_hub *hub, bombus_error *error)
 {
-    char commit[BB_HUB_COMMIT_LENGTH + 1];
+    char commit[BB_HUB_COMMIT_SIZE];
     if (strcmp(hub->revision, hub->commit) == 0)
         return BOMBUS_OK;
     bombus_status status = read_ref(hub, commit, error);
@@ -178,5 +185,5 @@ bombus_status bb_hub_write_ref(struct bb_hub *hub, bombus_error *error)
     if (path == NULL)
         return bb_fail_memory(error, strlen(hub->folder), hub->folder);
     status = create_parent(hub, path, error);
-    return status == BOMBUS_OK ? bb_file_write(path, hub->commit, BB_HUB_COMMIT_LENGTH, error) : status;
+    return status == BOMBUS_OK ? bb_file_write(path, hub->commit, strlen(hub->commit), error) : status;
 }

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_LISTING_SIZE = 64 << 20, MAX_NAME_LENGTH = 512, MAX_NAME_DEPTH = 16, MAX_REDIRECTS = 5, STEP_MS = 200 };
+enum { MAX_LISTING_SIZE = 64 << 20, MAX_NAME_LENGTH = 512, MAX_NAME_DEPTH = 16, STEP_MS = 200 };
 
 struct body {
     struct bb_buffer bytes;
@@ -146,7 +146,8 @@ static bombus_status add_file(struct bb_hub *hub, const json_t *item, const char
     if (!is_wanted(hub, text))
         return BOMBUS_OK;
     struct bb_hub_file *file = &hub->files[hub->file_count];
-    const char *digest = json_string_value(json_object_get(lfs, "sha256")),
+    const char *digest =
+                   json_string_value(json_object_get(lfs, json_object_get(lfs, "sha256") != NULL ? "sha256" : "oid")),
                *blob = json_string_value(json_object_get(item, "blobId"));
     const json_t *size = json_object_get(lfs, "size");
     if (!json_is_integer(size))
@@ -175,12 +176,12 @@ static bombus_status read_listing(struct bb_hub *hub, const struct body *body, c
     size_t count = json_array_size(siblings);
     if (root == NULL)
         status = bb_fail(error, BOMBUS_ERROR_NETWORK, "%s: the answer is no JSON: %s", url, place.text);
-    else if (commit == NULL || !bb_hub_is_commit(commit) || !json_is_array(siblings))
+    else if (commit == NULL || !bb_hub_is_safe_commit(commit) || !json_is_array(siblings))
         status = bb_fail(error, BOMBUS_ERROR_NETWORK, "%s: the answer names no commit ('sha') or no files ('siblings')",
                          url);
     if (status != BOMBUS_OK)
         goto done;
-    memcpy(hub->commit, commit, sizeof hub->commit);
+    memcpy(hub->commit, commit, strlen(commit) + 1);
     hub->files = bb_arena_allocate(&hub->arena, count, sizeof *hub->files);
     if (hub->files == NULL)
         status = bb_fail_memory(error, count * sizeof *hub->files, url);
@@ -219,36 +220,31 @@ static bool is_safe_tag(const char *tag)
 
 bombus_status bb_hub_ask_file(struct bb_hub *hub, struct bb_hub_file *file, bombus_error *error)
 {
-    const char *url = bb_hub_file_url(hub, file);
     struct body body = {0};
-    struct bb_http_request request = {.is_head = true};
+    struct bb_http_request request = {.is_head = true, .url = bb_hub_file_url(hub, file)};
     const struct bb_http_response *response = &request.response;
-    for (int redirects = 0;; redirects++) {
-        if (url == NULL)
-            return bb_fail_memory(error, strlen(hub->endpoint), file->name);
-        request.url = url;
-        bombus_status status = ask(hub, &request, &body, error);
-        if (status != BOMBUS_OK)
-            return status;
-        bool is_redirect = response->code >= 300;
-        if (!is_redirect || response->linked_etag[0] != '\0')
-            break;
-        /* A repository that was renamed: another place on the same hub. Elsewhere the tag would be of another kind. */
-        size_t length = strlen(hub->endpoint);
-        if (redirects == MAX_REDIRECTS || strncmp(response->redirect, hub->endpoint, length) != 0 ||
-            response->redirect[length] != '/')
-            return bb_fail(error, BOMBUS_ERROR_NETWORK, "%s: redirected to '%.200s' without saying what the file is",
-                           url, response->redirect);
-        url = bb_hub_format(hub, "%s", response->redirect);
+    char tag[BB_HUB_TAG_SIZE];
+    if (request.url == NULL)
+        return bb_fail_memory(error, strlen(hub->endpoint), file->name);
+    bombus_status status = ask(hub, &request, &body, error);
+    memcpy(tag, response->etag, sizeof tag);
+    /* A redirect to the file's storage tells all in X-Linked-*, and is not worth following; that of a renamed repository tells nothing. */
+    if (status == BOMBUS_OK && response->code >= 300 &&
+        (response->linked_etag[0] == '\0' || response->linked_size < 0)) {
+        request.follows = true;
+        status = ask(hub, &request, &body, error);
     }
-    const char *tag = response->linked_etag[0] != '\0' ? response->linked_etag : response->etag;
-    int64_t size = response->linked_size >= 0 ? response->linked_size
-                   : response->code == 200    ? response->content_length
-                                              : -1;
+    if (status != BOMBUS_OK)
+        return status;
+    if (response->linked_etag[0] != '\0')
+        memcpy(tag, response->linked_etag, sizeof tag);
+    else if (tag[0] == '\0')
+        memcpy(tag, response->etag, sizeof tag);
+    int64_t size = response->linked_size >= 0 ? response->linked_size : response->content_length;
     if (!is_safe_tag(tag) || size < 0)
         return bb_fail(error, BOMBUS_ERROR_NETWORK,
-                       "%s: the hub does not tell the file's digest and size (ETag '%.100s')", url, tag);
-    memcpy(file->tag, tag, strlen(tag) + 1);
+                       "%s: the hub does not tell the file's digest and size (ETag '%.100s')", request.url, tag);
+    memcpy(file->tag, tag, sizeof tag);
     file->size = size;
     return BOMBUS_OK;
 }

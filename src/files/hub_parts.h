@@ -12,7 +12,7 @@
 #include "base/memory.h"
 #include "files/http.h"
 
-enum { BB_HUB_COMMIT_LENGTH = 40, BB_HUB_TAG_SIZE = 136 };
+enum { BB_HUB_COMMIT_SIZE = 65, BB_HUB_TAG_SIZE = 136 };
 
 struct bb_hub_file {
     const char *name;          /* "config.json"; checked: no way out of the folder */
@@ -28,7 +28,7 @@ struct bb_hub {
     const char *endpoint;    /* without a slash at its end */
     const char *folder;      /* CACHE/models--owner--name */
     const char *lock_folder; /* CACHE/.locks/models--owner--name */
-    char commit[BB_HUB_COMMIT_LENGTH + 1];
+    char commit[BB_HUB_COMMIT_SIZE];
     struct bb_http *http;
     struct bb_hub_file *files; /* [file_count]: those wanted */
     size_t file_count;
@@ -58,7 +58,10 @@ const char *bb_hub_file_url(struct bb_hub *hub, const struct bb_hub_file *file);
 BB_RESULT bombus_status bb_hub_download(struct bb_hub *hub, bombus_error *error);
 
 /* hub_cache.c */
+/* A whole commit, which needs no look-up: 40 hexadecimal digits. */
 bool bb_hub_is_commit(const char *text);
+/* Something that a hub may call a commit and that can be a folder's name. */
+bool bb_hub_is_safe_commit(const char *text);
 /* The folder of a snapshot that the cache holds; NULL if it holds none, or (unless `may_lack`) one that lacks files a model needs. */
 BB_RESULT bombus_status bb_hub_look_up(struct bb_hub *hub, bool may_lack, const char **snapshot, bombus_error *error);
 /* Links snapshots/COMMIT/NAME to the blob. */
