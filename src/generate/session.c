@@ -432,6 +432,12 @@ static bombus_status keep_prefix(struct bb_session *session, const int32_t *prom
     return status;
 }
 
+static bool has_quantized_cache(const struct bb_session *session)
+{
+    enum bb_kv_type type = session->group->cache_options.type;
+    return type == BB_KV_Q8 || type == BB_KV_Q4;
+}
+
 bombus_status bb_session_prepare(struct bb_session *session, const int32_t *prompt, size_t count,
                                  bombus_prompt_progress progress, void *context, size_t *reused, bombus_error *error)
 {
@@ -443,7 +449,10 @@ bombus_status bb_session_prepare(struct bb_session *session, const int32_t *prom
         if (progress != NULL && !progress(context, done, count))
             return bb_fail(error, BOMBUS_ERROR_CANCELLED, "stopped by the caller after %zu of %zu prompt tokens", done,
                            count);
-        status = step_chunk(session, prompt + done, count - done, &rows, error);
+        /* A quantized cache shows a first chunk its own keys and values unrounded, but the row whose logits count sees them rounded: mlx-lm feeds the
+         * last token of a prompt apart. */
+        size_t left = count - done - (has_quantized_cache(session) && count - done > 1);
+        status = step_chunk(session, prompt + done, left, &rows, error);
     }
     return status;
 }
