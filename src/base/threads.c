@@ -21,9 +21,11 @@
 enum {
     WORKER_SPIN_NS = 30000,    /* bridges the gaps between the jobs of one token, then the worker sleeps */
     CALLER_SPIN_NS = 30000,    /* for chunks that others are at; longer, and one of them has lost its core */
-    STALL_NS = 500000,         /* a wait this long (and longer than STALL_CHUNKS chunks take) means that others want the core: */
-    STALL_CHUNKS = 4,          /*   work alone for a while */
-    STALL_BACK_OFF = 16,       /* how many times the wait */
+    STALL_NS = 500000,         /* a wait this long, and longer than STALL_CHUNKS chunks take: a worker lost its core in the middle of one */
+    STALL_CHUNKS = 4,
+    STALL_SHARE = 4,           /* stalls that are more than 1 / STALL_SHARE of the time eat what workers bring: the pool goes on alone, */
+    BACK_OFF = 16,             /*   for so many times the stall, doubled each time it happens again, up to the limit */
+    BACK_OFF_LIMIT = 256,
     SPINS_A_LOOK = 64,         /* pauses between looks at the clock */
     MAX_THREADS = 1024
 };
@@ -33,7 +35,8 @@ struct bb_pool {
     int32_t thread_count, started;
     pthread_t *threads; /* [thread_count - 1] */
     struct worker *workers;
-    int64_t alone_until; /* ns; the caller's own, under run_lock */
+    int64_t alone_until, together_since; /* ns; under run_lock, as is: */
+    int32_t back_off;
 
     /* The job: written by the caller while waiting and unfinished are 0. */
     bb_pool_work work;
@@ -237,6 +240,19 @@ static void wake_workers(struct bb_pool *pool, int32_t chunk_count)
     pthread_mutex_unlock(&pool->sleep_lock);
 }
 
+/* A worker that lost its core in the middle of a chunk makes everybody wait. Now and then that is the price of sharing a machine; all the time, and
+ * another program wants the core. */
+static void note_stall(struct bb_pool *pool, int64_t time_together, int64_t stall, int64_t now)
+{
+    if (time_together < STALL_SHARE * stall) {
+        pool->back_off = pool->back_off == 0 ? BACK_OFF : pool->back_off < BACK_OFF_LIMIT ? pool->back_off * 2 : BACK_OFF_LIMIT;
+        pool->alone_until = now + pool->back_off * stall;
+    } else {
+        pool->back_off = 0;
+    }
+    pool->together_since = now;
+}
+
 /* Waits for the chunks that workers are at; the caller ran `own_count` chunks since `begin`. */
 static void wait_for_others(struct bb_pool *pool, int64_t begin, int32_t own_count)
 {
@@ -252,11 +268,9 @@ static void wait_for_others(struct bb_pool *pool, int64_t begin, int32_t own_cou
         atomic_store_explicit(&pool->caller_sleeps, false, memory_order_relaxed);
         pthread_mutex_unlock(&pool->sleep_lock);
     }
-    /* A worker that lost its core in the middle of a chunk makes everybody wait. If that happens all the time (another program wants the core), the
-     * waits eat what the workers bring: so the pool goes on alone for a multiple of the time lost, and then tries again. */
     int64_t end = now_ns(), stall = end - start;
     if (own_count > 0 && stall > STALL_NS && stall > STALL_CHUNKS * (start - begin) / own_count)
-        pool->alone_until = end + STALL_BACK_OFF * stall;
+        note_stall(pool, start - pool->together_since, stall, end);
 }
 
 void bb_pool_run(struct bb_pool *pool, int32_t chunk_count, bb_pool_work work, void *context)
@@ -267,6 +281,8 @@ void bb_pool_run(struct bb_pool *pool, int32_t chunk_count, bb_pool_work work, v
     bool is_alone = chunk_count == 1 || pool->thread_count == 1;
     int64_t begin = is_alone ? 0 : now_ns();
     is_alone = is_alone || begin < pool->alone_until;
+    if (!is_alone && pool->together_since < pool->alone_until)
+        pool->together_since = begin;
     if (is_alone) {
         for (int32_t chunk = 0; chunk < chunk_count; chunk++)
             work(context, chunk, 0);
