@@ -6,6 +6,7 @@
 #include "text/chat.h"
 
 #include <jansson.h>
+#include <pthread.h>
 #include <string.h>
 
 /* Renders source with variables; the text (released by bb_release) or NULL with the error. */
@@ -466,6 +467,45 @@ static void test_failing_allocations(void **state)
     assert_true(failures > 20);
 }
 
+/* ---- threads ---- */
+
+static const char thread_source[] =
+    "{% macro m(x) %}{{ x | tojson }}{% endmacro %}{% set ns = namespace(n=0) %}{% for w in words if w | length > "
+    "0 %}{% set ns.n = ns.n + loop.index %}{{ m([w, ns.n, 1.5]) }}{% endfor %}{{ strftime_now('%Y') }}";
+
+/* Renders a shared template many times; NULL if all came out right. */
+static void *render_often(void *context)
+{
+    static const char variables[] = "{\"words\": [\"a\", \"\", \"b\"], \"now\": \"2025-03-14T09:26:53\"}";
+    bool holds = true;
+    for (int i = 0; i < 200 && holds; i++) {
+        char *text = NULL;
+        size_t length;
+        holds =
+            bb_template_render(context, variables, strlen(variables), &text, &length, NULL, NULL, NULL) == BOMBUS_OK &&
+            strcmp(text, "[\"a\", 1, 1.5][\"b\", 3, 1.5]2025") == 0;
+        bb_release(text);
+    }
+    return holds ? NULL : context;
+}
+
+static void test_threads(void **state)
+{
+    (void)state;
+    struct bb_template *template_;
+    bombus_error error;
+    pthread_t threads[4];
+    CHECK_OK(bb_template_create(&template_, thread_source, strlen(thread_source), NULL, &error), error);
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, render_often, template_), 0);
+    for (size_t i = 0; i < 4; i++) {
+        void *wrong;
+        pthread_join(threads[i], &wrong);
+        assert_null(wrong);
+    }
+    bb_template_free(template_);
+}
+
 /* ---- folders ---- */
 
 static void write_text(const char *folder, const char *name, const char *text)
@@ -536,7 +576,7 @@ int main(void)
         cmocka_unit_test(test_variables),    cmocka_unit_test(test_limits),
         cmocka_unit_test(test_deep_nesting), cmocka_unit_test(test_spans),
         cmocka_unit_test(test_continuation), cmocka_unit_test(test_failing_allocations),
-        cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_threads),      cmocka_unit_test(test_folders),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -100,6 +100,8 @@ static struct bb_value python_item(struct bb_work *work, struct bb_value value, 
     case BB_VALUE_TEXT:
         if (!place_index(index, value.text->count, &place))
             return BB_MISSING;
+        if (value.text->count != value.text->length && !bb_work_scan(work, place))
+            return BB_NONE;
         place = bb_code_offset(value.text, place);
         size_t length;
         bb_code_read(value.text->bytes + place, &length);

@@ -32,8 +32,11 @@ static const char *macro_name(struct bb_work *work, const struct bb_node *node)
     return node->kind == BB_NODE_MACRO ? bb_repr_string(work, node->constant) : "None";
 }
 
-static const struct bb_keyword *find_keyword(const struct bb_arguments *arguments, const struct bb_text *name)
+static const struct bb_keyword *find_keyword(struct bb_work *work, const struct bb_arguments *arguments,
+                                             const struct bb_text *name)
 {
+    if (!bb_work_step(work, arguments->keyword_count))
+        return NULL;
     for (size_t i = 0; i < arguments->keyword_count; i++)
         if (bb_text_compare(arguments->keywords[i].name.text, name) == 0)
             return &arguments->keywords[i];
@@ -57,7 +60,7 @@ static size_t bind_parameters(struct bb_work *work, const struct bb_node *node, 
 {
     size_t position = 0, given = arguments->count;
     for (const struct bb_node *parameter = node->second; parameter != NULL; parameter = parameter->next, position++) {
-        const struct bb_keyword *keyword = find_keyword(arguments, parameter->constant.text);
+        const struct bb_keyword *keyword = find_keyword(work, arguments, parameter->constant.text);
         struct bb_value value = position < given  ? arguments->values[position]
                                 : keyword != NULL ? keyword->value
                                                   : missing_parameter(work, parameter);
@@ -68,7 +71,8 @@ static size_t bind_parameters(struct bb_work *work, const struct bb_node *node, 
     }
     position = 0;
     for (const struct bb_node *parameter = node->second; parameter != NULL; parameter = parameter->next, position++) {
-        if (position < given || parameter->second == NULL || find_keyword(arguments, parameter->constant.text) != NULL)
+        if (position < given || parameter->second == NULL ||
+            find_keyword(work, arguments, parameter->constant.text) != NULL)
             continue;
         struct bb_value value = bb_evaluate(work, parameter->second);
         if (work->status == BOMBUS_OK)

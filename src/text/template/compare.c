@@ -94,6 +94,9 @@ bool bb_value_is_true(struct bb_work *work, struct bb_value value)
     }
 }
 
+/* Short text that is equal is mostly one object in CPython. */
+enum { SHORT_TEXT = 64 };
+
 bool bb_value_is_same(struct bb_value a, struct bb_value b)
 {
     if (a.kind != b.kind)
@@ -104,7 +107,7 @@ bool bb_value_is_same(struct bb_value a, struct bb_value b)
     case BB_VALUE_INT: return a.integer == b.integer;
     case BB_VALUE_FLOAT: return a.real == b.real;
     case BB_VALUE_TEXT:
-        return a.text == b.text || bb_text_compare(a.text, b.text) == 0; /* CPython interns those compared so */
+        return a.text == b.text || (a.text->length <= SHORT_TEXT && bb_text_compare(a.text, b.text) == 0);
     default: return a.list == b.list;
     }
 }
@@ -369,6 +372,12 @@ struct bb_list bb_value_iterate(struct bb_work *work, struct bb_value value)
 struct bb_value bb_raise_undefined(struct bb_work *work, struct bb_value value)
 {
     const struct bb_undefined *undefined = value.undefined;
+    if (undefined->is_condition) {
+        int32_t line, column;
+        bb_find_place(work->source, work->source_length, undefined->place, &line, &column);
+        return bb_raise(work, "the inline if-expression on line %d evaluated to false and no else section was defined.",
+                        (int)line);
+    }
     if (undefined->hint != NULL)
         return bb_raise(work, "%s", undefined->hint);
     const char *name = bb_repr_string(work, undefined->name);

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+enum { BINDINGS_PER_STEP = 32 };
+
 struct bb_scope *bb_scope_create(struct bb_work *work, struct bb_scope *outer)
 {
     struct bb_scope *scope = bb_work_allocate(work, 1, sizeof *scope);
@@ -29,13 +31,14 @@ void bb_scope_set(struct bb_work *work, struct bb_scope *scope, uint32_t name, s
     binding->value = value;
 }
 
-struct bb_value bb_scope_get(const struct bb_work *work, uint32_t name)
+struct bb_value bb_scope_get(struct bb_work *work, uint32_t name)
 {
-    for (const struct bb_scope *scope = work->scope; scope != NULL; scope = scope->outer)
-        for (const struct bb_binding *binding = scope->bindings; binding != NULL; binding = binding->next)
+    size_t steps = 0;
+    for (const struct bb_scope *scope = work->scope; scope != NULL; scope = scope->outer, steps++)
+        for (const struct bb_binding *binding = scope->bindings; binding != NULL; binding = binding->next, steps++)
             if (binding->name == name)
-                return binding->value;
-    return work->globals[name];
+                return bb_work_step(work, steps / BINDINGS_PER_STEP) ? binding->value : BB_NONE;
+    return bb_work_step(work, steps / BINDINGS_PER_STEP) ? work->globals[name] : BB_NONE;
 }
 
 static struct bb_value evaluate_items(struct bb_work *work, const struct bb_node *node)
@@ -226,14 +229,11 @@ static struct bb_value evaluate_slice(struct bb_work *work, const struct bb_node
 
 static struct bb_value missing_else(struct bb_work *work, const struct bb_node *node)
 {
-    int32_t line, column;
-    bb_find_place(work->source, work->source_length, node->place, &line, &column);
-    struct bb_builder hint = {.work = work};
-    bb_build_format(&hint, "the inline if-expression on line %d evaluated to false and no else section was defined.",
-                    (int)line);
-    bb_build_byte(&hint, '\0');
-    struct bb_value text = bb_build_finish(&hint);
-    return text.kind == BB_VALUE_TEXT ? bb_value_undefined(work, text.text->bytes, NULL, BB_NONE) : BB_NONE;
+    struct bb_undefined *undefined = bb_work_allocate(work, 1, sizeof *undefined);
+    if (undefined == NULL)
+        return BB_NONE;
+    *undefined = (struct bb_undefined){.name = BB_NONE, .is_condition = true, .place = node->place};
+    return (struct bb_value){.kind = BB_VALUE_UNDEFINED, .undefined = undefined};
 }
 
 /* What a node makes of the value of its first operand. */

@@ -62,7 +62,7 @@ FILTER(int)
         /* int(inf) raises OverflowError, which the filter lets through; int(nan) gives the default. */
         return isnan(value.real) ? missing : bb_integer_of_real(work, value.real);
     }
-    if (value.kind != BB_VALUE_TEXT)
+    if (value.kind != BB_VALUE_TEXT || !bb_work_scan(work, value.text->length))
         return missing;
     if (bb_parse_integer(work, value.text, bb_require_integer(work, bound[1], 10), &result))
         return result;
@@ -79,7 +79,7 @@ FILTER(float)
         return bb_raise_undefined(work, value);
     if (bb_value_is_number(value))
         return bb_value_float(bb_value_to_real(value));
-    if (value.kind == BB_VALUE_TEXT && bb_parse_real(value.text, &real))
+    if (value.kind == BB_VALUE_TEXT && bb_work_scan(work, value.text->length) && bb_parse_real(value.text, &real))
         return bb_value_float(real);
     return bound[0].kind != BB_VALUE_MISSING ? bound[0] : bb_value_float(0.0);
 }

@@ -64,7 +64,7 @@ struct bb_value bb_text_center(struct bb_work *work, const struct bb_text *text,
                                const struct bb_text *fill, int side);
 enum bb_letter_case { BB_CASE_LOWER, BB_CASE_UPPER, BB_CASE_CAPITALIZE, BB_CASE_TITLE, BB_CASE_SWAP, BB_CASE_FOLD };
 struct bb_value bb_text_case(struct bb_work *work, const struct bb_text *text, enum bb_letter_case letter_case);
-bool bb_text_is_cased(const struct bb_text *text, bool is_upper); /* str.isupper, str.islower */
+bool bb_text_is_cased(struct bb_work *work, const struct bb_text *text, bool is_upper); /* str.isupper, str.islower */
 /* A keyword more; grows in the work's memory. */
 bool bb_arguments_append(struct bb_work *work, struct bb_arguments *arguments, struct bb_value name,
                          struct bb_value value);

@@ -17,7 +17,7 @@ static bool part_of(struct bb_work *work, const struct bb_text *text, struct bb_
     int64_t to = stop.kind == BB_VALUE_NONE ? count : bb_require_integer(work, stop, count);
     from = from < -count ? 0 : from < 0 ? from + count : from;
     to = to < -count ? 0 : to < 0 ? to + count : to < count ? to : count;
-    if (from > count || from > to)
+    if (from > count || from > to || !bb_work_scan(work, text->length))
         return false;
     *begin = bb_code_offset(text, (size_t)from);
     *end = bb_code_offset(text, (size_t)to);
@@ -160,6 +160,7 @@ static void split_at_space(struct bb_work *work, const struct bb_text *text, int
                            struct bb_list_builder *parts)
 {
     size_t offset = 0, length;
+    bb_work_scan(work, text->length);
     while (work->status == BOMBUS_OK) {
         while (offset < text->length && bb_code_is_space(bb_code_read(text->bytes + offset, &length)))
             offset += length;
@@ -204,6 +205,7 @@ static size_t skip_back(const struct bb_text *text, size_t end, bool over_space)
 static void split_back_at_space(struct bb_work *work, const struct bb_text *text, int64_t limit,
                                 struct bb_list_builder *parts)
 {
+    bb_work_scan(work, text->length);
     for (size_t end = text->length; work->status == BOMBUS_OK;) {
         end = skip_back(text, end, true);
         if (end == 0)
@@ -402,19 +404,20 @@ METHOD(test_identifier)
 
 METHOD(test_lower)
 {
-    (void)work, (void)bound, (void)arguments;
-    return bb_value_bool(bb_text_is_cased(self.text, false));
+    (void)bound, (void)arguments;
+    return bb_value_bool(bb_text_is_cased(work, self.text, false));
 }
 METHOD(test_upper)
 {
-    (void)work, (void)bound, (void)arguments;
-    return bb_value_bool(bb_text_is_cased(self.text, true));
+    (void)bound, (void)arguments;
+    return bb_value_bool(bb_text_is_cased(work, self.text, true));
 }
 
 METHOD(test_title)
 {
     (void)work, (void)bound, (void)arguments;
     bool found = false, was_cased = false;
+    bb_work_scan(work, self.text->length * 4);
     for (size_t offset = 0, length; offset < self.text->length; offset += length) {
         utf8proc_category_t category =
             utf8proc_category((utf8proc_int32_t)bb_code_read(self.text->bytes + offset, &length));

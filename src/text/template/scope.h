@@ -19,6 +19,6 @@ struct bb_scope {
 /* NULL after an error. */
 struct bb_scope *bb_scope_create(struct bb_work *work, struct bb_scope *outer);
 void bb_scope_set(struct bb_work *work, struct bb_scope *scope, uint32_t name, struct bb_value value);
-struct bb_value bb_scope_get(const struct bb_work *work, uint32_t name); /* MISSING if it means nothing */
+struct bb_value bb_scope_get(struct bb_work *work, uint32_t name); /* MISSING if it means nothing */
 
 #endif

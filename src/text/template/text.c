@@ -123,6 +123,7 @@ struct bb_value bb_text_lines(struct bb_work *work, const struct bb_text *text, 
 {
     struct bb_list_builder lines = {.work = work};
     size_t begin = 0, offset = 0, length;
+    bb_work_scan(work, text->length);
     while (offset < text->length && work->status == BOMBUS_OK) {
         uint32_t code = bb_code_read(text->bytes + offset, &length);
         size_t end = offset;
@@ -249,9 +250,11 @@ struct bb_value bb_text_case(struct bb_work *work, const struct bb_text *text, e
     return text->is_markup ? bb_value_markup(work, value) : value;
 }
 
-bool bb_text_is_cased(const struct bb_text *text, bool is_upper)
+bool bb_text_is_cased(struct bb_work *work, const struct bb_text *text, bool is_upper)
 {
     bool found = false;
+    if (!bb_work_scan(work, text->length * 4))
+        return false;
     for (size_t offset = 0, length; offset < text->length; offset += length) {
         utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)bb_code_read(text->bytes + offset, &length));
         if (category == (is_upper ? UTF8PROC_CATEGORY_LL : UTF8PROC_CATEGORY_LU) || category == UTF8PROC_CATEGORY_LT)

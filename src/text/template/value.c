@@ -9,7 +9,7 @@
 struct bb_value bb_value_part(struct bb_work *work, const struct bb_text *text, size_t begin, size_t end)
 {
     struct bb_text *part = bb_work_allocate(work, 1, sizeof *part);
-    if (part == NULL)
+    if (part == NULL || !bb_work_scan(work, end - begin))
         return BB_NONE;
     part->bytes = text->bytes + begin;
     part->length = end - begin;
@@ -91,7 +91,7 @@ struct bb_value bb_value_undefined(struct bb_work *work, const char *hint, const
     struct bb_undefined *undefined = bb_work_allocate(work, 1, sizeof *undefined);
     if (undefined == NULL)
         return BB_NONE;
-    *undefined = (struct bb_undefined){hint, owner, name};
+    *undefined = (struct bb_undefined){.hint = hint, .owner = owner, .name = name};
     return (struct bb_value){.kind = BB_VALUE_UNDEFINED, .undefined = undefined};
 }
 

@@ -92,6 +92,8 @@ struct bb_undefined {
     const char *hint;     /* the whole message, or NULL */
     const char *owner;    /* type of the object looked into, or NULL: a name */
     struct bb_value name; /* the name, attribute or index */
+    bool is_condition;    /* an inline if that did not hold and has no else: at `place` */
+    uint32_t place;
 };
 
 struct bb_range {

@@ -137,19 +137,31 @@ struct bb_value bb_raise_text(struct bb_work *work, const struct bb_text *messag
     return raise_message(work, BOMBUS_ERROR_TEMPLATE, text);
 }
 
-void bb_build(struct bb_builder *builder, const void *bytes, size_t count)
+/* True if `count` more bytes stay within the limits; else an error. */
+static bool fits(struct bb_builder *builder, size_t count)
 {
     struct bb_work *work = builder->work;
-    if (work->status != BOMBUS_OK || count == 0)
-        return;
+    if (work->status != BOMBUS_OK)
+        return false;
     if (!builder->is_result) {
         if (!bb_work_charge_memory(work, count))
-            return;
+            return false;
+        work->memory_used -= count;
     } else if (count > work->limits.output_bytes || builder->buffer.length > work->limits.output_bytes - count) {
         bb_raise_status(work, BOMBUS_ERROR_LIMIT, "the template's output is longer than its limit of %zu bytes",
                         work->limits.output_bytes);
-        return;
+        return false;
     }
+    return true;
+}
+
+void bb_build(struct bb_builder *builder, const void *bytes, size_t count)
+{
+    struct bb_work *work = builder->work;
+    if (count == 0 || !fits(builder, count))
+        return;
+    if (!builder->is_result)
+        work->memory_used += count;
     bb_buffer_add(&builder->buffer, bytes, count);
     if (builder->buffer.is_failed)
         work->status = bb_fail_memory(work->error, builder->buffer.length + count, "a template's text");
@@ -167,9 +179,20 @@ void bb_build_byte(struct bb_builder *builder, char byte)
 
 void bb_build_repeated(struct bb_builder *builder, const struct bb_text *text, int64_t count)
 {
-    if (text->length == 0)
+    char chunk[1024];
+    size_t total, copies = 0;
+    if (text->length == 0 || count <= 0)
         return;
-    for (int64_t i = 0; i < count && builder->work->status == BOMBUS_OK; i++)
+    /* Refused before the first byte is written if it is too much; short text goes in chunks. */
+    if (!bb_multiply_size(text->length, (size_t)count, &total))
+        total = SIZE_MAX;
+    if (!fits(builder, total))
+        return;
+    for (; (copies + 1) * text->length <= sizeof chunk && copies < (size_t)count; copies++)
+        memcpy(chunk + copies * text->length, text->bytes, text->length);
+    for (; copies > 1 && (size_t)count >= copies && builder->work->status == BOMBUS_OK; count -= (int64_t)copies)
+        bb_build(builder, chunk, copies * text->length);
+    for (; count > 0 && builder->work->status == BOMBUS_OK; count--)
         bb_build(builder, text->bytes, text->length);
 }
 
