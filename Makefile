@@ -127,7 +127,7 @@ fuzz: $(addprefix fuzz-,$(FUZZERS))                       ## every fuzz target f
 fuzz-%:
 	@$(MAKE) --no-print-directory BUILD=fuzz CC=clang build/fuzz/fuzz/fuzz_$*
 	@mkdir -p build/fuzz/corpus/$* fuzz/seeds/$*
-	build/fuzz/fuzz/fuzz_$* -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0 build/fuzz/corpus/$* fuzz/seeds/$*
+	build/fuzz/fuzz/fuzz_$* -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0 -artifact_prefix=build/fuzz/ build/fuzz/corpus/$* fuzz/seeds/$*
 build/fuzz/fuzz/fuzz_%: build/fuzz/fuzz/fuzz_%.o $(OUT)/libbombus.a
 	$(call say,link $@) $(CC) $(ALL_CFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDFLAGS) $(ALL_LIBS)
 
