@@ -44,7 +44,7 @@ static enum kind kind_of(const struct bb_weight *weight)
 
 static inline __mmask16 mask_of(int64_t rest)
 {
-    return rest >= 16 ? (__mmask16)0xFFFF : rest > 0 ? (__mmask16)((1u << rest) - 1) : 0;
+    return (__mmask16)(rest >= 16 ? 0xFFFFu : rest > 0 ? (1u << rest) - 1u : 0u);
 }
 
 /* 16 e4m3 codes as f32 (linear.h says how). */

@@ -129,7 +129,7 @@ static inline void bb_transpose(__m512i rows[16])
 static inline void bb_store_rows(const struct bb_linear_task *task, int64_t row, int64_t x_row, __m512 bias, __m512 value)
 {
     const int64_t place = x_row * task->out_stride + row, rest = task->weight->rows - row;
-    const __mmask16 mask = rest >= 16 ? (__mmask16)0xFFFF : (__mmask16)((1u << rest) - 1);
+    const __mmask16 mask = (__mmask16)(rest >= 16 ? 0xFFFFu : (1u << rest) - 1u);
     if (task->bias != NULL)
         value = _mm512_add_ps(value, bias);
     if (task->residual != NULL)
