@@ -78,6 +78,7 @@ struct bench {
     bombus_session *sessions[BATCH_LIMIT];
     int32_t *prompt;
     double load_seconds, bandwidth;
+    int64_t peak_memory_bytes; /* before the bandwidth is measured, which takes a buffer of its own */
     struct series prompt_speed, generation_speed;
 };
 
@@ -140,6 +141,7 @@ static bombus_status measure(struct bench *bench, bombus_error *error)
     for (int64_t i = 0; i <= settings->measure.repetitions && status == BOMBUS_OK; i++)
         status = measure_once(bench, i > 0, error);
     interrupt_release();
+    bench->peak_memory_bytes = clock_peak_memory_bytes();
     if (status == BOMBUS_OK) {
         int32_t threads = settings->device.threads == OPTION_UNSET ? 0 : (int32_t)settings->device.threads;
         status = bombus_measure_bandwidth(&bench->bandwidth, threads, 0, 1.0, error);
@@ -162,7 +164,7 @@ static void print_table(struct bench *bench, struct summary prompt, struct summa
         printf(" in each of %d sequences", (int)settings->batch);
     printf("\nbandwidth    %.1f GB/s read; generation reads %.1f GB/s of weights, %.0f %%\n", bench->bandwidth / 1e9,
            used / 1e9, 100.0 * used / bench->bandwidth);
-    printf("memory       %s at most\n", report_bytes((double)clock_peak_memory_bytes()).text);
+    printf("memory       %s at most\n", report_bytes((double)bench->peak_memory_bytes).text);
 }
 
 static json_t *summary_json(struct summary summary)
@@ -198,7 +200,7 @@ static void print_results(struct bench *bench, const char *model)
     json_object_set_new(object, "read_bandwidth_bytes_per_s", json_output_number(bench->bandwidth));
     json_object_set_new(object, "generation_bytes_per_s", json_output_number(used));
     json_object_set_new(object, "bandwidth_share", json_output_number(used / bench->bandwidth));
-    json_object_set_new(object, "peak_memory_bytes", json_integer(clock_peak_memory_bytes()));
+    json_object_set_new(object, "peak_memory_bytes", json_integer(bench->peak_memory_bytes));
     json_output_print(object);
 }
 

@@ -272,11 +272,13 @@ static void print_timings(const struct generation *generation, const bombus_gene
         putchar('\n');
     fflush(stdout);
     size_t computed = result->prompt_count - result->reused_count;
-    report("prompt: %zu tokens (%zu kept), %.1f tokens/s; answer: %zu tokens, %.1f tokens/s; load %.2f s; memory %s; "
-           "seed %llu",
+    char seed[40] = "";
+    if (generation->sampler.options.temperature > 0.0f)
+        snprintf(seed, sizeof seed, "; seed %llu", (unsigned long long)generation->sampler.options.seed);
+    report("prompt: %zu tokens (%zu kept), %.1f tokens/s; answer: %zu tokens, %.1f tokens/s; load %.2f s; memory %s%s",
            result->prompt_count, result->reused_count, per_second(computed, result->prompt_seconds), result->count,
            per_second(result->count, result->generation_seconds), generation->load_seconds,
-           report_bytes((double)clock_peak_memory_bytes()).text, (unsigned long long)generation->sampler.options.seed);
+           report_bytes((double)clock_peak_memory_bytes()).text, seed);
     if (result->draft_count > 0)
         report("speculation: %zu of %zu guessed tokens were right", result->accepted_count, result->draft_count);
 }
