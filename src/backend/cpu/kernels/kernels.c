@@ -31,7 +31,7 @@ struct level {
 static const struct level levels[] = {
     { "reference", CPU_ANY, bb_kernels_fill_reference_linear, bb_kernels_fill_reference_rows, bb_kernels_fill_reference_attention },
 #if defined(__x86_64__)
-    { "avx2", CPU_AVX2, NULL, bb_kernels_fill_avx2_rows, bb_kernels_fill_avx2_attention },
+    { "avx2", CPU_AVX2, bb_kernels_fill_avx2_linear, bb_kernels_fill_avx2_rows, bb_kernels_fill_avx2_attention },
     { "avx512", CPU_AVX512, bb_kernels_fill_avx512_linear, bb_kernels_fill_avx512_rows, bb_kernels_fill_avx512_attention },
 #elif defined(__aarch64__)
     { "neon", CPU_NEON, NULL, bb_kernels_fill_neon_rows, bb_kernels_fill_neon_attention },

@@ -1,0 +1,256 @@
+/* Exact products with AVX2: f32 activations, weights widened to f32, any scheme.
+ *
+ * The sum of a row: four registers, column c in lane c % 8 of register c / 8 % 4, one FMA a column in ascending order, folded at the end. The
+ * order does not depend on how many rows of x there are: few rows of x take the values as they are unpacked; for many, 16 weight rows are
+ * unpacked to scratch, and a weight row meets 3 rows of x at once, with 12 registers of sums. */
+#include "backend/cpu/kernels/avx2/linear.h"
+
+enum {
+    PANEL_ROWS = 16, /* weight rows unpacked at once */
+    TILE_X = 3,
+    AHEAD = 2048,    /* bytes to prefetch ahead */
+    FEW_X = 2        /* rows of x up to which a weight row is unpacked for each */
+};
+
+enum kind { KIND_CODES, KIND_VALUES, KIND_E4M3, KIND_BF16, KIND_F16, KIND_F32 };
+
+/* A weight row being read. */
+struct source {
+    const uint8_t *data;
+    float *scales, *biases; /* of its groups, as f32, in the task's scratch */
+    int32_t group_shift;    /* log2 of the group */
+    int64_t cols;
+};
+
+static int64_t padded_of(int64_t cols)
+{
+    return (cols + 31) / 32 * 32;
+}
+
+static int64_t padded_groups_of(int64_t cols)
+{
+    return (cols / 16 + 15) / 8 * 8;
+}
+
+size_t bb_avx2_exact_scratch(int64_t cols)
+{
+    return ((size_t)PANEL_ROWS * (size_t)padded_of(cols) + 2 * (size_t)padded_groups_of(cols)) * sizeof(float);
+}
+
+/* `count` bytes as 8 lanes of 32 bits; nothing behind them is read. */
+BB_INLINE __m256i load_bytes(const uint8_t *data, int64_t count)
+{
+    uint8_t copy[8] = { 0 };
+    memcpy(copy, data, (size_t)(count < 8 ? count > 0 ? count : 0 : 8));
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)copy));
+}
+
+/* Columns [first, first + 32) as f32, in four registers; behind the last column (unless is_full) anything finite, if scale and bias are. */
+BB_INLINE void load_values(const struct source *source, int64_t first, __m256 values[4], const enum kind kind, const int32_t bits,
+                           const bool is_full)
+{
+    const int64_t rest = is_full ? 32 : source->cols - first;
+    __m256i codes = _mm256_setzero_si256();
+    if (kind == KIND_CODES || kind == KIND_VALUES) {
+        const uint8_t *from = source->data + first / 8 * bits;
+        codes = is_full ? bb_unpack_codes(from, bits, kind == KIND_VALUES) : bb_unpack_part(from, rest, bits, kind == KIND_VALUES);
+    }
+    const __m128i low = _mm256_castsi256_si128(codes), high = _mm256_extracti128_si256(codes, 1);
+    const __m128i eights[4] = { low, _mm_unpackhi_epi64(low, low), high, _mm_unpackhi_epi64(high, high) };
+    BB_UNROLL
+    for (int64_t i = 0; i < 4; i++) {
+        const int64_t column = first + 8 * i, group = column >> source->group_shift;
+        if (kind == KIND_CODES || kind == KIND_VALUES)
+            values[i] = _mm256_fmadd_ps(_mm256_broadcast_ss(&source->scales[group]), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eights[i])),
+                                        _mm256_broadcast_ss(&source->biases[group]));
+        else if (kind == KIND_E4M3)
+            values[i] = _mm256_mul_ps(_mm256_broadcast_ss(&source->scales[group]),
+                                      bb_e4m3_values(load_bytes(source->data + column, is_full ? 8 : rest - 8 * i)));
+        else
+            values[i] = is_full ? bb_load_8(source->data, kind == KIND_BF16 ? BB_BF16 : kind == KIND_F16 ? BB_F16 : BB_F32, column)
+                                : bb_load_floats(source->data, kind == KIND_BF16 ? BB_BF16 : kind == KIND_F16 ? BB_F16 : BB_F32, column, rest - 8 * i);
+    }
+}
+
+static struct source source_of(const struct bb_linear_task *task)
+{
+    const int64_t cols = task->weight->cols;
+    float *groups = (float *)task->scratch + PANEL_ROWS * padded_of(cols);
+    struct source source = { .cols = cols, .scales = groups, .biases = groups + padded_groups_of(cols) };
+    while ((1 << source.group_shift) < task->weight->scheme.group_size)
+        source.group_shift++;
+    return source;
+}
+
+/* Points the source at a row, and widens the row's scales and biases. */
+static void seek_row(struct source *source, const struct bb_weight *weight, int64_t row)
+{
+    source->data = (const uint8_t *)weight->data + (size_t)row * bb_weight_row_bytes(weight);
+    if (weight->scheme.mode == BB_QUANT_NONE)
+        return;
+    const int64_t groups = weight->cols / weight->scheme.group_size;
+    for (int64_t g = 0; g < groups + 2; g += 8) { /* 0 in the places that the last 32 columns may lack */
+        const int64_t count = groups - g;
+        __m256 scale, bias = _mm256_setzero_ps();
+        if (weight->scheme.mode == BB_QUANT_MXFP8)
+            scale = bb_load_scale_bytes(weight->scales, weight->scheme.mode, row * groups + g, count);
+        else
+            bb_load_groups(weight, row * groups + g, count, &scale, &bias);
+        _mm256_storeu_ps(source->scales + g, scale);
+        _mm256_storeu_ps(source->biases + g, bias);
+    }
+}
+
+/* The end of a row: four registers of sums to one number. */
+static inline float fold(const __m256 sums[4])
+{
+    const __m256 eight = _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]));
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+/* The products of 32 columns of a weight row and a row of x. */
+BB_INLINE void add_columns(const struct source *source, const float *x, int64_t first, __m256 sums[4], const enum kind kind, const int32_t bits,
+                           const bool is_full)
+{
+    __m256 values[4];
+    load_values(source, first, values, kind, bits, is_full);
+    BB_UNROLL
+    for (int64_t i = 0; i < 4; i++) {
+        const __m256 in = is_full ? _mm256_loadu_ps(x + first + 8 * i) : bb_load_floats(x, BB_F32, first + 8 * i, source->cols - first - 8 * i);
+        sums[i] = _mm256_fmadd_ps(values[i], in, sums[i]);
+    }
+}
+
+/* One weight row, one row of x. */
+BB_INLINE float multiply_row(const struct source *source, const float *x, const enum kind kind, const int32_t bits)
+{
+    __m256 sums[4] = { _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps() };
+    int64_t first = 0;
+    for (; first + 32 <= source->cols; first += 32) {
+        const char *ahead = (const char *)source->data + first / 8 * bits + AHEAD;
+        for (int32_t i = 0; i < 4 * bits; i += 64)
+            _mm_prefetch(ahead + i, _MM_HINT_T0);
+        add_columns(source, x, first, sums, kind, bits, true);
+    }
+    if (first < source->cols)
+        add_columns(source, x, first, sums, kind, bits, false);
+    return fold(sums);
+}
+
+BB_INLINE void unpack_panel(const struct bb_linear_task *task, struct source *source, int64_t row, int64_t count, float *panel, const enum kind kind,
+                            const int32_t bits)
+{
+    for (int64_t r = 0; r < count; r++, panel += padded_of(source->cols)) {
+        seek_row(source, task->weight, row + r);
+        for (int64_t first = 0; first < source->cols; first += 32) {
+            __m256 values[4];
+            load_values(source, first, values, kind, bits, false);
+            BB_UNROLL
+            for (int64_t i = 0; i < 4; i++)
+                _mm256_storeu_ps(panel + first + 8 * i, values[i]);
+        }
+    }
+}
+
+/* Adds the products of 32 columns to the sums of a weight row and x_rows rows of x. rest: columns left, if not is_full. */
+BB_INLINE void add_tile(const float *values, const float *x, int64_t cols, __m256 sums[TILE_X][4], const int32_t x_rows, const bool is_full, int64_t rest)
+{
+    BB_UNROLL
+    for (int32_t i = 0; i < 4; i++) {
+        __m256 value = _mm256_loadu_ps(values + 8 * i);
+        bb_keep_floats(&value); /* read once, not again for each row of x */
+        BB_UNROLL
+        for (int32_t t = 0; t < x_rows; t++) {
+            const __m256 in = is_full ? _mm256_loadu_ps(x + t * cols + 8 * i) : bb_load_floats(x, BB_F32, t * cols + 8 * i, rest - 8 * i);
+            sums[t][i] = _mm256_fmadd_ps(value, in, sums[t][i]);
+        }
+    }
+}
+
+/* One unpacked weight row times x_rows rows of x. */
+BB_INLINE void multiply_tile(const float *values, const float *x, int64_t cols, float out[TILE_X], const int32_t x_rows)
+{
+    __m256 sums[TILE_X][4];
+    BB_UNROLL
+    for (int32_t i = 0; i < x_rows * 4; i++)
+        sums[i / 4][i % 4] = _mm256_setzero_ps();
+    int64_t first = 0;
+    for (; first + 32 <= cols; first += 32)
+        add_tile(values + first, x + first, cols, sums, x_rows, true, 32);
+    if (first < cols)
+        add_tile(values + first, x + first, cols, sums, x_rows, false, cols - first);
+    BB_UNROLL
+    for (int32_t i = 0; i < x_rows * 4; i++)
+        bb_keep_floats(&sums[i / 4][i % 4]);
+    BB_UNROLL
+    for (int32_t t = 0; t < x_rows; t++)
+        out[t] = fold(sums[t]);
+}
+
+static void multiply_panel(const struct bb_linear_task *task, const float *panel, int64_t row, int64_t count)
+{
+    const int64_t cols = task->weight->cols, end = task->first_row + task->row_count;
+    for (int64_t t = task->first_row; t < end; t += TILE_X) {
+        const int64_t x_rows = end - t < TILE_X ? end - t : TILE_X;
+        for (int64_t r = 0; r < count; r++) {
+            const float *values = panel + r * padded_of(cols), *x = task->x + t * cols;
+            float out[TILE_X];
+            if (x_rows == 3)
+                multiply_tile(values, x, cols, out, 3);
+            else if (x_rows == 2)
+                multiply_tile(values, x, cols, out, 2);
+            else
+                multiply_tile(values, x, cols, out, 1);
+            for (int64_t i = 0; i < x_rows; i++)
+                bb_linear_store(task, row + r, t + i, out[i]);
+        }
+    }
+}
+
+BB_INLINE void multiply_kind(const struct bb_linear_task *task, const enum kind kind, const int32_t bits)
+{
+    struct source source = source_of(task);
+    const int64_t rows = task->weight->rows;
+    if (task->row_count <= FEW_X) {
+        for (int64_t row = 0; row < rows; row++) {
+            seek_row(&source, task->weight, row);
+            for (int64_t t = task->first_row; t < task->first_row + task->row_count; t++)
+                bb_linear_store(task, row, t, multiply_row(&source, task->x + t * source.cols, kind, bits));
+        }
+        return;
+    }
+    for (int64_t row = 0; row < rows; row += PANEL_ROWS) {
+        const int64_t count = rows - row < PANEL_ROWS ? rows - row : PANEL_ROWS;
+        unpack_panel(task, &source, row, count, task->scratch, kind, bits);
+        multiply_panel(task, task->scratch, row, count);
+    }
+}
+
+void bb_avx2_multiply_exact(const struct bb_linear_task *task)
+{
+    const struct bb_weight *weight = task->weight;
+    switch (weight->scheme.mode) {
+    case BB_QUANT_NONE:
+        if (weight->dtype == BB_BF16)
+            multiply_kind(task, KIND_BF16, 16);
+        else if (weight->dtype == BB_F16)
+            multiply_kind(task, KIND_F16, 16);
+        else
+            multiply_kind(task, KIND_F32, 32);
+        break;
+    case BB_QUANT_MXFP8: multiply_kind(task, KIND_E4M3, 8); break;
+    case BB_QUANT_MXFP4: case BB_QUANT_NVFP4: multiply_kind(task, KIND_VALUES, 4); break;
+    case BB_QUANT_AFFINE:
+        switch (weight->scheme.bits) {
+        case 1: multiply_kind(task, KIND_CODES, 1); break;
+        case 2: multiply_kind(task, KIND_CODES, 2); break;
+        case 3: multiply_kind(task, KIND_CODES, 3); break;
+        case 4: multiply_kind(task, KIND_CODES, 4); break;
+        case 5: multiply_kind(task, KIND_CODES, 5); break;
+        case 6: multiply_kind(task, KIND_CODES, 6); break;
+        default: multiply_kind(task, KIND_CODES, 8); break;
+        }
+    }
+}
