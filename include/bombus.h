@@ -228,7 +228,7 @@ BOMBUS_RESULT bombus_status bombus_sessions_step(bombus_session *const *sessions
  * forgotten. Valid until the next call on the session or one made together with it. */
 BOMBUS_API const float *bombus_session_logits(const bombus_session *session);
 
-/* How many tokens the session holds, and the tokens. */
+/* How many tokens the session holds, and the tokens (valid until the next call on the session). */
 BOMBUS_API size_t bombus_session_length(const bombus_session *session);
 BOMBUS_API const int32_t *bombus_session_tokens(const bombus_session *session);
 
@@ -237,8 +237,8 @@ BOMBUS_API const int32_t *bombus_session_tokens(const bombus_session *session);
 BOMBUS_RESULT bombus_status bombus_session_truncate(bombus_session *session, size_t length, bombus_error *error);
 
 /* Writes the session (tokens and cache) to a file, atomically, and reads it back in any process with the same model; a file of
- * another model or of other session options is BOMBUS_ERROR_MISMATCH, a damaged one BOMBUS_ERROR_FORMAT; the session is then as
- * before. */
+ * another model or of other session options (all but prefill_step_size) is BOMBUS_ERROR_MISMATCH, a damaged one
+ * BOMBUS_ERROR_FORMAT; the session is then as before (empty, if context_size cannot hold its tokens and the file's at once). */
 BOMBUS_RESULT bombus_status bombus_session_save(const bombus_session *session, const char *path, bombus_error *error);
 BOMBUS_RESULT bombus_status bombus_session_load(bombus_session *session, const char *path, bombus_error *error);
 
@@ -314,9 +314,9 @@ typedef struct bombus_generate_options {
     size_t stop_count;
     bool ignore_eos;
     bool wants_logprobs;
-    int32_t top_logprobs;          /* alternatives listed a token */
+    int32_t top_logprobs;          /* alternatives listed a token, at most 1024; implies wants_logprobs */
     bombus_session *draft;         /* a session of a smaller model with the same vocabulary: speculative decoding */
-    int32_t num_draft_tokens;      /* 0: 3 */
+    int32_t num_draft_tokens;      /* guesses a step, at most 64; 0: 3 */
     int32_t ngram_size;            /* > 0: speculation by looking up the last n tokens in the text so far */
     bombus_token_callback callback;        /* may be NULL */
     bombus_prompt_progress prompt_progress; /* may be NULL */
@@ -335,8 +335,11 @@ typedef struct bombus_generate_result {
 } bombus_generate_result;
 
 /* Continues `session` with `prompt` (the session's tokens that are a prefix of it are not computed again, the rest is
- * forgotten), then generates. `tokenizer` may be NULL: no text and no stop strings then. Clear the result with
- * bombus_generate_result_clear, also after failure. */
+ * forgotten), then generates. Afterwards the session holds the prompt and the generated tokens but the last. `tokenizer` may be
+ * NULL: no text, no end-of-turn ids and no stop strings then. Speculation (draft, ngram_size: one of them) changes the speed
+ * alone: each token is drawn from the model's own logits with the random numbers of its position, so that text and
+ * log-probabilities are those of plain generation with the same seed. Clear the result with bombus_generate_result_clear, also
+ * after failure. */
 BOMBUS_RESULT bombus_status bombus_generate(bombus_session *session, const bombus_tokenizer *tokenizer, const int32_t *prompt,
                                             size_t prompt_count, const bombus_generate_options *options,
                                             bombus_generate_result *result, bombus_error *error);
