@@ -5,6 +5,8 @@
 #include "base/memory.h"
 #include "ops/ops.h"
 
+#include <pthread.h>
+
 /* A 4-bit projection with random weights; free with free_linear. */
 static struct bb_linear make_linear(int64_t rows, int64_t cols, uint64_t seed, bool has_bias)
 {
@@ -402,6 +404,58 @@ static void test_steps_allocate_nothing(void **state)
     free_fixture(&f);
 }
 
+/* A run of its own, with a cache of its own, over a shared backend. */
+struct concurrent {
+    struct fixture f;
+    struct bb_backend *backend;
+    float expected[ROWS * HIDDEN];
+    int wrong;
+};
+
+static void *run_steps(void *argument)
+{
+    struct concurrent *own = argument;
+    struct bb_run run;
+    bombus_error error;
+    bb_run_init(&run, own->backend, false);
+    own->wrong += bb_run_reserve(&run, 8 << 20, &error) != BOMBUS_OK;
+    for (int i = 0; i < 60; i++) {
+        step(&run, &own->f);
+        own->wrong += run.status != BOMBUS_OK;
+        /* The step's x is its first output; what it held is the sum of all parts. */
+        if (i == 0)
+            memcpy(own->expected, run.scratch, sizeof own->expected);
+        own->wrong += memcmp(own->expected, run.scratch, sizeof own->expected) != 0;
+    }
+    bb_run_clear(&run);
+    return NULL;
+}
+
+static void test_runs_share_a_backend(void **state)
+{
+    (void)state;
+    enum { RUNS = 3 };
+    static struct concurrent runs[RUNS], alone;
+    pthread_t threads[RUNS];
+    struct bb_backend *backend = open_cpu(NULL, 2);
+    make_fixture(&alone.f);
+    alone.backend = backend;
+    run_steps(&alone);
+    for (int i = 0; i < RUNS; i++) {
+        runs[i].backend = backend;
+        make_fixture(&runs[i].f);
+        assert_int_equal(pthread_create(&threads[i], NULL, run_steps, &runs[i]), 0);
+    }
+    for (int i = 0; i < RUNS; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(runs[i].wrong, 0);
+        assert_memory_equal(runs[i].expected, alone.expected, sizeof alone.expected);
+        free_fixture(&runs[i].f);
+    }
+    free_fixture(&alone.f);
+    bb_backend_close(backend);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -410,6 +464,7 @@ int main(void)
         cmocka_unit_test(test_run_counts_memory),
         cmocka_unit_test(test_errors_are_sticky),
         cmocka_unit_test(test_steps_allocate_nothing),
+        cmocka_unit_test(test_runs_share_a_backend),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
