@@ -469,15 +469,24 @@ static bool lex_next(struct lexer *lexer)
            lex_tag(lexer, type == '{');
 }
 
-struct bb_token *bb_template_tokenize(struct bb_work *work)
+struct bb_token *bb_template_tokenize(struct bb_work *work, bombus_error *late)
 {
     struct lexer *lexer = bb_work_allocate(work, 1, sizeof *lexer);
+    bombus_error *error = work->error;
     if (lexer == NULL)
         return NULL;
     *lexer = (struct lexer){.work = work, .source = work->source, .length = work->source_length, .is_line_start = true};
-    while (lexer->offset < lexer->length)
-        if (!lex_next(lexer))
-            return NULL;
+    *late = (bombus_error){0};
+    work->error = late;
+    while (lexer->offset < lexer->length && lex_next(lexer))
+        continue;
+    work->error = error;
+    if (work->status != BOMBUS_OK && work->status != BOMBUS_ERROR_TEMPLATE) {
+        if (error != NULL)
+            *error = *late;
+        return NULL;
+    }
+    work->status = BOMBUS_OK;
     add_token(lexer, BB_TOKEN_END, lexer->length, lexer->length);
     return work->status == BOMBUS_OK ? lexer->tokens : NULL;
 }

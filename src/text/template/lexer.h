@@ -50,8 +50,9 @@ struct bb_token {
     struct bb_value value;
 };
 
-/* All tokens of work->source, BB_TOKEN_END last; NULL after an error. In the work's memory. */
-struct bb_token *bb_template_tokenize(struct bb_work *work);
+/* All tokens of work->source, BB_TOKEN_END last; NULL after an error. In the work's memory. Source that makes no token is no
+ * error yet: the tokens end before it and *late (its status is not BOMBUS_OK then) has the error for a parser that comes so far. */
+struct bb_token *bb_template_tokenize(struct bb_work *work, bombus_error *late);
 
 /* "end of statement block", "'+'" ...: for messages. */
 const char *bb_token_kind_name(enum bb_token_kind kind);

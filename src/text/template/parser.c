@@ -514,7 +514,8 @@ static struct bb_node *parse_body(struct bb_parser *parser, const char *const *e
 void bb_template_parse(struct bb_work *work, struct bb_syntax *syntax)
 {
     static const char *const fixed_names[] = {"loop", "caller", "varargs", "kwargs"};
-    struct bb_token *tokens = bb_template_tokenize(work);
+    bombus_error late;
+    struct bb_token *tokens = bb_template_tokenize(work, &late);
     struct bb_parser *parser = tokens != NULL ? bb_work_allocate(work, 1, sizeof *parser) : NULL;
     *syntax = (struct bb_syntax){0};
     if (parser == NULL)
@@ -524,4 +525,10 @@ void bb_template_parse(struct bb_work *work, struct bb_syntax *syntax)
         name_number(parser, fixed_names[i], strlen(fixed_names[i]));
     syntax->body = parse_body(parser, NULL);
     bb_map_clear(&parser->name_numbers);
+    bool is_at_end = parser->token->kind == BB_TOKEN_END && work->status != BOMBUS_ERROR_MEMORY;
+    if (late.status != BOMBUS_OK && (work->status == BOMBUS_OK || is_at_end)) {
+        work->status = late.status;
+        if (work->error != NULL)
+            *work->error = late;
+    }
 }
