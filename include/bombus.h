@@ -186,7 +186,9 @@ BOMBUS_RESULT bombus_status bombus_template_open(bombus_template **template_, co
 BOMBUS_API void bombus_template_free(bombus_template *template_);
 
 /* Renders with the variables of a JSON object (messages, tools, add_generation_prompt, bos_token, any other; "now": the ISO
- * time that strftime_now uses, the present time where absent). *text, *spans: free with bombus_free; spans may be NULL. */
+ * time that strftime_now uses, the present time where absent). As in transformers, tools and documents are none and
+ * add_generation_prompt is false where absent, reasoning is found under any of its names, and continue_final_message (true, or
+ * the field's name) ends the text with the last message. *text, *spans: free with bombus_free; spans may be NULL. */
 BOMBUS_RESULT bombus_status bombus_template_render(const bombus_template *template_, const char *variables_json, size_t length,
                                                    char **text, size_t *text_length, bombus_span **spans, size_t *span_count,
                                                    bombus_error *error);

@@ -70,9 +70,11 @@ static struct bb_list filter_items(struct bb_work *work, const struct bb_node *n
     return (struct bb_list){.items = kept.items, .count = kept.count};
 }
 
-static void render_turns(struct bb_work *work, const struct bb_node *node, struct bb_loop *loop)
+/* True if a turn came to its end; one left by continue or break does not count, as in jinja2. */
+static bool render_turns(struct bb_work *work, const struct bb_node *node, struct bb_loop *loop)
 {
     struct bb_scope *outer = work->scope;
+    bool is_complete = false;
     struct bb_value variable = {.kind = BB_VALUE_LOOP, .loop = loop};
     for (; loop->index < loop->items.count && bb_work_step(work, 1); loop->index++) {
         if ((work->scope = bb_scope_create(work, outer)) == NULL)
@@ -82,12 +84,22 @@ static void render_turns(struct bb_work *work, const struct bb_node *node, struc
         bb_scope_set(work, work->scope, BB_NAME_LOOP, variable);
         if (work->status == BOMBUS_OK)
             bb_render_body(work, node->body);
+        is_complete |= !work->is_leaving_turn;
         work->is_leaving_turn = false;
         if (work->is_leaving_loop) {
             work->is_leaving_loop = false;
             break;
         }
     }
+    work->scope = outer;
+    return is_complete;
+}
+
+static void render_otherwise(struct bb_work *work, const struct bb_node *node)
+{
+    struct bb_scope *outer = work->scope;
+    if (node->otherwise != NULL && (work->scope = bb_scope_create(work, outer)) != NULL)
+        bb_render_body(work, node->otherwise);
     work->scope = outer;
 }
 
@@ -97,20 +109,12 @@ void bb_render_loop(struct bb_work *work, const struct bb_node *node, struct bb_
     struct bb_list items = bb_value_iterate(work, iterable);
     if (node->test != NULL && work->status == BOMBUS_OK)
         items = filter_items(work, node, items);
-    if (work->status != BOMBUS_OK)
-        return;
-    if (items.count == 0) {
-        struct bb_scope *outer = work->scope;
-        if (node->otherwise != NULL && (work->scope = bb_scope_create(work, outer)) != NULL)
-            bb_render_body(work, node->otherwise);
-        work->scope = outer;
-        return;
-    }
     struct bb_loop *loop = bb_work_allocate(work, 1, sizeof *loop);
     if (loop == NULL)
         return;
     *loop = (struct bb_loop){.items = items, .depth = depth, .node = node, .scope = work->scope};
-    render_turns(work, node, loop);
+    if (!render_turns(work, node, loop) && work->status == BOMBUS_OK)
+        render_otherwise(work, node);
 }
 
 /* ---- blocks ---- */
