@@ -534,6 +534,20 @@ static void check_folder(const char *folder, const char *name, const char *expec
     bb_template_free(template_);
 }
 
+static void check_failing_open(const char *folder)
+{
+    struct bb_template *template_ = NULL;
+    bombus_error error;
+    bombus_status status = BOMBUS_ERROR_MEMORY;
+    for (uint64_t n = 1; status != BOMBUS_OK; n++) {
+        bb_memory_fail_at(n, false);
+        status = bb_chat_template_open(&template_, folder, NULL, &error);
+        bb_memory_fail_at(0, false);
+        assert_true(status == BOMBUS_OK || (status == BOMBUS_ERROR_MEMORY && template_ == NULL));
+    }
+    bb_template_free(template_);
+}
+
 static void test_folders(void **state)
 {
     (void)state;
@@ -546,6 +560,7 @@ static void test_folders(void **state)
     check_folder(folder, NULL, NULL, BOMBUS_ERROR_FORMAT);
     write_text(folder, "tokenizer_config.json", "{\"chat_template\": \"config\"}");
     check_folder(folder, NULL, "config", BOMBUS_OK);
+    check_failing_open(folder);
     check_folder(folder, "tool_use", NULL, BOMBUS_ERROR_NOT_FOUND);
     write_text(
         folder, "tokenizer_config.json",
