@@ -1,5 +1,5 @@
-/* A model folder of any config.json (up to the first NUL of the input) and any model.safetensors (the rest): every matrix that is
- * accepted must lie within its file, and the folder must be describable. */
+/* A model folder of any config.json (up to the first NUL of the input) and any model.safetensors (the rest): every
+ * matrix that is accepted must lie within its file, and the folder must be describable. */
 #include "base/buffer.h"
 #include "files/checkpoint.h"
 #include "model/inspect.h"
@@ -19,7 +19,8 @@ static uint64_t sum_bytes(const void *bytes, size_t size)
     return sum;
 }
 
-/* Reads the parts of a matrix to their ends; the sanitizer knows nothing of the map's end, so compare with the file's. */
+/* Reads the parts of a matrix to their ends; the sanitizer knows nothing of the map's end, so compare with the file's.
+ */
 static void read_weight(const struct bb_checkpoint *checkpoint, const struct bb_weight *weight)
 {
     const struct bb_file_map *map = &checkpoint->files[0].map;

@@ -323,7 +323,8 @@ bombus_status bb_checkpoint_weight(struct bb_checkpoint *checkpoint, const char 
     return status == BOMBUS_OK ? resolve(checkpoint, &parts, rows, cols, weight, error) : status;
 }
 
-/* Columns of a packed matrix: the scheme that config.json gives, if the shapes agree with it, or the first known one with which they do. */
+/* Columns of a packed matrix: the scheme that config.json gives, if the shapes agree with it, or the first known one
+ * with which they do. */
 static int64_t guess_cols(const struct parts *parts, struct bb_scheme scheme)
 {
     int64_t words = parts->weight->shape[parts->weight->rank - 1],

@@ -12,8 +12,9 @@ BB_RESULT bombus_status bb_config_parse(struct bb_config **config, const char *t
 void bb_config_close(struct bb_config *config);
 const char *bb_config_path(const struct bb_config *config);
 
-/* Getters. `key` is a path of object keys separated by '/', e.g. "rope_scaling/factor" ("quantization/model.embed_tokens/bits": dots
- * belong to the key). An absent or null value gives `fallback` without error; a value of another type is BOMBUS_ERROR_FORMAT. */
+/* Getters. `key` is a path of object keys separated by '/', e.g. "rope_scaling/factor"
+ * ("quantization/model.embed_tokens/bits": dots belong to the key). An absent or null value gives `fallback` without
+ * error; a value of another type is BOMBUS_ERROR_FORMAT. */
 BB_RESULT bombus_status bb_config_integer(const struct bb_config *config, const char *key, int64_t fallback,
                                           int64_t minimum, int64_t maximum, int64_t *value, bombus_error *error);
 BB_RESULT bombus_status bb_config_number(const struct bb_config *config, const char *key, double fallback,

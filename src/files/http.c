@@ -333,10 +333,10 @@ static bombus_status judge_code(const struct bb_http_request *request, bool *may
         (request->is_head && response->code >= 300 && response->code < 400))
         return BOMBUS_OK;
     if (response->code == 401 || response->code == 403)
-        return bb_fail(
-            error, BOMBUS_ERROR_NETWORK,
-            "%s: the hub answers %ld%s%s (no such repository, or a private or gated one: is the token set, right, and allowed to read it?)",
-            request->url, response->code, colon, says);
+        return bb_fail(error, BOMBUS_ERROR_NETWORK,
+                       "%s: the hub answers %ld%s%s (no such repository, or a private or gated one: is the token set, "
+                       "right, and allowed to read it?)",
+                       request->url, response->code, colon, says);
     if (response->code == 404)
         return bb_fail(error, BOMBUS_ERROR_NOT_FOUND,
                        "%s: the hub answers 404%s%s%s%s (no such repository, revision or file)", request->url,

@@ -1,4 +1,5 @@
-/* HTTP requests side by side in one thread, over libcurl. Says what happened to each; what is done about it (retries) is the caller's. */
+/* HTTP requests side by side in one thread, over libcurl. Says what happened to each; what is done about it (retries)
+ * is the caller's. */
 #ifndef BB_HTTP_H
 #define BB_HTTP_H
 
@@ -17,14 +18,13 @@ struct bb_http_options {
 };
 
 struct bb_http_response {
-    long code; /* of the last response; 0: none came */
-    char etag[136],
-        linked_etag
-            [136]; /* without quotes; "" where absent. linked_etag is of any response on the way, etag of the last */
-    int64_t linked_size;                     /* X-Linked-Size of any response on the way; -1: none */
-    int64_t content_length;                  /* -1: not told */
-    int64_t range_first, range_total;        /* Content-Range; -1: not told */
-    int64_t retry_after_s;                   /* -1: not told */
+    long code;                        /* of the last response; 0: none came */
+    char etag[136], linked_etag[136]; /* without quotes; "" where absent. linked_etag is of any response on the way,
+                                         etag of the last */
+    int64_t linked_size;              /* X-Linked-Size of any response on the way; -1: none */
+    int64_t content_length;           /* -1: not told */
+    int64_t range_first, range_total; /* Content-Range; -1: not told */
+    int64_t retry_after_s;            /* -1: not told */
     char error_code[48], error_message[200]; /* the hub's X-Error-Code and X-Error-Message */
     char redirect[2048];                     /* where a response that was not followed points to */
 };
@@ -62,8 +62,8 @@ void bb_http_cancel(struct bb_http *http, struct bb_http_request *request); /* o
 /* Moves the requests on for at most `wait_ms`; returns earlier if one finished. */
 BB_RESULT bombus_status bb_http_step(struct bb_http *http, int64_t wait_ms, bombus_error *error);
 
-/* What a finished request means: BOMBUS_OK for 200 and 206 (for is_head also 3xx), else an error that names the url. *may_help tells if another try
- * may go better. */
+/* What a finished request means: BOMBUS_OK for 200 and 206 (for is_head also 3xx), else an error that names the url.
+ * *may_help tells if another try may go better. */
 BB_RESULT bombus_status bb_http_judge(const struct bb_http_request *request, bool *may_help, bombus_error *error);
 
 int64_t bb_clock_ms(void); /* monotonic */

@@ -1,5 +1,5 @@
-/* Downloads blobs side by side in one thread. A blob grows in TAG.incomplete under a lock that other processes see, survives any interruption there,
- * and gets its name only when size and digest are what the hub says. */
+/* Downloads blobs side by side in one thread. A blob grows in TAG.incomplete under a lock that other processes see,
+ * survives any interruption there, and gets its name only when size and digest are what the hub says. */
 #include "files/hub_parts.h"
 
 #include "base/file.h"
@@ -335,7 +335,8 @@ static bombus_status run(struct bb_hub *hub, struct transfer *transfers, size_t 
     return status;
 }
 
-/* Says at once, instead of after an hour, that the disk is too small; and tells the caller of every file that will come. */
+/* Says at once, instead of after an hour, that the disk is too small; and tells the caller of every file that will
+ * come. */
 static bombus_status announce(struct bb_hub *hub, const struct transfer *transfers, size_t count, bombus_error *error)
 {
     struct statvfs disk;

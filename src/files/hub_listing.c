@@ -1,4 +1,5 @@
-/* What the hub says about a repository: the commit of a revision, its files, their digests. Nothing it says is trusted with paths. */
+/* What the hub says about a repository: the commit of a revision, its files, their digests. Nothing it says is trusted
+ * with paths. */
 #include "files/hub_parts.h"
 
 #include <fnmatch.h>
@@ -121,7 +122,8 @@ static bool matches(const char *name, const char *const *patterns)
     return false;
 }
 
-/* By default the files of the top folder that a model or an adapter is loaded from; consolidated.* are the same weights a second time. */
+/* By default the files of the top folder that a model or an adapter is loaded from; consolidated.* are the same weights
+ * a second time. */
 static bool is_wanted(const struct bb_hub *hub, const char *name)
 {
     static const char *const usual[] = {"*.json", "*.safetensors", "*.jinja", NULL};
@@ -228,7 +230,8 @@ bombus_status bb_hub_ask_file(struct bb_hub *hub, struct bb_hub_file *file, bomb
         return bb_fail_memory(error, strlen(hub->endpoint), file->name);
     bombus_status status = ask(hub, &request, &body, error);
     memcpy(tag, response->etag, sizeof tag);
-    /* A redirect to the file's storage tells all in X-Linked-*, and is not worth following; that of a renamed repository tells nothing. */
+    /* A redirect to the file's storage tells all in X-Linked-*, and is not worth following; that of a renamed
+     * repository tells nothing. */
     if (status == BOMBUS_OK && response->code >= 300 &&
         (response->linked_etag[0] == '\0' || response->linked_size < 0)) {
         request.follows = true;

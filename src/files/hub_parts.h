@@ -37,8 +37,8 @@ struct bb_hub {
 /* Formatted text in the hub's arena; NULL if memory is out. */
 const char *bb_hub_format(struct bb_hub *hub, const char *format, ...) BB_PRINTF(2, 3);
 
-/* Milliseconds to wait before try `attempt` + 1 (attempts begin at 1): doubled each time, or what the server asks for; -1 if that is
- * longer than anyone would wait. */
+/* Milliseconds to wait before try `attempt` + 1 (attempts begin at 1): doubled each time, or what the server asks for;
+ * -1 if that is longer than anyone would wait. */
 int64_t bb_hub_delay_ms(const struct bb_hub *hub, int32_t attempt, int64_t retry_after_s);
 
 /* BOMBUS_ERROR_CANCELLED if the caller's progress function says so. */
@@ -62,7 +62,8 @@ BB_RESULT bombus_status bb_hub_download(struct bb_hub *hub, bombus_error *error)
 bool bb_hub_is_commit(const char *text);
 /* Something that a hub may call a commit and that can be a folder's name. */
 bool bb_hub_is_safe_commit(const char *text);
-/* The folder of a snapshot that the cache holds; NULL if it holds none, or (unless `may_lack`) one that lacks files a model needs. */
+/* The folder of a snapshot that the cache holds; NULL if it holds none, or (unless `may_lack`) one that lacks files a
+ * model needs. */
 BB_RESULT bombus_status bb_hub_look_up(struct bb_hub *hub, bool may_lack, const char **snapshot, bombus_error *error);
 /* Links snapshots/COMMIT/NAME to the blob. */
 BB_RESULT bombus_status bb_hub_link(struct bb_hub *hub, const struct bb_hub_file *file, bombus_error *error);

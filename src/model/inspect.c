@@ -1,4 +1,5 @@
-/* What a model folder holds, as JSON. Stands on the same functions as loading, so that what it calls supported loads. */
+/* What a model folder holds, as JSON. Stands on the same functions as loading, so that what it calls supported loads.
+ */
 #include "model/inspect.h"
 
 #include "base/file.h"
@@ -347,7 +348,8 @@ static void add_sizes(struct inspection *inspection)
     close_object(inspection);
 }
 
-/* Bytes that `tokens` positions of one sequence take; a layer with a window keeps no more than that, rounded up to pages. -1: not possible. */
+/* Bytes that `tokens` positions of one sequence take; a layer with a window keeps no more than that, rounded up to
+ * pages. -1: not possible. */
 static int64_t measure_cache(const struct bb_recipe *recipe, enum bb_kv_type type, int64_t tokens)
 {
     int32_t group_size = recipe->head_dim % 64 == 0 ? 64 : 32;
