@@ -305,6 +305,27 @@ static void test_invalid_utf8(void **state)
     bb_tokenizer_close(tokenizer);
 }
 
+/* Space that one added token took on its right is not there for the next one. */
+static void test_added_tokens_share_space(void **state)
+{
+    (void)state;
+    static const char json[] = "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"added_tokens\":["
+                               "{\"content\":\"<x>\",\"rstrip\":true,\"normalized\":false},"
+                               "{\"content\":\" \",\"lstrip\":true,\"normalized\":false}]}";
+    bombus_error error;
+    struct bb_tokenizer *tokenizer;
+    int32_t *ids;
+    size_t count;
+    scratch_text("tokenizer.json", json);
+    CHECK_OK(bb_tokenizer_open(&tokenizer, scratch_folder, NULL, &error), error);
+    CHECK_OK(bb_tokenizer_encode(tokenizer, "a  <x>  a", 9, false, &ids, &count, &error), error);
+    const int32_t expected[] = {0, 2, 2, 1, 0};
+    assert_int_equal(count, BB_COUNT(expected));
+    assert_memory_equal(ids, expected, sizeof expected);
+    bb_release(ids);
+    bb_tokenizer_close(tokenizer);
+}
+
 /* A megabyte that nothing cuts must not take quadratic time: then this test would run for hours. */
 static void test_endless_word(void **state)
 {
@@ -354,13 +375,10 @@ static void test_stream_allocates_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reference_vectors),
-        cmocka_unit_test(test_own_vectors),
-        cmocka_unit_test(test_components),
-        cmocka_unit_test(test_tokens_and_ids),
-        cmocka_unit_test(test_invalid_utf8),
-        cmocka_unit_test(test_endless_word),
-        cmocka_unit_test(test_stream_allocates_nothing),
+        cmocka_unit_test(test_reference_vectors), cmocka_unit_test(test_own_vectors),
+        cmocka_unit_test(test_components),        cmocka_unit_test(test_tokens_and_ids),
+        cmocka_unit_test(test_invalid_utf8),      cmocka_unit_test(test_added_tokens_share_space),
+        cmocka_unit_test(test_endless_word),      cmocka_unit_test(test_stream_allocates_nothing),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

@@ -206,6 +206,8 @@ void bb_added_tokens_split(const struct bb_added_tokens *added, const struct bb_
         }
         if (token->rstrip)
             end = skip_spaces(text, length, end);
+        if (begin >= end) /* the token before took it all as space on its right */
+            continue;
         if (done < begin)
             bb_pieces_add(pieces, (struct bb_piece){offset + done, offset + begin, -1, is_at_start && done == 0});
         bb_pieces_add(pieces, (struct bb_piece){offset + begin, offset + end, token->id, false});
