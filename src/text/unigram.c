@@ -20,7 +20,7 @@ struct bb_unigram_step {
 bombus_status bb_unigram_prepare(struct bb_unigram *unigram, bombus_error *error)
 {
     const struct bb_vocabulary *vocabulary = unigram->vocabulary;
-    double least = INFINITY;
+    double least = HUGE_VAL;
     for (uint32_t i = 0; i < vocabulary->token_count; i++) {
         const struct bb_token *token = &vocabulary->tokens[i];
         if (!bb_trie_add(&unigram->trie, vocabulary->text + token->offset, token->length, token->id))
