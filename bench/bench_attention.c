@@ -1,5 +1,6 @@
-/* Speed of the attention alone: prompts in chunks of 512 and one token at a time, by length, cache type, level and threads. Prints GFLOP/s (two a
- * multiply-add of the visible half) and, for one token, GB/s of cache read. `bench_attention [level] [threads]`. */
+/* Speed of the attention alone: prompts in chunks of 512 and one token at a time, by length, cache type, level and
+ * threads. Prints GFLOP/s (two a multiply-add of the visible half) and, for one token, GB/s of cache read.
+ * `bench_attention [level] [threads]`. */
 #include "ops/backends.h"
 
 #include <stdio.h>
@@ -24,7 +25,8 @@ static struct bb_tensor matrix(float *data, int64_t rows, int64_t columns)
 }
 
 /* Best of some runs of `rows` rows that end at `length`. */
-static double measure(struct bb_backend *backend, const struct bb_kv_view *view, float *q, float *k, float *out, int32_t rows, int32_t length)
+static double measure(struct bb_backend *backend, const struct bb_kv_view *view, float *q, float *k, float *out,
+                      int32_t rows, int32_t length)
 {
     static int32_t positions[LONGEST];
     struct bb_attention_shape shape = {.heads = HEADS, .kv_heads = KV_HEADS, .head_dim = HEAD_DIM, .scale = 0.09f};
@@ -52,7 +54,8 @@ static double measure(struct bb_backend *backend, const struct bb_kv_view *view,
 int main(int argc, char **argv)
 {
     static const char *const names[] = {"f32", "f16", "q8", "q4"};
-    struct bb_backend_options options = {.cpu_level = argc > 1 ? argv[1] : NULL, .thread_count = argc > 2 ? atoi(argv[2]) : 1};
+    struct bb_backend_options options = {.cpu_level = argc > 1 ? argv[1] : NULL,
+                                         .thread_count = argc > 2 ? atoi(argv[2]) : 1};
     struct bb_backend *backend;
     bombus_error error;
     if (options.thread_count == 1)
@@ -69,7 +72,11 @@ int main(int argc, char **argv)
     for (int type = BB_KV_F32; type <= BB_KV_Q4; type++) {
         static int32_t pages[LONGEST / PAGE];
         const int32_t *table = pages;
-        struct bb_kv_view view = {.type = (enum bb_kv_type)type, .group_size = 64, .page_size = PAGE, .kv_heads = KV_HEADS, .head_dim = HEAD_DIM};
+        struct bb_kv_view view = {.type = (enum bb_kv_type)type,
+                                  .group_size = 64,
+                                  .page_size = PAGE,
+                                  .kv_heads = KV_HEADS,
+                                  .head_dim = HEAD_DIM};
         view.page_stride = bb_kv_page_bytes(view.type, 64, PAGE, KV_HEADS, HEAD_DIM);
         view.base = aligned_alloc(64, view.page_stride * (LONGEST / PAGE));
         view.page_tables = &table;
@@ -77,10 +84,12 @@ int main(int argc, char **argv)
         for (int i = 0; i < LONGEST / PAGE; i++)
             pages[i] = i;
         for (int32_t length = 512; length <= LONGEST; length *= 4) {
-            double prompt = measure(backend, &view, q, k, out, 512, length), one = measure(backend, &view, q, k, out, 1, length);
-            double work = 4.0 * HEADS * HEAD_DIM * 512.0 * (length - 256.0), bytes = (double)view.page_stride / PAGE * length;
-            printf("%s %5d positions: 512 rows %8.2f ms %6.1f GFLOP/s, 1 row %7.1f us %5.1f GB/s\n", names[type], length, prompt * 1e3,
-                   work / prompt * 1e-9, one * 1e6, bytes / one * 1e-9);
+            double prompt = measure(backend, &view, q, k, out, 512, length),
+                   one = measure(backend, &view, q, k, out, 1, length);
+            double work = 4.0 * HEADS * HEAD_DIM * 512.0 * (length - 256.0),
+                   bytes = (double)view.page_stride / PAGE * length;
+            printf("%s %5d positions: 512 rows %8.2f ms %6.1f GFLOP/s, 1 row %7.1f us %5.1f GB/s\n", names[type],
+                   length, prompt * 1e3, work / prompt * 1e-9, one * 1e6, bytes / one * 1e-9);
         }
         free(view.base);
     }

@@ -56,7 +56,8 @@ static inline void round_group(float *x, int32_t count, int32_t bits)
 {
     uint8_t codes[64];
     float scale, bias;
-    struct bb_weight weight = {.data = codes, .scales = &scale, .biases = &bias, .dtype = BB_F32, .rows = 1, .cols = count};
+    struct bb_weight weight = {
+        .data = codes, .scales = &scale, .biases = &bias, .dtype = BB_F32, .rows = 1, .cols = count};
     weight.scheme = (struct bb_scheme){.mode = BB_QUANT_AFFINE, .bits = bits, .group_size = count};
     bb_quant_affine.pack_row(weight.scheme, x, count, (struct bb_packed_row){codes, &scale, &bias, BB_F32});
     bb_quant_affine.unpack_row(&weight, 0, x);
@@ -90,7 +91,8 @@ static inline void expect_attention(const struct attention_data *data, const flo
             for (int64_t key = 0; key <= row; key++) {
                 scores[key] = 0.0;
                 for (int64_t i = 0; i < dim; i++)
-                    scores[key] += (double)q[i] * (double)k[(key * kv_heads + kv_head) * dim + i] * (double)shape->scale;
+                    scores[key] +=
+                        (double)q[i] * (double)k[(key * kv_heads + kv_head) * dim + i] * (double)shape->scale;
                 if (shape->softcap > 0.0f)
                     scores[key] = (double)shape->softcap * tanh(scores[key] / (double)shape->softcap);
                 if (sees(&data->view, (int32_t)row, (int32_t)key))
@@ -116,8 +118,12 @@ static inline void expect_attention(const struct attention_data *data, const flo
 static inline void create_attention(struct attention_data *data, const struct attention_case *given)
 {
     *data = (struct attention_data){.length = given->length};
-    data->shape = (struct bb_attention_shape){.heads = given->heads, .kv_heads = given->kv_heads, .head_dim = given->head_dim,
-                                              .scale = 0.3f, .softcap = given->softcap, .sinks_dtype = BB_F32};
+    data->shape = (struct bb_attention_shape){.heads = given->heads,
+                                              .kv_heads = given->kv_heads,
+                                              .head_dim = given->head_dim,
+                                              .scale = 0.3f,
+                                              .softcap = given->softcap,
+                                              .sinks_dtype = BB_F32};
     int32_t page_size = given->page_size > 0 ? given->page_size : 64, page_count = given->length / page_size + 1;
     data->q_count = (size_t)given->length * (size_t)(given->heads * given->head_dim);
     data->kv_count = (size_t)given->length * (size_t)(given->kv_heads * given->head_dim);
@@ -138,9 +144,15 @@ static inline void create_attention(struct attention_data *data, const struct at
         data->pages[i] = page_count - 1 - i;
     if (given->has_sinks)
         data->shape.sinks = data->sinks;
-    data->view = (struct bb_kv_view){.type = given->type, .group_size = given->group_size, .page_size = page_size,
-                                     .kv_heads = given->kv_heads, .head_dim = given->head_dim, .window = given->window, .keep = given->keep};
-    data->view.page_stride = bb_kv_page_bytes(given->type, given->group_size, page_size, given->kv_heads, given->head_dim);
+    data->view = (struct bb_kv_view){.type = given->type,
+                                     .group_size = given->group_size,
+                                     .page_size = page_size,
+                                     .kv_heads = given->kv_heads,
+                                     .head_dim = given->head_dim,
+                                     .window = given->window,
+                                     .keep = given->keep};
+    data->view.page_stride =
+        bb_kv_page_bytes(given->type, given->group_size, page_size, given->kv_heads, given->head_dim);
     data->view.base = aligned_alloc(64, data->view.page_stride * (size_t)page_count);
     /* Positions that were never written hold NaN. */
     memset(data->view.base, 0xFF, data->view.page_stride * (size_t)page_count);
@@ -166,28 +178,33 @@ static inline void free_attention(struct attention_data *data)
 }
 
 /* Writes and attends positions [first, end), `step` rows a batch. */
-static inline void run_attention(struct attention_data *data, struct bb_backend *backend, int32_t first, int32_t end, int32_t step)
+static inline void run_attention(struct attention_data *data, struct bb_backend *backend, int32_t first, int32_t end,
+                                 int32_t step)
 {
     int64_t q_width = data->shape.heads * data->shape.head_dim, kv_width = data->shape.kv_heads * data->shape.head_dim;
     data->view.page_tables = data->tables;
     for (int32_t row = first; row < end; row += step) {
         int32_t count = end - row < step ? end - row : step;
         struct bb_span span = {.row_count = count, .first_position = row};
-        struct bb_batch batch = {.row_count = count, .positions = data->positions + row, .span_count = 1, .spans = &span};
-        struct bb_tensor k = matrix(data->k + row * kv_width, count, kv_width), v = matrix(data->v + row * kv_width, count, kv_width);
-        struct bb_tensor q = matrix(data->q + row * q_width, count, q_width), out = matrix(data->out + row * q_width, count, q_width);
+        struct bb_batch batch = {
+            .row_count = count, .positions = data->positions + row, .span_count = 1, .spans = &span};
+        struct bb_tensor k = matrix(data->k + row * kv_width, count, kv_width),
+                         v = matrix(data->v + row * kv_width, count, kv_width);
+        struct bb_tensor q = matrix(data->q + row * q_width, count, q_width),
+                         out = matrix(data->out + row * q_width, count, q_width);
         CHECK_STATUS(backend->table->write_cache(backend, &data->view, k, v, &batch, &fixture_error));
         CHECK_STATUS(backend->table->attention(backend, &data->shape, &data->view, q, &batch, out, &fixture_error));
     }
 }
 
-/* Row `row_a` of a and rows from `row_b` on of b, in one batch over one view, against what data->out holds of them. The sequences' pages are of two
- * allocations: the second one's numbers are made relative to the first one's base. */
-static inline void check_together(const struct attention_data *a, int32_t row_a, const struct attention_data *b, int32_t row_b,
-                                  struct bb_backend *backend)
+/* Row `row_a` of a and rows from `row_b` on of b, in one batch over one view, against what data->out holds of them.
+ * The sequences' pages are of two allocations: the second one's numbers are made relative to the first one's base. */
+static inline void check_together(const struct attention_data *a, int32_t row_a, const struct attention_data *b,
+                                  int32_t row_b, struct bb_backend *backend)
 {
     size_t width = (size_t)(a->shape.heads * a->shape.head_dim);
-    int32_t rows_b = b->length - row_b, rows = rows_b + 1, pages_a = a->length / 64 + 1, pages_b = b->length / 64 + 1, *moved;
+    int32_t rows_b = b->length - row_b, rows = rows_b + 1, pages_a = a->length / 64 + 1, pages_b = b->length / 64 + 1,
+            *moved;
     struct bb_span spans[] = {{.first_row = 0, .row_count = 1, .first_position = row_a, .sequence = 1},
                               {.first_row = 1, .row_count = rows_b, .first_position = row_b, .sequence = 0}};
     struct bb_batch batch = {.row_count = rows, .span_count = 2, .spans = spans};

@@ -1,5 +1,6 @@
-/* Every slot of the CPU table on every level of kernels that this machine runs, against plain arithmetic in double or the reference level; and that a
- * row's result does not depend, to the last bit, on the rows beside it, on the cut of the prompt, or on the number of threads. */
+/* Every slot of the CPU table on every level of kernels that this machine runs, against plain arithmetic in double
+ * or the reference level; and that a row's result does not depend, to the last bit, on the rows beside it, on the
+ * cut of the prompt, or on the number of threads. */
 #include "test.h"
 
 #include "backend/cpu/kernels/kernels.h"
@@ -23,7 +24,8 @@ static void test_open(void **state)
     assert_null(backend);
     for (uint64_t n = 1;; n++) {
         bb_memory_fail_at(n, n % 2 == 0);
-        bombus_status status = bb_backend_open(&backend, "cpu", &(struct bb_backend_options){.thread_count = 3}, &error);
+        bombus_status status =
+            bb_backend_open(&backend, "cpu", &(struct bb_backend_options){.thread_count = 3}, &error);
         bb_memory_fail_at(0, false);
         if (status == BOMBUS_OK)
             break;
@@ -75,7 +77,8 @@ static void test_norm(void **state)
         struct bb_backend *backend = open_cpu(bb_kernels_level_name(level), 2);
         for (size_t s = 0; s < BB_COUNT(row_sizes) * 8; s++) {
             int32_t size = row_sizes[s / 8];
-            struct bb_norm norm = {.weight = halves, .dtype = dtypes[s % 3], .size = size, .eps = 1e-5f, .is_plus_one = s % 2 == 0};
+            struct bb_norm norm = {
+                .weight = halves, .dtype = dtypes[s % 3], .size = size, .eps = 1e-5f, .is_plus_one = s % 2 == 0};
             fill_random(weights, 1024, s, 1.0f);
             fill_random(x[0], (size_t)size * 4, s + 1, s % 5 == 0 ? 1e6f : 2.0f);
             for (int32_t i = 0; i < size; i++) {
@@ -94,8 +97,10 @@ static void test_norm(void **state)
                 for (int32_t i = 0; i < size; i++)
                     sum += (double)in[i] * (double)in[i];
                 for (int32_t i = 0; i < size; i++) {
-                    double weight = norm.weight != NULL ? (double)bb_dtype_load(norm.weight, norm.dtype, (size_t)i) : 1.0;
-                    expected[i] = (float)((double)in[i] / sqrt(sum / size + 1e-5) * (norm.is_plus_one ? 1.0 + weight : weight));
+                    double weight =
+                        norm.weight != NULL ? (double)bb_dtype_load(norm.weight, norm.dtype, (size_t)i) : 1.0;
+                    expected[i] =
+                        (float)((double)in[i] / sqrt(sum / size + 1e-5) * (norm.is_plus_one ? 1.0 + weight : weight));
                 }
                 CHECK_NEAR(out[0] + row * size, expected, (size_t)size, 4e-6 * sqrt((double)size));
             }
@@ -116,7 +121,10 @@ static void test_rope(void **state)
         struct bb_backend *backend = open_cpu(bb_kernels_level_name(level), 2);
         for (size_t c = 0; c < BB_COUNT(dims) * 2; c++) {
             int32_t head_dim = dims[c / 2][0];
-            struct bb_rope rope = {.inverse_frequencies = frequencies, .dims = dims[c / 2][1], .amplitude = 1.25f, .is_traditional = c % 2};
+            struct bb_rope rope = {.inverse_frequencies = frequencies,
+                                   .dims = dims[c / 2][1],
+                                   .amplitude = 1.25f,
+                                   .is_traditional = c % 2};
             struct bb_batch batch = {.row_count = 4, .positions = positions};
             for (int32_t i = 0; i < rope.dims / 2; i++)
                 frequencies[i] = (float)pow(1e6, -2.0 * i / rope.dims);
@@ -126,7 +134,8 @@ static void test_rope(void **state)
                 for (int32_t i = 0; i < rope.dims / 2; i++) {
                     float *first = expected + head * head_dim + (rope.is_traditional ? 2 * i : i);
                     float *second = first + (rope.is_traditional ? 1 : rope.dims / 2);
-                    double angle = (double)((float)positions[head / 3] * frequencies[i]), a = (double)*first, b = (double)*second;
+                    double angle = (double)((float)positions[head / 3] * frequencies[i]), a = (double)*first,
+                           b = (double)*second;
                     *first = (float)(1.25 * (a * cos(angle) - b * sin(angle)));
                     *second = (float)(1.25 * (b * cos(angle) + a * sin(angle)));
                 }
@@ -165,13 +174,14 @@ static void test_entries(void **state)
             for (int activation = BB_SILU; activation <= BB_SWIGLU_CLIPPED; activation++) {
                 for (int32_t i = 0; i < count; i++)
                     expected[i] = (float)activate((enum bb_activation)activation, (double)a[i], (double)b[i]);
-                CHECK_STATUS(backend->table->glu(backend, (enum bb_activation)activation, matrix(a, 1, count), matrix(b, 1, count),
-                                                 matrix(out, 1, count), &fixture_error));
+                CHECK_STATUS(backend->table->glu(backend, (enum bb_activation)activation, matrix(a, 1, count),
+                                                 matrix(b, 1, count), matrix(out, 1, count), &fixture_error));
                 CHECK_NEAR(out, expected, (size_t)count, 3e-5);
             }
             for (int32_t i = 0; i < count; i++)
                 expected[i] = (float)((double)a[i] + 0.22 * (double)b[i]);
-            CHECK_STATUS(backend->table->add(backend, matrix(a, 1, count), matrix(b, 1, count), 0.22f, matrix(out, 1, count), &fixture_error));
+            CHECK_STATUS(backend->table->add(backend, matrix(a, 1, count), matrix(b, 1, count), 0.22f,
+                                             matrix(out, 1, count), &fixture_error));
             CHECK_NEAR(out, expected, (size_t)count, 2e-6);
             for (int32_t i = 0; i < count; i++)
                 expected[i] = (float)(3.0 * tanh(0.7 * (double)a[i] / 3.0));
@@ -191,8 +201,8 @@ static void test_entries(void **state)
 static void test_entries_at_the_edges(void **state)
 {
     (void)state;
-    static float a[] = {-1e30f, -200.0f, -88.0f, 0.0f, -0.0f, 88.0f, 200.0f, 1e30f, NAN, 100.0f, -100.0f, 1e-30f, -1e-30f, 90.0f, -90.0f,
-                        1.0f,   NAN};
+    static float a[] = {-1e30f, -200.0f, -88.0f, 0.0f,    -0.0f, 88.0f,  200.0f, 1e30f, NAN,
+                        100.0f, -100.0f, 1e-30f, -1e-30f, 90.0f, -90.0f, 1.0f,   NAN};
     static float b[BB_COUNT(a)], out[BB_COUNT(a)];
     for (size_t i = 0; i < BB_COUNT(a); i++)
         b[i] = 1.0f;
@@ -200,8 +210,8 @@ static void test_entries_at_the_edges(void **state)
         struct bb_backend *backend = open_cpu(bb_kernels_level_name(level), 1);
         int32_t count = (int32_t)BB_COUNT(a);
         for (int activation = BB_SILU; activation <= BB_SWIGLU_CLIPPED; activation++) {
-            CHECK_STATUS(backend->table->glu(backend, (enum bb_activation)activation, matrix(a, 1, count), matrix(b, 1, count),
-                                             matrix(out, 1, count), &fixture_error));
+            CHECK_STATUS(backend->table->glu(backend, (enum bb_activation)activation, matrix(a, 1, count),
+                                             matrix(b, 1, count), matrix(out, 1, count), &fixture_error));
             for (int32_t i = 0; i < count; i++) {
                 double expected = activate((enum bb_activation)activation, (double)a[i], 1.0);
                 if (isnan(a[i]))
@@ -228,7 +238,8 @@ static void test_gather(void **state)
     CHECK_STATUS(backend->table->gather(backend, matrix(x, 4, 3), rows, 3, matrix(out, 3, 3), &fixture_error));
     for (int i = 0; i < 9; i++)
         assert_true(out[i] == x[rows[i / 3] * 3 + i % 3]);
-    assert_int_equal(backend->table->gather(backend, matrix(x, 4, 3), wrong, 1, matrix(out, 1, 3), &fixture_error), BOMBUS_ERROR_ARGUMENT);
+    assert_int_equal(backend->table->gather(backend, matrix(x, 4, 3), wrong, 1, matrix(out, 1, 3), &fixture_error),
+                     BOMBUS_ERROR_ARGUMENT);
     bb_backend_close(backend);
 }
 
@@ -236,10 +247,10 @@ static void test_gather(void **state)
 
 static const struct attention_case attention_cases[] = {
     {.heads = 4, .kv_heads = 2, .head_dim = 64, .length = 200},
-    {.heads = 1, .kv_heads = 1, .head_dim = 32, .length = 1100},                 /* several segments */
+    {.heads = 1, .kv_heads = 1, .head_dim = 32, .length = 1100}, /* several segments */
     {.heads = 9, .kv_heads = 3, .head_dim = 80, .length = 150},
-    {.heads = 6, .kv_heads = 1, .head_dim = 96, .length = 90, .window = 17},     /* multi-query */
-    {.heads = 71, .kv_heads = 1, .head_dim = 48, .length = 70},                  /* more heads than a tile has rows */
+    {.heads = 6, .kv_heads = 1, .head_dim = 96, .length = 90, .window = 17}, /* multi-query */
+    {.heads = 71, .kv_heads = 1, .head_dim = 48, .length = 70},              /* more heads than a tile has rows */
     {.heads = 14, .kv_heads = 2, .head_dim = 20, .length = 100, .window = 70, .keep = 4},
     {.heads = 3, .kv_heads = 3, .head_dim = 7, .length = 140, .softcap = 2.5f},
     {.heads = 2, .kv_heads = 1, .head_dim = 256, .length = 70, .softcap = 50.0f, .window = 33},
@@ -250,7 +261,14 @@ static const struct attention_case attention_cases[] = {
     {.heads = 3, .kv_heads = 1, .head_dim = 40, .length = 80, .type = BB_KV_F16, .window = 9},
     {.heads = 4, .kv_heads = 2, .head_dim = 128, .length = 150, .type = BB_KV_Q8, .group_size = 64},
     {.heads = 4, .kv_heads = 2, .head_dim = 64, .length = 150, .type = BB_KV_Q4, .group_size = 64},
-    {.heads = 1, .kv_heads = 1, .head_dim = 64, .length = 550, .type = BB_KV_Q4, .group_size = 32, .window = 100, .keep = 4},
+    {.heads = 1,
+     .kv_heads = 1,
+     .head_dim = 64,
+     .length = 550,
+     .type = BB_KV_Q4,
+     .group_size = 32,
+     .window = 100,
+     .keep = 4},
     {.heads = 2, .kv_heads = 1, .head_dim = 96, .length = 100, .type = BB_KV_Q8, .group_size = 32, .has_sinks = true},
 };
 
@@ -264,7 +282,8 @@ static void test_attention_is_right(void **state)
             struct bb_backend *backend = open_cpu(bb_kernels_level_name(level), 2);
             run_attention(&data, backend, 0, data.length, 97);
             bb_backend_close(backend);
-            /* f32 sums of some hundred terms of size 1; the quantized cache's own error is in `expected`, but for f16, which rounds to 2^-11. */
+            /* f32 sums of some hundred terms of size 1; the quantized cache's own error is in `expected`, but for
+             * f16, which rounds to 2^-11. */
             double tolerance = attention_cases[c].type == BB_KV_F16 ? 3e-3 : 1e-5;
             CHECK_NEAR(data.out, data.expected, data.q_count, tolerance);
         }
@@ -282,10 +301,12 @@ static void test_attention_is_the_same_in_any_cut(void **state)
         create_attention(&data, &attention_cases[c]);
         float *whole = malloc(data.q_count * sizeof(float));
         for (int level = 0; bb_kernels_level_name(level) != NULL; level++) {
-            struct bb_backend *one = open_cpu(bb_kernels_level_name(level), 1), *five = open_cpu(bb_kernels_level_name(level), 5);
+            struct bb_backend *one = open_cpu(bb_kernels_level_name(level), 1),
+                              *five = open_cpu(bb_kernels_level_name(level), 5);
             run_attention(&data, one, 0, data.length, data.length);
             memcpy(whole, data.out, data.q_count * sizeof(float));
-            for (size_t s = 0; s < BB_COUNT(steps); s += level == 0 ? 2 : 1) { /* plain C is slow, and cannot be wrong by tiles */
+            for (size_t s = 0; s < BB_COUNT(steps);
+                 s += level == 0 ? 2 : 1) { /* plain C is slow, and cannot be wrong by tiles */
                 memset(data.out, 0, data.q_count * sizeof(float));
                 run_attention(&data, s % 2 == 0 ? five : one, 0, data.length, steps[s]);
                 assert_memory_equal(data.out, whole, data.q_count * sizeof(float));
@@ -302,8 +323,9 @@ static void test_attention_is_the_same_in_any_cut(void **state)
 static void test_attention_of_several_sequences(void **state)
 {
     (void)state;
-    static const struct attention_case two[] = {{.heads = 4, .kv_heads = 2, .head_dim = 64, .length = 600, .window = 300},
-                                                {.heads = 4, .kv_heads = 2, .head_dim = 64, .length = 33, .window = 300}};
+    static const struct attention_case two[] = {
+        {.heads = 4, .kv_heads = 2, .head_dim = 64, .length = 600, .window = 300},
+        {.heads = 4, .kv_heads = 2, .head_dim = 64, .length = 33, .window = 300}};
     for (int level = 0; bb_kernels_level_name(level) != NULL; level++) {
         struct bb_backend *backend = open_cpu(bb_kernels_level_name(level), 3);
         struct attention_data long_one, short_one;

@@ -1,4 +1,5 @@
-/* ops: composites against their expansion, mixtures against plain sums, the run's scratch memory and sticky errors, and no allocation a token. */
+/* ops: composites against their expansion, mixtures against plain sums, the run's scratch memory and sticky errors,
+ * and no allocation a token. */
 #include "test.h"
 
 #include "backend_fixture.h"
@@ -13,12 +14,14 @@ static struct bb_linear make_linear(int64_t rows, int64_t cols, uint64_t seed, b
     struct bb_scheme scheme = {.mode = BB_QUANT_AFFINE, .bits = 4, .group_size = 32};
     size_t groups = (size_t)(cols / 32);
     float *row = malloc((size_t)cols * sizeof *row), *bias = malloc((size_t)rows * sizeof *bias);
-    float *scales = malloc((size_t)rows * groups * sizeof *scales), *biases = malloc((size_t)rows * groups * sizeof *biases);
+    float *scales = malloc((size_t)rows * groups * sizeof *scales),
+          *biases = malloc((size_t)rows * groups * sizeof *biases);
     uint8_t *codes = malloc((size_t)(rows * cols / 2));
     for (int64_t i = 0; i < rows; i++) {
         fill_random(row, (size_t)cols, seed * 1000 + (uint64_t)i, 0.2f);
         bb_quant_affine.pack_row(scheme, row, cols,
-                                 (struct bb_packed_row){codes + i * cols / 2, scales + (size_t)i * groups, biases + (size_t)i * groups, BB_F32});
+                                 (struct bb_packed_row){codes + i * cols / 2, scales + (size_t)i * groups,
+                                                        biases + (size_t)i * groups, BB_F32});
     }
     fill_random(bias, (size_t)rows, seed + 7, 0.5f);
     free(row);
@@ -26,11 +29,16 @@ static struct bb_linear make_linear(int64_t rows, int64_t cols, uint64_t seed, b
         free(bias);
         bias = NULL;
     }
-    return (struct bb_linear){
-        .weight = {.data = codes, .scales = scales, .biases = biases, .dtype = BB_F32, .scheme = scheme, .rows = rows, .cols = cols},
-        .bias = bias,
-        .bias_dtype = BB_F32,
-        .slot = -1};
+    return (struct bb_linear){.weight = {.data = codes,
+                                         .scales = scales,
+                                         .biases = biases,
+                                         .dtype = BB_F32,
+                                         .scheme = scheme,
+                                         .rows = rows,
+                                         .cols = cols},
+                              .bias = bias,
+                              .bias_dtype = BB_F32,
+                              .slot = -1};
 }
 
 static void free_linear(struct bb_linear *linear)
@@ -71,8 +79,12 @@ static void make_fixture(struct fixture *f)
         f->expert_up[i] = make_linear(WIDTH, HIDDEN, 40 + i, false);
         f->expert_down[i] = make_linear(HIDDEN, WIDTH, 60 + i, i % 2 == 1);
     }
-    f->experts = (struct bb_experts){.count = EXPERTS, .per_token = PER_TOKEN, .gate = f->expert_gate, .up = f->expert_up,
-                                     .down = f->expert_down, .activation = BB_SWIGLU_CLIPPED};
+    f->experts = (struct bb_experts){.count = EXPERTS,
+                                     .per_token = PER_TOKEN,
+                                     .gate = f->expert_gate,
+                                     .up = f->expert_up,
+                                     .down = f->expert_down,
+                                     .activation = BB_SWIGLU_CLIPPED};
     fill_random(f->weights, BB_COUNT(f->weights), 8, 1.0f);
     fill_random(f->x, BB_COUNT(f->x), 9, 1.0f);
     fill_random(f->logits, BB_COUNT(f->logits), 10, 3.0f);
@@ -84,7 +96,8 @@ static void make_fixture(struct fixture *f)
     for (int32_t i = 0; i < HEAD_DIM / 2; i++)
         f->frequencies[i] = 1.0f / (float)(i + 1);
     f->rope = (struct bb_rope){.inverse_frequencies = f->frequencies, .dims = 32, .amplitude = 1.0f};
-    f->view = (struct bb_kv_view){.page_size = 64, .kv_heads = KV_HEADS, .head_dim = HEAD_DIM, .page_tables = f->tables};
+    f->view =
+        (struct bb_kv_view){.page_size = 64, .kv_heads = KV_HEADS, .head_dim = HEAD_DIM, .page_tables = f->tables};
     f->view.page_stride = bb_kv_page_bytes(BB_KV_F32, 0, 64, KV_HEADS, HEAD_DIM);
     f->view.base = aligned_alloc(64, 4 * f->view.page_stride);
     memset(f->view.base, 0, 4 * f->view.page_stride);
@@ -140,15 +153,20 @@ static void run_composites(struct fixture *f, struct bb_backend *backend, bool i
                                                      .q = &f->q,
                                                      .k = &f->k,
                                                      .v = &f->v,
-                                                     .q_norm = variant == 0 ? NULL : variant == 1 ? &f->q_whole_norm : &f->head_norm,
-                                                     .k_norm = variant == 0 ? NULL : variant == 1 ? &f->k_whole_norm : &f->head_norm,
+                                                     .q_norm = variant == 0   ? NULL
+                                                               : variant == 1 ? &f->q_whole_norm
+                                                                              : &f->head_norm,
+                                                     .k_norm = variant == 0   ? NULL
+                                                               : variant == 1 ? &f->k_whole_norm
+                                                                              : &f->head_norm,
                                                      .rope = variant == 3 ? NULL : &f->rope,
                                                      .batch = &f->batch,
                                                      .cache = &f->view,
                                                      .x = x};
         copy(out->q[variant], bb_op_attention_input(&run, &call));
     }
-    const struct bb_gated_input_call gated = {.norm = &f->norm, .gate = &f->gate, .up = &f->up, .activation = BB_GELU_TANH, .x = x};
+    const struct bb_gated_input_call gated = {
+        .norm = &f->norm, .gate = &f->gate, .up = &f->up, .activation = BB_GELU_TANH, .x = x};
     struct bb_tensor inner = bb_op_gated_input(&run, &gated), residual = bb_op_norm(&run, &f->norm, x);
     copy(out->gated, inner);
     copy(out->added, bb_op_linear_add(&run, &f->down, inner, residual, 0.5f));
@@ -182,14 +200,16 @@ static void test_composites_are_their_expansions(void **state)
             CHECK_NEAR(composite.q[i], expanded.q[i], BB_COUNT(composite.q[i]), 1e-5);
         CHECK_NEAR(composite.gated, expanded.gated, BB_COUNT(composite.gated), 1e-5);
         CHECK_NEAR(composite.added, expanded.added, BB_COUNT(composite.added), 1e-5);
-        CHECK_NEAR((float *)(void *)composite.cache, (float *)(void *)expanded.cache, sizeof composite.cache / sizeof(float), 1e-5);
+        CHECK_NEAR((float *)(void *)composite.cache, (float *)(void *)expanded.cache,
+                   sizeof composite.cache / sizeof(float), 1e-5);
         bb_backend_close(backend);
     }
     free_fixture(&f);
 }
 
 /* The sum over the chosen experts in the simplest words: products of one expert and one row. */
-static void expect_experts(const struct fixture *f, struct bb_backend *backend, enum bb_routing routing, float *expected)
+static void expect_experts(const struct fixture *f, struct bb_backend *backend, enum bb_routing routing,
+                           float *expected)
 {
     for (int row = 0; row < ROWS; row++) {
         const float *logits = f->logits + row * EXPERTS;
@@ -210,9 +230,15 @@ static void expect_experts(const struct fixture *f, struct bb_backend *backend, 
                 continue;
             memcpy(x, f->x + row * HIDDEN, sizeof x);
             struct bb_linear_call calls[] = {
-                {.linear = &f->expert_gate[e], .x = matrix(x, 1, HIDDEN), .out = matrix(gate, 1, WIDTH), .is_exact = true},
+                {.linear = &f->expert_gate[e],
+                 .x = matrix(x, 1, HIDDEN),
+                 .out = matrix(gate, 1, WIDTH),
+                 .is_exact = true},
                 {.linear = &f->expert_up[e], .x = matrix(x, 1, HIDDEN), .out = matrix(up, 1, WIDTH), .is_exact = true},
-                {.linear = &f->expert_down[e], .x = matrix(gate, 1, WIDTH), .out = matrix(result, 1, HIDDEN), .is_exact = true}};
+                {.linear = &f->expert_down[e],
+                 .x = matrix(gate, 1, WIDTH),
+                 .out = matrix(result, 1, HIDDEN),
+                 .is_exact = true}};
             CHECK_STATUS(backend->table->linear(backend, &calls[0], &fixture_error));
             CHECK_STATUS(backend->table->linear(backend, &calls[1], &fixture_error));
             CHECK_STATUS(backend->table->glu(backend, BB_SWIGLU_CLIPPED, matrix(gate, 1, WIDTH), matrix(up, 1, WIDTH),
@@ -237,7 +263,8 @@ static void test_experts(void **state)
         for (int exact = 0; exact < 2; exact++) {
             struct bb_run run;
             open_run(&run, backend, exact);
-            copy(together, bb_op_experts(&run, &f.experts, (enum bb_routing)routing, matrix(f.logits, ROWS, EXPERTS), matrix(f.x, ROWS, HIDDEN)));
+            copy(together, bb_op_experts(&run, &f.experts, (enum bb_routing)routing, matrix(f.logits, ROWS, EXPERTS),
+                                         matrix(f.x, ROWS, HIDDEN)));
             assert_int_equal(run.status, BOMBUS_OK);
             expect_experts(&f, backend, (enum bb_routing)routing, expected);
             CHECK_NEAR(together, expected, BB_COUNT(expected), exact ? 2e-5 : 0.1);
@@ -245,8 +272,8 @@ static void test_experts(void **state)
             for (int row = 0; row < ROWS; row++) {
                 bb_run_reset(&run);
                 struct bb_tensor alone =
-                    bb_op_experts(&run, &f.experts, (enum bb_routing)routing, matrix(f.logits + row * EXPERTS, 1, EXPERTS),
-                                  matrix(f.x + row * HIDDEN, 1, HIDDEN));
+                    bb_op_experts(&run, &f.experts, (enum bb_routing)routing,
+                                  matrix(f.logits + row * EXPERTS, 1, EXPERTS), matrix(f.x + row * HIDDEN, 1, HIDDEN));
                 assert_memory_equal(alone.data, together + row * HIDDEN, HIDDEN * sizeof(float));
             }
             bb_run_clear(&run);
@@ -303,7 +330,8 @@ static void test_errors_are_sticky(void **state)
     struct bb_tensor x = matrix(f.x, ROWS, HIDDEN), narrow = matrix(f.x, ROWS, HIDDEN - 1);
     for (int i = 0; i < 12; i++) {
         struct bb_attention_shape shape = {.heads = HEADS, .kv_heads = KV_HEADS, .head_dim = HEAD_DIM, .scale = 1.0f};
-        struct bb_attention_input_call input = {.q = &f.q, .k = &f.k, .v = &f.v, .batch = &f.batch, .cache = &f.view, .x = x};
+        struct bb_attention_input_call input = {
+            .q = &f.q, .k = &f.k, .v = &f.v, .batch = &f.batch, .cache = &f.view, .x = x};
         struct bb_gated_input_call gated = {.gate = &f.gate, .up = &f.up, .x = x};
         struct bb_kv_view wrong_view = f.view;
         bombus_status expected = BOMBUS_ERROR_ARGUMENT;
@@ -314,9 +342,18 @@ static void test_errors_are_sticky(void **state)
         case 2: bb_op_add(&run, x, narrow, 1.0f); break;
         case 3: bb_op_add(&run, x, matrix(f.x, ROWS - 1, HIDDEN), 1.0f); break;
         case 4: bb_op_norm(&run, &f.q_whole_norm, x); break;
-        case 5: input.k = &f.q; bb_op_attention_input(&run, &input); break;
-        case 6: input.x = narrow; bb_op_attention_input(&run, &input); break;
-        case 7: shape.kv_heads = 3; bb_op_attention(&run, &shape, &f.view, matrix(f.x, ROWS, HEADS * HEAD_DIM), &f.batch); break;
+        case 5:
+            input.k = &f.q;
+            bb_op_attention_input(&run, &input);
+            break;
+        case 6:
+            input.x = narrow;
+            bb_op_attention_input(&run, &input);
+            break;
+        case 7:
+            shape.kv_heads = 3;
+            bb_op_attention(&run, &shape, &f.view, matrix(f.x, ROWS, HEADS * HEAD_DIM), &f.batch);
+            break;
         case 8:
             wrong_view.page_size = 48;
             bb_op_attention(&run, &shape, &wrong_view, matrix(f.x, ROWS, HEADS * HEAD_DIM), &f.batch);
@@ -327,7 +364,10 @@ static void test_errors_are_sticky(void **state)
             expected = BOMBUS_ERROR_UNSUPPORTED;
             bb_op_attention(&run, &shape, &wrong_view, matrix(f.x, ROWS, HEADS * HEAD_DIM), &f.batch);
             break;
-        case 10: gated.up = &f.down; bb_op_gated_input(&run, &gated); break;
+        case 10:
+            gated.up = &f.down;
+            bb_op_gated_input(&run, &gated);
+            break;
         case 11: bb_op_experts(&run, &f.experts, BB_ROUTE_SOFTMAX_TOP, matrix(f.logits, ROWS, EXPERTS - 1), x); break;
         }
         assert_int_equal(run.status, expected);
@@ -351,11 +391,18 @@ static void step(struct bb_run *run, struct fixture *f)
     struct bb_tensor x = bb_run_allocate(run, ROWS, HIDDEN, BB_F32);
     if (run->status == BOMBUS_OK && !run->is_measuring)
         memcpy(x.data, f->x, sizeof f->x);
-    const struct bb_attention_input_call input = {
-        .norm = &f->norm, .q = &f->q, .k = &f->k, .v = &f->v, .rope = &f->rope, .batch = &f->batch, .cache = &f->view, .x = x};
+    const struct bb_attention_input_call input = {.norm = &f->norm,
+                                                  .q = &f->q,
+                                                  .k = &f->k,
+                                                  .v = &f->v,
+                                                  .rope = &f->rope,
+                                                  .batch = &f->batch,
+                                                  .cache = &f->view,
+                                                  .x = x};
     struct bb_tensor q = bb_op_attention_input(run, &input);
     bb_op_attention(run, &shape, &f->view, q, &f->batch);
-    const struct bb_gated_input_call gated = {.norm = &f->norm, .gate = &f->gate, .up = &f->up, .activation = BB_SILU, .x = x};
+    const struct bb_gated_input_call gated = {
+        .norm = &f->norm, .gate = &f->gate, .up = &f->up, .activation = BB_SILU, .x = x};
     bb_op_linear_add(run, &f->down, bb_op_gated_input(run, &gated), x, 1.0f);
     struct bb_tensor mixed = bb_op_experts(run, &f->experts, BB_ROUTE_TOP_SOFTMAX, matrix(f->logits, ROWS, EXPERTS), x);
     bb_op_add(run, x, mixed, 1.0f);

@@ -12,11 +12,11 @@
 enum { MAX_CHUNKS = 4096 };
 
 struct job {
-    int32_t *runs;     /* [chunk_count], plain: a chunk run twice at once is a race that TSan sees */
+    int32_t *runs; /* [chunk_count], plain: a chunk run twice at once is a race that TSan sees */
     int32_t chunk_count, thread_count;
     int32_t round;
     atomic_int bad;
-    int32_t uneven;    /* every this many chunks one takes long; 0: none */
+    int32_t uneven; /* every this many chunks one takes long; 0: none */
 };
 
 static void count_chunk(void *context, int32_t chunk, int32_t worker)
@@ -120,7 +120,8 @@ static void test_many_callers(void **state)
     bombus_error error;
     CHECK_OK(bb_pool_create(&pool, 3, &error), error);
     for (int i = 0; i < CALLERS; i++) {
-        callers[i] = (struct caller){.pool = pool, .shared = &shared, .job = {.runs = runs[i], .thread_count = 3, .uneven = 5}};
+        callers[i] =
+            (struct caller){.pool = pool, .shared = &shared, .job = {.runs = runs[i], .thread_count = 3, .uneven = 5}};
         assert_int_equal(pthread_create(&threads[i], NULL, call_often, &callers[i]), 0);
     }
     for (int i = 0; i < CALLERS; i++) {
@@ -168,8 +169,10 @@ static void test_default_is_the_core_count(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_chunk_once),      cmocka_unit_test(test_many_short_jobs),
-        cmocka_unit_test(test_many_callers),          cmocka_unit_test(test_create_fails_cleanly),
+        cmocka_unit_test(test_every_chunk_once),
+        cmocka_unit_test(test_many_short_jobs),
+        cmocka_unit_test(test_many_callers),
+        cmocka_unit_test(test_create_fails_cleanly),
         cmocka_unit_test(test_default_is_the_core_count),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

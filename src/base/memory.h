@@ -1,4 +1,5 @@
-/* Heap memory and arenas: the only place of the library that calls malloc, so that tests can count calls and make the Nth fail. */
+/* Heap memory and arenas: the only place of the library that calls malloc, so that tests can count calls and make
+ * the Nth fail. */
 #ifndef BB_MEMORY_H
 #define BB_MEMORY_H
 
@@ -8,7 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* count * size bytes, zeroed; NULL if that overflows or memory is out. count or size 0 gives a pointer that may be released. */
+/* count * size bytes, zeroed; NULL if that overflows or memory is out. count or size 0 gives a pointer that may be
+ * released. */
 void *bb_allocate(size_t count, size_t size) BB_RESULT;
 
 /* Grows or shrinks; new bytes are not zeroed. On failure NULL, and `memory` is as before. memory NULL allocates. */
@@ -22,8 +24,8 @@ void *bb_allocate_untouched(size_t alignment, size_t count, size_t size) BB_RESU
 
 void bb_release(void *memory); /* NULL is allowed */
 
-/* Address space, page-aligned: the system gives memory to the pages that are written, and does not count the others. NULL if there is none.
- * Given back by bb_unreserve with the same size. */
+/* Address space, page-aligned: the system gives memory to the pages that are written, and does not count the others.
+ * NULL if there is none. Given back by bb_unreserve with the same size. */
 void *bb_reserve(size_t bytes) BB_RESULT;
 void bb_unreserve(void *memory, size_t bytes);
 
@@ -34,8 +36,8 @@ char *bb_copy_text(const char *text, size_t length) BB_RESULT;
 bool bb_multiply_size(size_t a, size_t b, size_t *result) BB_RESULT;
 bool bb_add_size(size_t a, size_t b, size_t *result) BB_RESULT;
 
-/* For tests. fail_at: the Nth allocation from now fails (1 = the next; 0 = none fails), and all after it too if `is_sticky`.
- * Not for use while several threads allocate. */
+/* For tests. fail_at: the Nth allocation from now fails (1 = the next; 0 = none fails), and all after it too if
+ * `is_sticky`. Not for use while several threads allocate. */
 void bb_memory_fail_at(uint64_t fail_at, bool is_sticky);
 /* How many allocations were made (or tried) since the process began, over all threads. */
 uint64_t bb_memory_count(void);

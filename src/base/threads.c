@@ -1,9 +1,10 @@
 /* A pool of worker threads that share the chunks of one job at a time.
  *
- * A job is a counter of chunks not yet handed out (`waiting`) and one of chunks not yet done (`unfinished`). Who takes a chunk, worker or caller,
- * lowers the first by a compare-and-exchange; the caller returns when the second is 0. So nobody waits for a worker that has taken no chunk: one
- * that sleeps or lost its core merely finds nothing left. A late worker cannot enter the wrong job: the fields of a job are read only after a chunk
- * of it was taken, and they change only after all taken chunks are done. */
+ * A job is a counter of chunks not yet handed out (`waiting`) and one of chunks not yet done (`unfinished`). Who
+ * takes a chunk, worker or caller, lowers the first by a compare-and-exchange; the caller returns when the second is
+ * 0. So nobody waits for a worker that has taken no chunk: one that sleeps or lost its core merely finds nothing
+ * left. A late worker cannot enter the wrong job: the fields of a job are read only after a chunk of it was taken,
+ * and they change only after all taken chunks are done. */
 #define _GNU_SOURCE 1 /* sched_getaffinity */
 #include "base/threads.h"
 
@@ -19,14 +20,17 @@
 #include <unistd.h>
 
 enum {
-    WORKER_SPIN_NS = 30000,    /* bridges the gaps between the jobs of one token, then the worker sleeps */
-    CALLER_SPIN_NS = 30000,    /* for chunks that others are at; longer, and one of them has lost its core */
-    STALL_NS = 500000,         /* a wait this long, and longer than STALL_CHUNKS chunks take: a worker lost its core in the middle of one */
+    WORKER_SPIN_NS = 30000, /* bridges the gaps between the jobs of one token, then the worker sleeps */
+    CALLER_SPIN_NS = 30000, /* for chunks that others are at; longer, and one of them has lost its core */
+    SPINS_A_LOOK = 64,      /* pauses between looks at the clock */
+    /* A stall is a wait this long, and longer than so many chunks take: a worker lost its core in the middle of one.
+     * Stalls that are more than 1 / STALL_SHARE of the time eat what workers bring: the pool then goes on alone for
+     * BACK_OFF times the stall, doubled each time that it happens again, up to the limit. */
+    STALL_NS = 500000,
     STALL_CHUNKS = 4,
-    STALL_SHARE = 4,           /* stalls that are more than 1 / STALL_SHARE of the time eat what workers bring: the pool goes on alone, */
-    BACK_OFF = 16,             /*   for so many times the stall, doubled each time it happens again, up to the limit */
+    STALL_SHARE = 4,
+    BACK_OFF = 16,
     BACK_OFF_LIMIT = 256,
-    SPINS_A_LOOK = 64,         /* pauses between looks at the clock */
     MAX_THREADS = 1024
 };
 
@@ -91,7 +95,8 @@ static int32_t work_on(struct bb_pool *pool, int32_t worker)
     int32_t count = 0;
     for (int32_t chunk; (chunk = take_chunk(pool)) >= 0; count++) {
         pool->work(pool->context, chunk, worker);
-        /* Release: the chunk's results, seen by the caller's acquire of 0. Sequentially consistent against caller_sleeps. */
+        /* Release: the chunk's results, seen by the caller's acquire of 0. Sequentially consistent against
+         * caller_sleeps. */
         if (atomic_fetch_sub_explicit(&pool->unfinished, 1, memory_order_seq_cst) == 1 && worker != 0 &&
             atomic_load_explicit(&pool->caller_sleeps, memory_order_seq_cst)) {
             pthread_mutex_lock(&pool->sleep_lock);
@@ -182,8 +187,9 @@ bombus_status bb_pool_create(struct bb_pool **result, int32_t thread_count, bomb
         *worker = (struct worker){.pool = pool, .index = pool->started + 1};
         int failure = pthread_create(&pool->threads[pool->started], NULL, worker_main, worker);
         if (failure != 0) {
-            bb_fail(error, BOMBUS_ERROR_MEMORY, "thread %d of %d could not be started: %s; a smaller thread count may work",
-                    pool->started + 2, thread_count, strerror(failure));
+            bb_fail(error, BOMBUS_ERROR_MEMORY,
+                    "thread %d of %d could not be started: %s; a smaller thread count may work", pool->started + 2,
+                    thread_count, strerror(failure));
             bb_pool_free(pool);
             return BOMBUS_ERROR_MEMORY;
         }
@@ -240,12 +246,14 @@ static void wake_workers(struct bb_pool *pool, int32_t chunk_count)
     pthread_mutex_unlock(&pool->sleep_lock);
 }
 
-/* A worker that lost its core in the middle of a chunk makes everybody wait. Now and then that is the price of sharing a machine; all the time, and
- * another program wants the core. */
+/* A worker that lost its core in the middle of a chunk makes everybody wait. Now and then that is the price of
+ * sharing a machine; all the time, and another program wants the core. */
 static void note_stall(struct bb_pool *pool, int64_t time_together, int64_t stall, int64_t now)
 {
     if (time_together < STALL_SHARE * stall) {
-        pool->back_off = pool->back_off == 0 ? BACK_OFF : pool->back_off < BACK_OFF_LIMIT ? pool->back_off * 2 : BACK_OFF_LIMIT;
+        pool->back_off = pool->back_off == 0               ? BACK_OFF
+                         : pool->back_off < BACK_OFF_LIMIT ? pool->back_off * 2
+                                                           : BACK_OFF_LIMIT;
         pool->alone_until = now + pool->back_off * stall;
     } else {
         pool->back_off = 0;
@@ -261,7 +269,8 @@ static void wait_for_others(struct bb_pool *pool, int64_t begin, int32_t own_cou
     int64_t start = now_ns();
     if (!spin_until(&pool->unfinished, false, CALLER_SPIN_NS)) {
         pthread_mutex_lock(&pool->sleep_lock);
-        /* Sequentially consistent against work_on: either it sees that the caller sleeps, or the caller sees its count. */
+        /* Sequentially consistent against work_on: either it sees that the caller sleeps, or the caller sees its
+         * count. */
         atomic_store_explicit(&pool->caller_sleeps, true, memory_order_seq_cst);
         while (atomic_load_explicit(&pool->unfinished, memory_order_seq_cst) != 0)
             pthread_cond_wait(&pool->work_done, &pool->sleep_lock);
@@ -291,7 +300,8 @@ void bb_pool_run(struct bb_pool *pool, int32_t chunk_count, bb_pool_work work, v
         pool->context = context;
         pool->chunk_count = chunk_count;
         atomic_store_explicit(&pool->unfinished, chunk_count, memory_order_relaxed);
-        /* Release publishes the fields above to take_chunk; sequentially consistent against a worker that goes to sleep. */
+        /* Release publishes the fields above to take_chunk; sequentially consistent against a worker that goes to
+         * sleep. */
         atomic_store_explicit(&pool->waiting, chunk_count, memory_order_seq_cst);
         wake_workers(pool, chunk_count);
         int32_t own_count = work_on(pool, 0);

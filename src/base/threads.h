@@ -15,11 +15,13 @@ BB_RESULT bombus_status bb_pool_create(struct bb_pool **pool, int32_t thread_cou
 void bb_pool_free(struct bb_pool *pool); /* NULL is allowed */
 int32_t bb_pool_thread_count(const struct bb_pool *pool);
 
-/* Runs chunks 0 .. chunk_count - 1, each once, on any thread, the caller's too; returns when all are done. Chunks are handed out
- * by an atomic counter, so the share of a late thread is taken over. Calls from several threads at once wait for each other. */
+/* Runs chunks 0 .. chunk_count - 1, each once, on any thread, the caller's too; returns when all are done. Chunks
+ * are handed out by an atomic counter, so the share of a late thread is taken over. Calls from several threads at
+ * once wait for each other. */
 void bb_pool_run(struct bb_pool *pool, int32_t chunk_count, bb_pool_work work, void *context);
 
-/* Takes the pool for several jobs and the memory they share: calls of other threads wait until the same thread has unlocked as often as it locked. */
+/* Takes the pool for several jobs and the memory they share: calls of other threads wait until the same thread has
+ * unlocked as often as it locked. */
 void bb_pool_lock(struct bb_pool *pool);
 void bb_pool_unlock(struct bb_pool *pool);
 

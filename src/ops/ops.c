@@ -1,4 +1,5 @@
-/* Operations as the model code calls them: shapes checked, outputs allocated in the run's scratch memory, the device's table called. */
+/* Operations as the model code calls them: shapes checked, outputs allocated in the run's scratch memory, the
+ * device's table called. */
 #include "ops/ops.h"
 
 static bool has_failed(const struct bb_run *run)
@@ -19,9 +20,10 @@ static bool check_columns(struct bb_run *run, const char *operation, struct bb_t
     if (has_failed(run))
         return false;
     if (x.dtype != BB_F32 || x.shape[1] != columns || x.shape[2] != 1 || x.shape[3] != 1)
-        keep(run, bb_fail(&run->error, BOMBUS_ERROR_ARGUMENT, "%s: input is %s [%lld, %lld, %lld, %lld], expected F32 [rows, %lld]",
-                          operation, bb_dtype_name(x.dtype), (long long)x.shape[0], (long long)x.shape[1],
-                          (long long)x.shape[2], (long long)x.shape[3], (long long)columns));
+        keep(run, bb_fail(&run->error, BOMBUS_ERROR_ARGUMENT,
+                          "%s: input is %s [%lld, %lld, %lld, %lld], expected F32 [rows, %lld]", operation,
+                          bb_dtype_name(x.dtype), (long long)x.shape[0], (long long)x.shape[1], (long long)x.shape[2],
+                          (long long)x.shape[3], (long long)columns));
     return !has_failed(run);
 }
 
@@ -39,13 +41,15 @@ static bool check_same(struct bb_run *run, const char *operation, struct bb_tens
            check_rows(run, operation, b, a.shape[0]);
 }
 
-/* Whether the operation's data is to be touched: it is not while measuring, nor after a failure (of allocating the output). */
+/* Whether the operation's data is to be touched: it is not while measuring, nor after a failure (of allocating the
+ * output). */
 static bool is_live(const struct bb_run *run)
 {
     return !has_failed(run) && !run->is_measuring;
 }
 
-struct bb_tensor bb_op_embed(struct bb_run *run, const struct bb_weight *embedding, const struct bb_batch *batch, float scale)
+struct bb_tensor bb_op_embed(struct bb_run *run, const struct bb_weight *embedding, const struct bb_batch *batch,
+                             float scale)
 {
     struct bb_tensor out = bb_run_allocate(run, batch->row_count, embedding->cols, BB_F32);
     if (is_live(run))
@@ -74,17 +78,22 @@ struct bb_tensor bb_op_linear(struct bb_run *run, const struct bb_linear *linear
     return out;
 }
 
-struct bb_tensor bb_op_linear_add(struct bb_run *run, const struct bb_linear *linear, struct bb_tensor x, struct bb_tensor residual,
-                                  float scale)
+struct bb_tensor bb_op_linear_add(struct bb_run *run, const struct bb_linear *linear, struct bb_tensor x,
+                                  struct bb_tensor residual, float scale)
 {
     const struct bb_backend_table *table = run->backend->table;
     if (!check_columns(run, "linear_add", x, linear->weight.cols) ||
-        !check_columns(run, "linear_add residual", residual, linear->weight.rows) || !check_rows(run, "linear_add", residual, x.shape[0]))
+        !check_columns(run, "linear_add residual", residual, linear->weight.rows) ||
+        !check_rows(run, "linear_add", residual, x.shape[0]))
         return residual;
     if (table->linear_add != NULL) {
         if (is_live(run)) {
-            struct bb_linear_add_call call = {
-                .linear = linear, .x = x, .residual = residual, .out = residual, .scale = scale, .is_exact = run->is_exact};
+            struct bb_linear_add_call call = {.linear = linear,
+                                              .x = x,
+                                              .residual = residual,
+                                              .out = residual,
+                                              .scale = scale,
+                                              .is_exact = run->is_exact};
             keep(run, table->linear_add(run->backend, &call, &run->error));
         }
         return residual;
@@ -116,7 +125,8 @@ static void expand_attention_input(struct bb_run *run, const struct bb_attention
     norm_in_place(run, call->q_norm, call->out);
     norm_in_place(run, call->k_norm, k);
     if (call->rope != NULL && is_live(run))
-        keep(run, table->rope(run->backend, call->rope, (int32_t)(call->out.shape[1] / head_dim), call->out, call->batch, &run->error));
+        keep(run, table->rope(run->backend, call->rope, (int32_t)(call->out.shape[1] / head_dim), call->out,
+                              call->batch, &run->error));
     if (call->rope != NULL && is_live(run))
         keep(run, table->rope(run->backend, call->rope, call->cache->kv_heads, k, call->batch, &run->error));
     if (is_live(run))
@@ -128,15 +138,16 @@ static bool check_cache(struct bb_run *run, const struct bb_kv_view *cache)
 {
     if (has_failed(run))
         return false;
-    if (cache->kv_heads < 1 || cache->head_dim < 1 || cache->head_dim > BB_KV_HEAD_DIM_LIMIT || cache->page_size < 1 || cache->page_size % BB_KV_TILE != 0 ||
-        (64 % cache->page_size != 0 && cache->page_size % 64 != 0))
-        keep(run, bb_fail(&run->error, BOMBUS_ERROR_ARGUMENT, "attention: a cache of %d heads of %d in pages of %d", cache->kv_heads,
-                          cache->head_dim, cache->page_size));
+    if (cache->kv_heads < 1 || cache->head_dim < 1 || cache->head_dim > BB_KV_HEAD_DIM_LIMIT || cache->page_size < 1 ||
+        cache->page_size % BB_KV_TILE != 0 || (64 % cache->page_size != 0 && cache->page_size % 64 != 0))
+        keep(run, bb_fail(&run->error, BOMBUS_ERROR_ARGUMENT, "attention: a cache of %d heads of %d in pages of %d",
+                          cache->kv_heads, cache->head_dim, cache->page_size));
     else if ((cache->type == BB_KV_Q8 || cache->type == BB_KV_Q4) &&
-             (cache->group_size < BB_KV_TILE || cache->head_dim % cache->group_size != 0 || cache->group_size % BB_KV_TILE != 0))
+             (cache->group_size < BB_KV_TILE || cache->head_dim % cache->group_size != 0 ||
+              cache->group_size % BB_KV_TILE != 0))
         keep(run, bb_fail(&run->error, BOMBUS_ERROR_UNSUPPORTED,
-                          "a quantized cache needs head_dim (%d) to be a multiple of its group size (%d)", cache->head_dim,
-                          cache->group_size));
+                          "a quantized cache needs head_dim (%d) to be a multiple of its group size (%d)",
+                          cache->head_dim, cache->group_size));
     return !has_failed(run);
 }
 
@@ -154,11 +165,15 @@ static bool check_attention_input(struct bb_run *run, const struct bb_attention_
                 (call->k_norm == NULL || (call->k_norm->size > 0 && kv_width % call->k_norm->size == 0)) &&
                 (call->rope == NULL || (call->rope->dims <= cache->head_dim && call->rope->dims % 2 == 0));
     if (!fits)
-        keep(run, bb_fail(&run->error, BOMBUS_ERROR_ARGUMENT,
-                          "attention_input: q [%lld, %lld], k [%lld, %lld], v [%lld, %lld] do not fit %d heads of %d, or their norms or rope",
-                          (long long)call->q->weight.rows, (long long)call->q->weight.cols, (long long)call->k->weight.rows,
-                          (long long)call->k->weight.cols, (long long)call->v->weight.rows, (long long)call->v->weight.cols,
-                          cache->kv_heads, cache->head_dim));
+        keep(
+            run,
+            bb_fail(
+                &run->error, BOMBUS_ERROR_ARGUMENT,
+                "attention_input: q [%lld, %lld], k [%lld, %lld], v [%lld, %lld] do not fit %d heads of %d, or "
+                 "their norms or rope",
+                (long long)call->q->weight.rows, (long long)call->q->weight.cols, (long long)call->k->weight.rows,
+                (long long)call->k->weight.cols, (long long)call->v->weight.rows, (long long)call->v->weight.cols,
+                cache->kv_heads, cache->head_dim));
     return fits;
 }
 
@@ -176,16 +191,16 @@ struct bb_tensor bb_op_attention_input(struct bb_run *run, const struct bb_atten
     return call.out;
 }
 
-struct bb_tensor bb_op_attention(struct bb_run *run, const struct bb_attention_shape *shape, const struct bb_kv_view *cache,
-                                 struct bb_tensor q, const struct bb_batch *batch)
+struct bb_tensor bb_op_attention(struct bb_run *run, const struct bb_attention_shape *shape,
+                                 const struct bb_kv_view *cache, struct bb_tensor q, const struct bb_batch *batch)
 {
     struct bb_tensor out = bb_run_allocate(run, q.shape[0], q.shape[1], BB_F32);
     if (!check_cache(run, cache) || !check_columns(run, "attention", q, (int64_t)shape->heads * shape->head_dim) ||
         !check_rows(run, "attention", q, batch->row_count))
         return out;
     if (shape->kv_heads != cache->kv_heads || shape->head_dim != cache->head_dim || shape->heads % shape->kv_heads != 0)
-        keep(run, bb_fail(&run->error, BOMBUS_ERROR_ARGUMENT, "attention: %d query heads of %d on %d key heads of %d", shape->heads,
-                          shape->head_dim, cache->kv_heads, cache->head_dim));
+        keep(run, bb_fail(&run->error, BOMBUS_ERROR_ARGUMENT, "attention: %d query heads of %d on %d key heads of %d",
+                          shape->heads, shape->head_dim, cache->kv_heads, cache->head_dim));
     if (is_live(run))
         keep(run, run->backend->table->attention(run->backend, shape, cache, q, batch, out, &run->error));
     return out;
@@ -201,7 +216,8 @@ struct bb_tensor bb_op_gated_input(struct bb_run *run, const struct bb_gated_inp
         !check_columns(run, "gated_input up", call.x, call.up->weight.cols))
         return call.out;
     if (call.gate->weight.rows != call.up->weight.rows || (call.norm != NULL && call.norm->size != call.x.shape[1])) {
-        keep(run, bb_fail(&run->error, BOMBUS_ERROR_ARGUMENT, "gated_input: gate has %lld rows, up %lld; or the norm's size differs",
+        keep(run, bb_fail(&run->error, BOMBUS_ERROR_ARGUMENT,
+                          "gated_input: gate has %lld rows, up %lld; or the norm's size differs",
                           (long long)call.gate->weight.rows, (long long)call.up->weight.rows));
         return call.out;
     }
@@ -241,17 +257,19 @@ struct bb_tensor bb_op_scale(struct bb_run *run, struct bb_tensor x, float scale
     return x;
 }
 
-struct bb_tensor bb_op_experts(struct bb_run *run, const struct bb_experts *experts, enum bb_routing routing, struct bb_tensor logits,
-                               struct bb_tensor x)
+struct bb_tensor bb_op_experts(struct bb_run *run, const struct bb_experts *experts, enum bb_routing routing,
+                               struct bb_tensor logits, struct bb_tensor x)
 {
     const struct bb_backend_table *table = run->backend->table;
     struct bb_tensor out = bb_run_allocate(run, x.shape[0], x.shape[1], BB_F32);
     if (!check_columns(run, "route", logits, experts->count) || !check_rows(run, "route", logits, x.shape[0]))
         return out;
     if (experts->per_token < 1 || experts->per_token > experts->count)
-        keep(run, bb_fail(&run->error, BOMBUS_ERROR_ARGUMENT, "route: %d of %d experts", experts->per_token, experts->count));
+        keep(run, bb_fail(&run->error, BOMBUS_ERROR_ARGUMENT, "route: %d of %d experts", experts->per_token,
+                          experts->count));
     if (!has_failed(run) && (table->route == NULL || table->experts == NULL))
-        keep(run, bb_fail(&run->error, BOMBUS_ERROR_UNSUPPORTED, "device %s: mixture models are not there", table->name));
+        keep(run,
+             bb_fail(&run->error, BOMBUS_ERROR_UNSUPPORTED, "device %s: mixture models are not there", table->name));
     size_t mark = bb_run_mark(run);
     struct bb_experts_call call = {.experts = experts,
                                    .x = x,

@@ -50,16 +50,17 @@ struct bb_tensor bb_run_allocate(struct bb_run *run, int64_t rows, int64_t colum
     if (run->status != BOMBUS_OK)
         return tensor;
     if (rows < 0 || columns < 0 || !bb_multiply_size((size_t)rows, (size_t)columns, &count) ||
-        !bb_multiply_size(count, bb_dtype_bits(dtype) / 8, &bytes) || !bb_add_size(bytes, OUTPUT_ALIGNMENT - 1, &bytes) ||
+        !bb_multiply_size(count, bb_dtype_bits(dtype) / 8, &bytes) ||
+        !bb_add_size(bytes, OUTPUT_ALIGNMENT - 1, &bytes) ||
         !bb_add_size(run->scratch_used, bytes &= ~(size_t)(OUTPUT_ALIGNMENT - 1), &end)) {
-        run->status = bb_fail(&run->error, BOMBUS_ERROR_MEMORY, "an array of %lld by %lld is too large", (long long)rows,
-                              (long long)columns);
+        run->status = bb_fail(&run->error, BOMBUS_ERROR_MEMORY, "an array of %lld by %lld is too large",
+                              (long long)rows, (long long)columns);
         return tensor;
     }
     if (!run->is_measuring) {
         if (end > run->scratch_size) {
-            run->status = bb_fail(&run->error, BOMBUS_ERROR_MEMORY, "a step needs more than its %zu bytes of scratch memory",
-                                  run->scratch_size);
+            run->status = bb_fail(&run->error, BOMBUS_ERROR_MEMORY,
+                                  "a step needs more than its %zu bytes of scratch memory", run->scratch_size);
             return tensor;
         }
         tensor.data = run->scratch + run->scratch_used;

@@ -1,8 +1,9 @@
 /* Attention over the paged cache: writing keys and values, and the softmax-weighted sum of values.
  *
- * The work is cut into tiles of rows that share a key head: all query heads of the group, for as many tokens as fit (one while generating, some
- * dozens in a prompt). A tile goes over the cache by segments of 512 positions, each with an online softmax of its own, merged in order. The cut
- * into segments depends on positions alone, so that long contexts can hand segments to different threads (flash decoding) and give the same bits. */
+ * The work is cut into tiles of rows that share a key head: all query heads of the group, for as many tokens as fit
+ * (one while generating, some dozens in a prompt). A tile goes over the cache by segments of 512 positions, each
+ * with an online softmax of its own, merged in order. The cut into segments depends on positions alone, so that long
+ * contexts can hand segments to different threads (flash decoding) and give the same bits. */
 #include "backend/cpu/cpu.h"
 
 #include "backend/cpu/kernels/kernel.h"
@@ -13,9 +14,9 @@
 #include <string.h>
 
 enum {
-    SEGMENT = 512,            /* positions: a multiple of BB_ATTENTION_BLOCK */
-    INLINE_WORK = 1 << 18,    /* multiply-adds below which waking threads costs more than it brings */
-    TILES_A_THREAD = 4        /* fewer, and segments become work of their own */
+    SEGMENT = 512,         /* positions: a multiple of BB_ATTENTION_BLOCK */
+    INLINE_WORK = 1 << 18, /* multiply-adds below which waking threads costs more than it brings */
+    TILES_A_THREAD = 4     /* fewer, and segments become work of their own */
 };
 
 static int32_t min32(int32_t a, int32_t b)
@@ -59,7 +60,7 @@ struct bb_cpu_row_tile bb_cpu_row_tile(const struct bb_batch *batch, int32_t ind
 
 /* Where the parts of one key head begin in a page, for positions from `in_page` (a multiple of 16) on. */
 struct page_parts {
-    char *keys, *values;                      /* elements or codes */
+    char *keys, *values; /* elements or codes */
     float *key_scales, *key_biases, *value_scales, *value_biases;
 };
 
@@ -71,7 +72,8 @@ static struct page_parts parts_of(const struct bb_kv_view *cache, int32_t page, 
     char *base = cache->base + (size_t)page * cache->page_stride;
     if (cache->type == BB_KV_F32 || cache->type == BB_KV_F16) {
         size_t size = cache->type == BB_KV_F32 ? sizeof(float) : sizeof(uint16_t);
-        return (struct page_parts){.keys = base + place * dim * size, .values = base + (positions * dim + place * padded) * size};
+        return (struct page_parts){.keys = base + place * dim * size,
+                                   .values = base + (positions * dim + place * padded) * size};
     }
     size_t codes = cache->type == BB_KV_Q8 ? dim : dim / 2, groups = dim / (size_t)cache->group_size;
     size_t part = positions * groups;
@@ -86,7 +88,8 @@ static struct page_parts parts_of(const struct bb_kv_view *cache, int32_t page, 
                                .value_biases = value_scales + part + place * groups};
 }
 
-static void write_f32(const struct bb_kv_view *cache, struct page_parts parts, int32_t slot, const float *k, const float *v)
+static void write_f32(const struct bb_kv_view *cache, struct page_parts parts, int32_t slot, const float *k,
+                      const float *v)
 {
     int32_t dim = cache->head_dim, width = (dim + BB_KV_TILE - 1) / BB_KV_TILE * BB_KV_TILE;
     float *keys = (float *)(void *)parts.keys, *value = (float *)(void *)parts.values + slot * width;
@@ -96,8 +99,8 @@ static void write_f32(const struct bb_kv_view *cache, struct page_parts parts, i
     memset(value + dim, 0, (size_t)(width - dim) * sizeof(float));
 }
 
-static void write_f16(const struct bb_cpu *cpu, const struct bb_kv_view *cache, struct page_parts parts, int32_t slot, const float *k,
-                      const float *v)
+static void write_f16(const struct bb_cpu *cpu, const struct bb_kv_view *cache, struct page_parts parts, int32_t slot,
+                      const float *k, const float *v)
 {
     int32_t dim = cache->head_dim, width = (dim + BB_KV_TILE - 1) / BB_KV_TILE * BB_KV_TILE;
     uint16_t *keys = (uint16_t *)(void *)parts.keys, *value = (uint16_t *)(void *)parts.values + slot * width;
@@ -109,11 +112,13 @@ static void write_f16(const struct bb_cpu *cpu, const struct bb_kv_view *cache, 
     memset(value + dim, 0, (size_t)(width - dim) * sizeof(uint16_t));
 }
 
-static void write_quantized(const struct bb_kv_view *cache, struct page_parts parts, int32_t slot, const float *k, const float *v)
+static void write_quantized(const struct bb_kv_view *cache, struct page_parts parts, int32_t slot, const float *k,
+                            const float *v)
 {
     uint8_t codes[BB_KV_HEAD_DIM_LIMIT];
     float scales[BB_KV_HEAD_DIM_LIMIT / BB_KV_TILE], biases[BB_KV_HEAD_DIM_LIMIT / BB_KV_TILE];
-    int32_t bits = cache->type == BB_KV_Q8 ? 8 : 4, bytes = cache->head_dim * bits / 8, groups = cache->head_dim / cache->group_size;
+    int32_t bits = cache->type == BB_KV_Q8 ? 8 : 4, bytes = cache->head_dim * bits / 8,
+            groups = cache->head_dim / cache->group_size;
     struct bb_scheme scheme = {.mode = BB_QUANT_AFFINE, .bits = bits, .group_size = cache->group_size};
     struct bb_packed_row row = {.codes = codes, .scales = scales, .biases = biases, .dtype = BB_F32};
     bb_quant_affine.pack_row(scheme, k, cache->head_dim, row);
@@ -169,8 +174,8 @@ static void write_chunk(void *context, int32_t chunk, int32_t worker)
     bb_cpu_write_tile(job->cpu, job->cache, job->k, job->v, &tile);
 }
 
-static bombus_status write_cache(struct bb_backend *backend, const struct bb_kv_view *cache, struct bb_tensor k, struct bb_tensor v,
-                                 const struct bb_batch *batch, bombus_error *error)
+static bombus_status write_cache(struct bb_backend *backend, const struct bb_kv_view *cache, struct bb_tensor k,
+                                 struct bb_tensor v, const struct bb_batch *batch, bombus_error *error)
 {
     struct bb_cpu *cpu = (struct bb_cpu *)backend;
     struct write_job job = {.cpu = cpu, .cache = cache, .batch = batch, .k = k.data, .v = v.data};
@@ -194,15 +199,15 @@ struct attention_job {
     const struct bb_batch *batch;
     const float *q;
     float *out;
-    int32_t width;                        /* head_dim padded to 16 */
-    int32_t group;                        /* query heads a key head */
-    int32_t part_heads, parts;            /* query heads a tile; tiles of a group */
-    int32_t tokens;                       /* of a span, a tile */
-    int32_t tile_count, segment_count;    /* segment_count > 1: chunks are (tile, segment), else tiles */
-    float *worker_memory;                 /* [threads, worker_floats] */
+    int32_t width;                     /* head_dim padded to 16 */
+    int32_t group;                     /* query heads a key head */
+    int32_t part_heads, parts;         /* query heads a tile; tiles of a group */
+    int32_t tokens;                    /* of a span, a tile */
+    int32_t tile_count, segment_count; /* segment_count > 1: chunks are (tile, segment), else tiles */
+    float *worker_memory;              /* [threads, worker_floats] */
     size_t worker_floats, partial_floats;
-    float *partials;                      /* [tile_count, segment_count, partial_floats] */
-    atomic_int *unfinished;               /* [tile_count]: segments to come; who brings it to 0 merges */
+    float *partials;        /* [tile_count, segment_count, partial_floats] */
+    atomic_int *unfinished; /* [tile_count]: segments to come; who brings it to 0 merges */
 };
 
 /* A tile: some tokens of a span times some heads of a group. Row r is token r / heads, head first_head + r % heads. */
@@ -210,7 +215,7 @@ struct tile {
     const struct bb_span *span;
     int32_t first_token, token_count; /* of the span */
     int32_t kv_head, first_head, head_count;
-    int32_t first_seen, last_seen;    /* positions that any row sees, those below cache->keep apart */
+    int32_t first_seen, last_seen; /* positions that any row sees, those below cache->keep apart */
 };
 
 static int32_t span_token_tiles(const struct attention_job *job, const struct bb_span *span)
@@ -255,7 +260,8 @@ static void clear_partial(const struct attention_job *job, struct partial partia
 }
 
 /* Adds the softmax over further positions. */
-static void merge_partial(const struct attention_job *job, struct partial total, struct partial other, int32_t row_count)
+static void merge_partial(const struct attention_job *job, struct partial total, struct partial other,
+                          int32_t row_count)
 {
     for (int32_t row = 0; row < row_count; row++) {
         float *into = total.outputs + (int64_t)row * job->width;
@@ -282,7 +288,8 @@ static void finish_tile(const struct attention_job *job, const struct tile *tile
         float *into = job->out + ((int64_t)token * shape->heads + head) * shape->head_dim, share;
         float sum = total.sums[row], fading = 1.0f;
         if (shape->sinks != NULL) {
-            float sink = bb_dtype_load(shape->sinks, shape->sinks_dtype, (size_t)head), largest = fmaxf(sink, total.maxima[row]);
+            float sink = bb_dtype_load(shape->sinks, shape->sinks_dtype, (size_t)head),
+                  largest = fmaxf(sink, total.maxima[row]);
             fading = expf(total.maxima[row] - largest);
             sum = sum * fading + expf(sink - largest);
         }
@@ -322,7 +329,8 @@ static struct workspace workspace_of(const struct attention_job *job, int32_t wo
 }
 
 /* The tile as the kernel takes it: queries times scale, and what each row sees. */
-static struct bb_attention_tile load_tile(const struct attention_job *job, const struct tile *tile, struct workspace *space)
+static struct bb_attention_tile load_tile(const struct attention_job *job, const struct tile *tile,
+                                          struct workspace *space)
 {
     const struct bb_attention_shape *shape = job->shape;
     int32_t row_count = tile->token_count * tile->head_count;
@@ -347,8 +355,9 @@ static struct bb_attention_tile load_tile(const struct attention_job *job, const
 }
 
 /* Keys and values of a block: where they lie, or as f32 in the workspace. */
-static struct bb_attention_block load_block(const struct attention_job *job, const struct bb_kv_view *cache, struct page_parts parts,
-                                            int32_t first, int32_t count, int32_t row_count, const struct workspace *space)
+static struct bb_attention_block load_block(const struct attention_job *job, const struct bb_kv_view *cache,
+                                            struct page_parts parts, int32_t first, int32_t count, int32_t row_count,
+                                            const struct workspace *space)
 {
     const struct bb_attention_kernels *kernels = &job->cpu->kernels->attention;
     int32_t dim = cache->head_dim, tiles = (count + BB_KV_TILE - 1) / BB_KV_TILE;
@@ -365,12 +374,14 @@ static struct bb_attention_block load_block(const struct attention_job *job, con
     }
     int32_t bits = cache->type == BB_KV_Q8 ? 8 : 4, bytes = dim * bits / 8, groups = dim / cache->group_size;
     for (int32_t tile = 0; tile < tiles; tile++)
-        kernels->unpack_keys(space->keys + tile * dim * BB_KV_TILE, (const uint8_t *)parts.keys + tile * bytes * BB_KV_TILE,
-                             parts.key_scales + tile * groups * BB_KV_TILE, parts.key_biases + tile * groups * BB_KV_TILE, dim,
-                             cache->group_size, bits);
+        kernels->unpack_keys(space->keys + tile * dim * BB_KV_TILE,
+                             (const uint8_t *)parts.keys + tile * bytes * BB_KV_TILE,
+                             parts.key_scales + tile * groups * BB_KV_TILE,
+                             parts.key_biases + tile * groups * BB_KV_TILE, dim, cache->group_size, bits);
     for (int32_t i = 0; i < count; i++)
-        kernels->unpack_values(space->values + i * job->width, (const uint8_t *)parts.values + i * bytes, parts.value_scales + i * groups,
-                               parts.value_biases + i * groups, dim, cache->group_size, bits);
+        kernels->unpack_values(space->values + i * job->width, (const uint8_t *)parts.values + i * bytes,
+                               parts.value_scales + i * groups, parts.value_biases + i * groups, dim, cache->group_size,
+                               bits);
     return block;
 }
 
@@ -380,12 +391,13 @@ static bool is_seen(const struct attention_job *job, const struct tile *tile, in
 }
 
 /* The tile's softmax over the positions of one segment, into attention->maxima, sums and outputs. */
-static void run_segment(const struct attention_job *job, const struct tile *tile, const struct bb_attention_tile *attention,
-                        int32_t segment, const struct workspace *space)
+static void run_segment(const struct attention_job *job, const struct tile *tile,
+                        const struct bb_attention_tile *attention, int32_t segment, const struct workspace *space)
 {
     const struct bb_kv_view *cache = bb_kv_view_of(job->cache, tile->span->sequence);
     const int32_t *pages = cache->page_tables[tile->span->sequence];
-    int32_t block = min32(BB_ATTENTION_BLOCK, cache->page_size), end = min32((segment + 1) * SEGMENT, tile->last_seen + 1);
+    int32_t block = min32(BB_ATTENTION_BLOCK, cache->page_size),
+            end = min32((segment + 1) * SEGMENT, tile->last_seen + 1);
     for (int32_t first = segment * SEGMENT; first < end; first += block) {
         int32_t page = pages[first / cache->page_size], count = min32(block, tile->last_seen + 1 - first);
         if (page < 0 || !is_seen(job, tile, first, first + block))
@@ -480,7 +492,8 @@ static bombus_status attention_locked(struct bb_cpu *cpu, struct attention_job *
     double work = plan(job, thread_count);
     size_t tiles = (size_t)job->tile_count, workers = (size_t)thread_count * job->worker_floats;
     size_t partials = job->segment_count > 1 ? tiles * (size_t)job->segment_count * job->partial_floats : 0;
-    job->worker_memory = bb_cpu_scratch(cpu, BB_SCRATCH_ATTENTION, (workers + partials) * sizeof(float) + tiles * sizeof(atomic_int), error);
+    job->worker_memory = bb_cpu_scratch(cpu, BB_SCRATCH_ATTENTION,
+                                        (workers + partials) * sizeof(float) + tiles * sizeof(atomic_int), error);
     if (job->worker_memory == NULL)
         return BOMBUS_ERROR_MEMORY;
     job->partials = job->worker_memory + workers;
@@ -496,11 +509,13 @@ static bombus_status attention_locked(struct bb_cpu *cpu, struct attention_job *
     return BOMBUS_OK;
 }
 
-static bombus_status attention(struct bb_backend *backend, const struct bb_attention_shape *shape, const struct bb_kv_view *cache,
-                               struct bb_tensor q, const struct bb_batch *batch, struct bb_tensor out, bombus_error *error)
+static bombus_status attention(struct bb_backend *backend, const struct bb_attention_shape *shape,
+                               const struct bb_kv_view *cache, struct bb_tensor q, const struct bb_batch *batch,
+                               struct bb_tensor out, bombus_error *error)
 {
     struct bb_cpu *cpu = (struct bb_cpu *)backend;
-    struct attention_job job = {.cpu = cpu, .shape = shape, .cache = cache, .batch = batch, .q = q.data, .out = out.data};
+    struct attention_job job = {
+        .cpu = cpu, .shape = shape, .cache = cache, .batch = batch, .q = q.data, .out = out.data};
     bb_pool_lock(cpu->pool);
     bombus_status status = attention_locked(cpu, &job, error);
     bb_pool_unlock(cpu->pool);

@@ -1,5 +1,6 @@
-/* Composites: what stands before the attention, and before the feed-forward's second product, in two or three jobs of the pool; for one row the norms,
- * the rotary embedding and the activation are so little that the caller does them itself. */
+/* Composites: what stands before the attention, and before the feed-forward's second product, in two or three jobs
+ * of the pool; for one row the norms, the rotary embedding and the activation are so little that the caller does
+ * them itself. */
 #include "backend/cpu/cpu.h"
 
 #include "backend/cpu/kernels/kernel.h"
@@ -14,8 +15,8 @@ struct heads_job {
     int32_t tile_count, chunk; /* row tiles, in all and a chunk */
 };
 
-static void finish_heads(const struct heads_job *job, float *x, int64_t width, const struct bb_norm *norm, const float *cosines,
-                         const float *sines)
+static void finish_heads(const struct heads_job *job, float *x, int64_t width, const struct bb_norm *norm,
+                         const float *cosines, const float *sines)
 {
     const struct bb_row_kernels *kernels = &job->cpu->kernels->rows;
     if (norm != NULL)
@@ -44,10 +45,15 @@ static void heads_chunk(void *context, int32_t chunk, int32_t worker)
     }
 }
 
-static bombus_status attention_input_locked(struct bb_cpu *cpu, const struct bb_attention_input_call *call, bombus_error *error)
+static bombus_status attention_input_locked(struct bb_cpu *cpu, const struct bb_attention_input_call *call,
+                                            bombus_error *error)
 {
     int64_t rows = call->x.shape[0], hidden = call->x.shape[1];
-    struct heads_job job = {.cpu = cpu, .call = call, .q = call->out.data, .q_width = call->q->weight.rows, .kv_width = call->k->weight.rows};
+    struct heads_job job = {.cpu = cpu,
+                            .call = call,
+                            .q = call->out.data,
+                            .q_width = call->q->weight.rows,
+                            .kv_width = call->k->weight.rows};
     size_t floats = (size_t)rows * (size_t)(job.kv_width * 2 + (call->norm != NULL ? hidden : 0));
     job.k = bb_cpu_scratch(cpu, BB_SCRATCH_INPUT, floats * sizeof(float), error);
     if (job.k == NULL)
@@ -76,11 +82,13 @@ static bombus_status attention_input_locked(struct bb_cpu *cpu, const struct bb_
     return BOMBUS_OK;
 }
 
-static bombus_status attention_input(struct bb_backend *backend, const struct bb_attention_input_call *call, bombus_error *error)
+static bombus_status attention_input(struct bb_backend *backend, const struct bb_attention_input_call *call,
+                                     bombus_error *error)
 {
     struct bb_cpu *cpu = (struct bb_cpu *)backend;
     if (call->rope != NULL && call->rope->dims > BB_ROPE_DIMS_LIMIT)
-        return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "rope over %d entries: at most %d", call->rope->dims, BB_ROPE_DIMS_LIMIT);
+        return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "rope over %d entries: at most %d", call->rope->dims,
+                       BB_ROPE_DIMS_LIMIT);
     bb_pool_lock(cpu->pool);
     bombus_status status = attention_input_locked(cpu, call, error);
     bb_pool_unlock(cpu->pool);
@@ -109,7 +117,8 @@ static bombus_status gated_input_locked(struct bb_cpu *cpu, const struct bb_gate
     return status;
 }
 
-static bombus_status gated_input(struct bb_backend *backend, const struct bb_gated_input_call *call, bombus_error *error)
+static bombus_status gated_input(struct bb_backend *backend, const struct bb_gated_input_call *call,
+                                 bombus_error *error)
 {
     struct bb_cpu *cpu = (struct bb_cpu *)backend;
     bb_pool_lock(cpu->pool);

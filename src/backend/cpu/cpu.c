@@ -25,7 +25,8 @@ static const char *describe(const struct bb_backend *backend)
     return ((const struct bb_cpu *)backend)->description;
 }
 
-/* Stands before each piece of memory. Large ones are reserved address space: a cache takes its full length at once and fills it over time. */
+/* Stands before each piece of memory. Large ones are reserved address space: a cache takes its full length at once
+ * and fills it over time. */
 struct header {
     size_t reserved_bytes; /* 0: from the heap */
     char unused[MEMORY_ALIGNMENT - sizeof(size_t)];
@@ -58,14 +59,16 @@ static void release(struct bb_backend *backend, void *memory)
         bb_release(header);
 }
 
-static bombus_status upload(struct bb_backend *backend, void *device, const void *host, size_t bytes, bombus_error *error)
+static bombus_status upload(struct bb_backend *backend, void *device, const void *host, size_t bytes,
+                            bombus_error *error)
 {
     (void)backend, (void)error;
     memcpy(device, host, bytes);
     return BOMBUS_OK;
 }
 
-static bombus_status download(struct bb_backend *backend, void *host, const void *device, size_t bytes, bombus_error *error)
+static bombus_status download(struct bb_backend *backend, void *host, const void *device, size_t bytes,
+                              bombus_error *error)
 {
     (void)backend, (void)error;
     memcpy(host, device, bytes);
@@ -113,7 +116,8 @@ bombus_status bb_cpu_open(struct bb_backend **backend, const struct bb_backend_o
         return status;
     }
     int32_t threads = bb_pool_thread_count(cpu->pool);
-    snprintf(cpu->description, sizeof cpu->description, "cpu (%s, %d thread%s)", cpu->kernels->level, threads, threads > 1 ? "s" : "");
+    snprintf(cpu->description, sizeof cpu->description, "cpu (%s, %d thread%s)", cpu->kernels->level, threads,
+             threads > 1 ? "s" : "");
     cpu->table = (struct bb_backend_table){.name = "cpu",
                                            .close = close_cpu,
                                            .describe = describe,

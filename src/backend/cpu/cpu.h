@@ -9,8 +9,8 @@ struct bb_kernels;
 
 /* Who uses a piece of scratch memory: an operation keeps its own while another that it calls uses another. */
 enum bb_cpu_scratch_use {
-    BB_SCRATCH_MULTIPLY,  /* bb_cpu_multiply: rounded activations */
-    BB_SCRATCH_INPUT,     /* composites: normalized rows, k and v */
+    BB_SCRATCH_MULTIPLY, /* bb_cpu_multiply: rounded activations */
+    BB_SCRATCH_INPUT,    /* composites: normalized rows, k and v */
     BB_SCRATCH_ATTENTION,
     BB_SCRATCH_EXPERTS,
     BB_SCRATCH_COUNT
@@ -28,11 +28,13 @@ struct bb_cpu {
     } scratch[BB_SCRATCH_COUNT];
 };
 
-/* At least `bytes` of scratch memory, 64-byte aligned, not zeroed; valid until the next call with the same `use`. The caller holds the pool's lock
- * (bb_pool_lock), since several runs share a backend. NULL, and *error filled, if memory is out. */
+/* At least `bytes` of scratch memory, 64-byte aligned, not zeroed; valid until the next call with the same `use`.
+ * The caller holds the pool's lock (bb_pool_lock), since several runs share a backend. NULL, and *error filled, if
+ * memory is out. */
 void *bb_cpu_scratch(struct bb_cpu *cpu, enum bb_cpu_scratch_use use, size_t bytes, bombus_error *error);
 
-/* One product of a group that shares its input: out row i is at out + i * out_stride; out = residual + scale * (W x + bias). */
+/* One product of a group that shares its input: out row i is at out + i * out_stride; out = residual + scale * (W x
+ * + bias). */
 struct bb_cpu_product {
     const struct bb_linear *linear;
     float *out;
@@ -41,12 +43,14 @@ struct bb_cpu_product {
     float scale;           /* 1 without a residual */
 };
 
-/* Several products of the same rows x [row_count, cols] in one job over the pool: the activations are rounded once (unless is_exact), weight
- * rows are handed out in chunks of some 100 KB (architecture.md, cpu-notes.md section 5). linear.c */
-bombus_status bb_cpu_multiply(struct bb_cpu *cpu, const struct bb_cpu_product *products, int32_t product_count, const float *x,
-                              int64_t row_count, bool is_exact, bombus_error *error);
+/* Several products of the same rows x [row_count, cols] in one job over the pool: the activations are rounded once
+ * (unless is_exact), weight rows are handed out in chunks of some 100 KB (architecture.md, cpu-notes.md section 5).
+ * linear.c */
+bombus_status bb_cpu_multiply(struct bb_cpu *cpu, const struct bb_cpu_product *products, int32_t product_count,
+                              const float *x, int64_t row_count, bool is_exact, bombus_error *error);
 
-/* Consecutive rows of one sequence whose positions lie in one tile of the cache: what one thread writes, for two must not share a tile. */
+/* Consecutive rows of one sequence whose positions lie in one tile of the cache: what one thread writes, for two
+ * must not share a tile. */
 struct bb_cpu_row_tile {
     int32_t first_row, row_count, first_position, sequence;
 };
@@ -67,19 +71,22 @@ static inline void bb_cpu_run(struct bb_cpu *cpu, int32_t chunk_count, bb_pool_w
 }
 
 enum {
-    BB_CPU_CHUNK = 16384, /* f32 entries of row work a chunk: some microseconds, enough to be worth handing to a thread */
+    BB_CPU_CHUNK =
+        16384, /* f32 entries of row work a chunk: some microseconds, enough to be worth handing to a thread */
     BB_ROPE_DIMS_LIMIT = BB_KV_HEAD_DIM_LIMIT
 };
 
 /* The same as the slots norm and glu; for composites. rows.c */
-void bb_cpu_norm(struct bb_cpu *cpu, const struct bb_norm *norm, const float *x, float *out, int64_t row_count, int64_t width);
-void bb_cpu_glu(struct bb_cpu *cpu, enum bb_activation activation, const float *gate, const float *up, float *out, int64_t count);
+void bb_cpu_norm(struct bb_cpu *cpu, const struct bb_norm *norm, const float *x, float *out, int64_t row_count,
+                 int64_t width);
+void bb_cpu_glu(struct bb_cpu *cpu, enum bb_activation activation, const float *gate, const float *up, float *out,
+                int64_t count);
 
 /* Each file of the backend sets its own slots. */
-void bb_cpu_fill_linear(struct bb_backend_table *table);    /* linear.c: linear, linear_add, embed */
-void bb_cpu_fill_rows(struct bb_backend_table *table);      /* rows.c: norm, rope, glu, add, gather, scale */
-void bb_cpu_fill_attention(struct bb_backend_table *table); /* attention.c: write_cache, attention */
-void bb_cpu_fill_experts(struct bb_backend_table *table);   /* experts.c: route, experts */
+void bb_cpu_fill_linear(struct bb_backend_table *table);     /* linear.c: linear, linear_add, embed */
+void bb_cpu_fill_rows(struct bb_backend_table *table);       /* rows.c: norm, rope, glu, add, gather, scale */
+void bb_cpu_fill_attention(struct bb_backend_table *table);  /* attention.c: write_cache, attention */
+void bb_cpu_fill_experts(struct bb_backend_table *table);    /* experts.c: route, experts */
 void bb_cpu_fill_composites(struct bb_backend_table *table); /* composites.c: attention_input, gated_input */
 
 #endif

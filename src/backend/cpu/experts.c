@@ -1,5 +1,6 @@
-/* Mixtures of experts: which experts a row takes, and the sum of their outputs. The rows are sorted by expert, so that a step reads each expert's
- * weights once. A row's sum runs over its experts in ascending order, whatever the rows beside it. */
+/* Mixtures of experts: which experts a row takes, and the sum of their outputs. The rows are sorted by expert, so
+ * that a step reads each expert's weights once. A row's sum runs over its experts in ascending order, whatever the
+ * rows beside it. */
 #include "backend/cpu/cpu.h"
 
 #include "backend/cpu/kernels/kernel.h"
@@ -57,10 +58,11 @@ static void route_chunk(void *context, int32_t chunk, int32_t worker)
                   job->weights + row * job->chosen_count);
 }
 
-static bombus_status route(struct bb_backend *backend, enum bb_routing routing, struct bb_tensor logits, struct bb_tensor indices,
-                           struct bb_tensor weights, bombus_error *error)
+static bombus_status route(struct bb_backend *backend, enum bb_routing routing, struct bb_tensor logits,
+                           struct bb_tensor indices, struct bb_tensor weights, bombus_error *error)
 {
-    struct route_job job = {.routing = routing, .logits = logits.data, .indices = indices.data, .weights = weights.data};
+    struct route_job job = {
+        .routing = routing, .logits = logits.data, .indices = indices.data, .weights = weights.data};
     (void)error;
     job.row_count = logits.shape[0];
     job.expert_count = (int32_t)logits.shape[1];
@@ -80,8 +82,8 @@ struct pair {
 struct mixture {
     const struct bb_experts_call *call;
     const struct bb_row_kernels *kernels;
-    int32_t *ends;      /* [experts + 1]: pairs of expert e are ends[e] .. ends[e + 1] - 1 */
-    struct pair *pairs; /* [rows * per_token], by expert, then by row */
+    int32_t *ends;                   /* [experts + 1]: pairs of expert e are ends[e] .. ends[e + 1] - 1 */
+    struct pair *pairs;              /* [rows * per_token], by expert, then by row */
     struct bb_cpu_product *products; /* [2 * per_token] */
     float *input, *gate, *up, *result;
     int64_t hidden, width;
@@ -125,8 +127,8 @@ static void add_row(void *context, int32_t chunk, int32_t worker)
     mixture->kernels->add(out, out, mixture->result + chunk * mixture->hidden, pair.weight, mixture->hidden);
 }
 
-static bombus_status multiply_one(struct bb_cpu *cpu, const struct mixture *mixture, const struct bb_linear *linear, const float *x,
-                                  float *out, int64_t rows, bombus_error *error)
+static bombus_status multiply_one(struct bb_cpu *cpu, const struct mixture *mixture, const struct bb_linear *linear,
+                                  const float *x, float *out, int64_t rows, bombus_error *error)
 {
     struct bb_cpu_product product = {.linear = linear, .out = out, .out_stride = linear->weight.rows, .scale = 1.0f};
     return bb_cpu_multiply(cpu, &product, 1, x, rows, mixture->call->is_exact, error);
@@ -139,10 +141,14 @@ static bombus_status run_single_row(struct bb_cpu *cpu, struct mixture *mixture,
     int32_t chosen = 0;
     for (int32_t expert = 0; expert < experts->count; expert++)
         for (int32_t i = mixture->ends[expert]; i < mixture->ends[expert + 1]; i++, chosen++) {
-            mixture->products[2 * chosen] = (struct bb_cpu_product){
-                .linear = &experts->gate[expert], .out = mixture->gate + chosen * mixture->width, .out_stride = mixture->width, .scale = 1.0f};
-            mixture->products[2 * chosen + 1] = (struct bb_cpu_product){
-                .linear = &experts->up[expert], .out = mixture->up + chosen * mixture->width, .out_stride = mixture->width, .scale = 1.0f};
+            mixture->products[2 * chosen] = (struct bb_cpu_product){.linear = &experts->gate[expert],
+                                                                    .out = mixture->gate + chosen * mixture->width,
+                                                                    .out_stride = mixture->width,
+                                                                    .scale = 1.0f};
+            mixture->products[2 * chosen + 1] = (struct bb_cpu_product){.linear = &experts->up[expert],
+                                                                        .out = mixture->up + chosen * mixture->width,
+                                                                        .out_stride = mixture->width,
+                                                                        .scale = 1.0f};
         }
     bombus_status status =
         bb_cpu_multiply(cpu, mixture->products, 2 * chosen, mixture->call->x.data, 1, mixture->call->is_exact, error);
@@ -152,7 +158,8 @@ static bombus_status run_single_row(struct bb_cpu *cpu, struct mixture *mixture,
     mixture->count = 1;
     for (int32_t expert = 0; expert < experts->count && status == BOMBUS_OK; expert++)
         for (int32_t i = mixture->ends[expert]; i < mixture->ends[expert + 1] && status == BOMBUS_OK; i++) {
-            status = multiply_one(cpu, mixture, &experts->down[expert], mixture->gate + i * mixture->width, mixture->result, 1, error);
+            status = multiply_one(cpu, mixture, &experts->down[expert], mixture->gate + i * mixture->width,
+                                  mixture->result, 1, error);
             mixture->first = i;
             add_row(mixture, 0, 0);
         }
@@ -171,7 +178,8 @@ static bombus_status run_expert(struct bb_cpu *cpu, struct mixture *mixture, int
         {.linear = &experts->gate[expert], .out = mixture->gate, .out_stride = mixture->width, .scale = 1.0f},
         {.linear = &experts->up[expert], .out = mixture->up, .out_stride = mixture->width, .scale = 1.0f},
     };
-    bombus_status status = bb_cpu_multiply(cpu, products, 2, mixture->input, mixture->count, mixture->call->is_exact, error);
+    bombus_status status =
+        bb_cpu_multiply(cpu, products, 2, mixture->input, mixture->count, mixture->call->is_exact, error);
     if (status != BOMBUS_OK)
         return status;
     bb_cpu_glu(cpu, experts->activation, mixture->gate, mixture->up, mixture->gate, mixture->count * mixture->width);
@@ -191,9 +199,11 @@ static bool lay_out(struct bb_cpu *cpu, struct mixture *mixture, bombus_error *e
 {
     const struct bb_experts *experts = mixture->call->experts;
     size_t rows = (size_t)mixture->call->x.shape[0], per_token = (size_t)experts->per_token;
-    size_t work_rows = rows > 1 ? rows : per_token; /* an expert has at most all rows; a single row keeps all its experts' */
+    size_t work_rows =
+        rows > 1 ? rows : per_token; /* an expert has at most all rows; a single row keeps all its experts' */
     size_t hidden = (size_t)mixture->hidden, width = (size_t)mixture->width;
-    size_t ends = align((size_t)(experts->count + 1) * sizeof *mixture->ends), pairs = align(rows * per_token * sizeof *mixture->pairs);
+    size_t ends = align((size_t)(experts->count + 1) * sizeof *mixture->ends),
+           pairs = align(rows * per_token * sizeof *mixture->pairs);
     size_t products = align(2 * per_token * sizeof *mixture->products);
     char *memory = bb_cpu_scratch(cpu, BB_SCRATCH_EXPERTS,
                                   ends + pairs + products + work_rows * 2 * (hidden + width) * sizeof(float), error);

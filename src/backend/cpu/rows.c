@@ -1,4 +1,5 @@
-/* Operations on rows: norm, rotary embedding, activations, sums. Each is cut into chunks of some 16,000 entries; less than two run at once. */
+/* Operations on rows: norm, rotary embedding, activations, sums. Each is cut into chunks of some 16,000 entries;
+ * less than two run at once. */
 #include "backend/cpu/cpu.h"
 
 #include "backend/cpu/kernels/kernel.h"
@@ -44,7 +45,8 @@ static void norm_chunk(void *context, int32_t chunk, int32_t worker)
         job->kernels->rows.norm(job->out + i * size, job->x + i * size, job->norm);
 }
 
-void bb_cpu_norm(struct bb_cpu *cpu, const struct bb_norm *norm, const float *x, float *out, int64_t row_count, int64_t width)
+void bb_cpu_norm(struct bb_cpu *cpu, const struct bb_norm *norm, const float *x, float *out, int64_t row_count,
+                 int64_t width)
 {
     struct norm_job job = {.kernels = cpu->kernels, .norm = norm, .x = x, .out = out};
     job.count = row_count * (width / norm->size);
@@ -52,8 +54,8 @@ void bb_cpu_norm(struct bb_cpu *cpu, const struct bb_norm *norm, const float *x,
     bb_cpu_run(cpu, chunk_count(job.count, job.chunk), norm_chunk, &job);
 }
 
-static bombus_status norm(struct bb_backend *backend, const struct bb_norm *parameters, struct bb_tensor x, struct bb_tensor out,
-                          bombus_error *error)
+static bombus_status norm(struct bb_backend *backend, const struct bb_norm *parameters, struct bb_tensor x,
+                          struct bb_tensor out, bombus_error *error)
 {
     (void)error;
     bb_cpu_norm(cpu_of(backend), parameters, x.data, out.data, x.shape[0], x.shape[1]);
@@ -81,12 +83,13 @@ static void rope_chunk(void *context, int32_t chunk, int32_t worker)
     }
 }
 
-static bombus_status rope(struct bb_backend *backend, const struct bb_rope *parameters, int32_t heads, struct bb_tensor x,
-                          const struct bb_batch *batch, bombus_error *error)
+static bombus_status rope(struct bb_backend *backend, const struct bb_rope *parameters, int32_t heads,
+                          struct bb_tensor x, const struct bb_batch *batch, bombus_error *error)
 {
     struct rope_job job = {.kernels = cpu_of(backend)->kernels, .rope = parameters, .batch = batch, .x = x.data};
     if (parameters->dims > BB_ROPE_DIMS_LIMIT)
-        return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "rope over %d entries: at most %d", parameters->dims, BB_ROPE_DIMS_LIMIT);
+        return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "rope over %d entries: at most %d", parameters->dims,
+                       BB_ROPE_DIMS_LIMIT);
     job.width = x.shape[1];
     job.head_dim = job.width / heads;
     job.chunk = chunk_size(job.width);
@@ -118,14 +121,16 @@ static void glu_chunk(void *context, int32_t chunk, int32_t worker)
     job->kernels->rows.glu(job->out + first, job->a + first, job->b + first, count, job->activation);
 }
 
-void bb_cpu_glu(struct bb_cpu *cpu, enum bb_activation activation, const float *gate, const float *up, float *out, int64_t count)
+void bb_cpu_glu(struct bb_cpu *cpu, enum bb_activation activation, const float *gate, const float *up, float *out,
+                int64_t count)
 {
-    struct entries_job job = {.kernels = cpu->kernels, .a = gate, .b = up, .out = out, .count = count, .activation = activation};
+    struct entries_job job = {
+        .kernels = cpu->kernels, .a = gate, .b = up, .out = out, .count = count, .activation = activation};
     bb_cpu_run(cpu, chunk_count(count, BB_CPU_CHUNK), glu_chunk, &job);
 }
 
-static bombus_status glu(struct bb_backend *backend, enum bb_activation activation, struct bb_tensor gate, struct bb_tensor up,
-                         struct bb_tensor out, bombus_error *error)
+static bombus_status glu(struct bb_backend *backend, enum bb_activation activation, struct bb_tensor gate,
+                         struct bb_tensor up, struct bb_tensor out, bombus_error *error)
 {
     (void)error;
     bb_cpu_glu(cpu_of(backend), activation, gate.data, up.data, out.data, bb_tensor_count(out));
@@ -140,10 +145,11 @@ static void add_chunk(void *context, int32_t chunk, int32_t worker)
     job->kernels->rows.add(job->out + first, job->a + first, job->b + first, job->scale, count);
 }
 
-static bombus_status add(struct bb_backend *backend, struct bb_tensor a, struct bb_tensor b, float factor, struct bb_tensor out,
-                         bombus_error *error)
+static bombus_status add(struct bb_backend *backend, struct bb_tensor a, struct bb_tensor b, float factor,
+                         struct bb_tensor out, bombus_error *error)
 {
-    struct entries_job job = {.kernels = cpu_of(backend)->kernels, .a = a.data, .b = b.data, .out = out.data, .scale = factor};
+    struct entries_job job = {
+        .kernels = cpu_of(backend)->kernels, .a = a.data, .b = b.data, .out = out.data, .scale = factor};
     (void)error;
     job.count = bb_tensor_count(out);
     bb_cpu_run(cpu_of(backend), chunk_count(job.count, BB_CPU_CHUNK), add_chunk, &job);
@@ -158,7 +164,8 @@ static void scale_chunk(void *context, int32_t chunk, int32_t worker)
     job->kernels->rows.scale(job->out + first, job->scale, job->softcap, count);
 }
 
-static bombus_status scale(struct bb_backend *backend, float factor, float softcap, struct bb_tensor x, bombus_error *error)
+static bombus_status scale(struct bb_backend *backend, float factor, float softcap, struct bb_tensor x,
+                           bombus_error *error)
 {
     struct entries_job job = {.kernels = cpu_of(backend)->kernels, .out = x.data, .scale = factor, .softcap = softcap};
     (void)error;
@@ -168,15 +175,16 @@ static bombus_status scale(struct bb_backend *backend, float factor, float softc
     return BOMBUS_OK;
 }
 
-static bombus_status gather(struct bb_backend *backend, struct bb_tensor x, const int32_t *rows, int32_t count, struct bb_tensor out,
-                            bombus_error *error)
+static bombus_status gather(struct bb_backend *backend, struct bb_tensor x, const int32_t *rows, int32_t count,
+                            struct bb_tensor out, bombus_error *error)
 {
     size_t width = (size_t)x.shape[1];
     (void)backend;
     for (int32_t i = 0; i < count; i++) {
         if (rows[i] < 0 || rows[i] >= x.shape[0])
             return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "gather: row %d of %lld", rows[i], (long long)x.shape[0]);
-        memcpy((float *)out.data + (size_t)i * width, (const float *)x.data + (size_t)rows[i] * width, width * sizeof(float));
+        memcpy((float *)out.data + (size_t)i * width, (const float *)x.data + (size_t)rows[i] * width,
+               width * sizeof(float));
     }
     return BOMBUS_OK;
 }

@@ -1,8 +1,10 @@
-/* The shape of the attention kernels: online softmax over a block of keys for a tile of query heads that share a key head.
+/* The shape of the attention kernels: online softmax over a block of keys for a tile of query heads that share a key
+ * head.
  *
- * What a row (one query head of one token) gets must not depend on the rows beside it, so that a token's text is the same alone, in a batch or in
- * any cut of the prompt. So the order of every sum is fixed: a score sums over head_dim in order, one chain a key; a row's denominator sums a
- * vector at a time in key order; an output entry sums over the keys in order, one chain; masked keys add exact zeros. */
+ * What a row (one query head of one token) gets must not depend on the rows beside it, so that a token's text is the
+ * same alone, in a batch or in any cut of the prompt. So the order of every sum is fixed: a score sums over head_dim
+ * in order, one chain a key; a row's denominator sums a vector at a time in key order; an output entry sums over the
+ * keys in order, one chain; masked keys add exact zeros. */
 #ifndef BB_KERNELS_ATTENTION_H
 #define BB_KERNELS_ATTENTION_H
 
@@ -11,7 +13,7 @@
 enum {
     BB_ATTENTION_BLOCK = 64, /* keys a block at most; blocks begin at multiples of it (or of the page size below it) */
     BB_ATTENTION_ROWS = 48,  /* rows of a tile at most: a multiple of BB_ATTENTION_FEW */
-    BB_ATTENTION_FEW = 6    /* rows that the fast kernels keep in registers: up to so many, f16 is read once */
+    BB_ATTENTION_FEW = 6     /* rows that the fast kernels keep in registers: up to so many, f16 is read once */
 };
 
 /* A tile of rows and its running softmax: outputs are sums of exp(score - maxima) * value, sums the same of 1. */
@@ -22,10 +24,10 @@ struct bb_attention_tile {
     const int32_t *positions; /* [row_count]: the last key that a row sees */
     const int32_t *begins;    /* [row_count]: the first key that it sees, those below `keep` apart */
     int32_t keep;
-    float softcap;            /* > 0: scores become softcap * tanh(score / softcap) */
-    float *scores;            /* [row_count, BB_ATTENTION_BLOCK], memory for the kernel */
-    float *maxima, *sums;     /* [row_count], -infinity and 0 at first */
-    float *outputs;           /* [row_count, width], 0 at first */
+    float softcap;        /* > 0: scores become softcap * tanh(score / softcap) */
+    float *scores;        /* [row_count, BB_ATTENTION_BLOCK], memory for the kernel */
+    float *maxima, *sums; /* [row_count], -infinity and 0 at first */
+    float *outputs;       /* [row_count, width], 0 at first */
 };
 
 /* `count` keys and values from position `first` on, f32 or f16. Entries of keys that no row sees may hold anything. */
@@ -37,7 +39,8 @@ struct bb_attention_block {
 };
 
 struct bb_attention_kernels {
-    /* Adds a block. A row that sees none of its keys stays as it is, bit for bit; f16 gives the same bits as the same numbers in f32. */
+    /* Adds a block. A row that sees none of its keys stays as it is, bit for bit; f16 gives the same bits as the
+     * same numbers in f32. */
     void (*attend)(const struct bb_attention_tile *tile, const struct bb_attention_block *block);
     void (*f16_to_f32)(float *out, const uint16_t *in, int64_t count);
     void (*f32_to_f16)(uint16_t *out, const float *in, int64_t count);

@@ -1,11 +1,13 @@
-/* The shape of the kernels that work on rows of f32 activations. Pointers need no alignment; counts may be any number. */
+/* The shape of the kernels that work on rows of f32 activations. Pointers need no alignment; counts may be any
+ * number. */
 #ifndef BB_KERNELS_ROWS_H
 #define BB_KERNELS_ROWS_H
 
 #include "backend/backend.h"
 
 struct bb_row_kernels {
-    /* out[i] = x[i] / sqrt(mean of x^2 + eps) * weight[i] (or 1 + weight[i], or 1 where weight is NULL); out may be x. */
+    /* out[i] = x[i] / sqrt(mean of x^2 + eps) * weight[i] (or 1 + weight[i], or 1 where weight is NULL); out may be
+     * x. */
     void (*norm)(float *out, const float *x, const struct bb_norm *norm);
     /* Cosine and sine, times amplitude, of position * inverse_frequencies[i], the angle rounded to f32 as mlx does. */
     void (*rope_table)(float *cosines, float *sines, const struct bb_rope *rope, int32_t position);

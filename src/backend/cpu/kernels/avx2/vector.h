@@ -96,7 +96,8 @@ BB_INLINE vec vec_load_high_nibbles(const uint8_t *p)
 BB_INLINE vec vec_load_nibbles(const uint8_t *p)
 {
     __m128i bytes = _mm_loadu_si32(p), fifteen = _mm_set1_epi8(15);
-    return vec_of_bytes(_mm_unpacklo_epi8(_mm_and_si128(bytes, fifteen), _mm_and_si128(_mm_srli_epi16(bytes, 4), fifteen)));
+    return vec_of_bytes(
+        _mm_unpacklo_epi8(_mm_and_si128(bytes, fifteen), _mm_and_si128(_mm_srli_epi16(bytes, 4), fifteen)));
 }
 
 BB_INLINE vec vec_add(vec a, vec b)

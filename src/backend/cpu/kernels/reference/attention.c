@@ -1,7 +1,7 @@
 /* Attention over a block of keys in plain C: the meaning of each slot.
  *
- * Online softmax (Milakov and Gimelshein 2018; FlashAttention): with m the largest score so far, l the sum of exp(s - m) and o the sum of
- * exp(s - m) v, a block with largest score m' first scales l and o by exp(m - max(m, m')). */
+ * Online softmax (Milakov and Gimelshein 2018; FlashAttention): with m the largest score so far, l the sum of exp(s
+ * - m) and o the sum of exp(s - m) v, a block with largest score m' first scales l and o by exp(m - max(m, m')). */
 #include "backend/cpu/kernels/attention.h"
 
 #include <math.h>

@@ -2,12 +2,14 @@
  *
  * Six rows at a time, and for them three passes over the block: scores, softmax, values.
  *
- *   scores   keys lie [16 positions of a tile][head_dim] with positions side by side, so a vector of keys times one entry of a query is a vector of
- *            contributions: rows x key vectors of sums stay in registers over all of head_dim (6 x 64 keys with 512-bit vectors, 6 x 16 else)
+ *   scores   keys lie [16 positions of a tile][head_dim], positions side by side, so a vector of keys times one entry
+ *            of a query is a vector of contributions: rows x key vectors of sums stay in registers over all of
+ *            head_dim (6 x 64 keys with 512-bit vectors, else 6 x 16)
  *   softmax  a row's scores are some vectors: mask, largest, exp, sum
  *   values   rows x value vectors of sums stay in registers over all keys of the block
  *
- * Sums are single chains of fused multiply-adds (kernels/attention.h says why), so the number of rows or tiles at once changes no bit. */
+ * Sums are single chains of fused multiply-adds (kernels/attention.h says why), so the number of rows or tiles at once
+ * changes no bit. */
 #ifndef BB_VECTOR_ATTENTION_H
 #define BB_VECTOR_ATTENTION_H
 
@@ -27,7 +29,8 @@ BB_INLINE vec load_entries(const void *data, int64_t index, bool is_f16)
 /* ---- scores ---- */
 
 /* Of `rows` rows against `tiles` tiles of keys from `tile` on; rows and tiles are constants where this is used. */
-BB_INLINE void score_tiles(int rows, int tiles, float *scores, const float *queries, const void *keys, bool is_f16, int64_t dim, int64_t tile)
+BB_INLINE void score_tiles(int rows, int tiles, float *scores, const float *queries, const void *keys, bool is_f16,
+                           int64_t dim, int64_t tile)
 {
     vec sums[ROW_LIMIT][4 * TILE_VECTORS];
     for (int row = 0; row < rows; row++)
@@ -36,7 +39,8 @@ BB_INLINE void score_tiles(int rows, int tiles, float *scores, const float *quer
     for (int64_t d = 0; d < dim; d++) {
         vec key[4 * TILE_VECTORS];
         for (int i = 0; i < tiles * TILE_VECTORS; i++)
-            key[i] = load_entries(keys, ((tile + i / TILE_VECTORS) * dim + d) * BB_KV_TILE + i % TILE_VECTORS * LANES, is_f16);
+            key[i] = load_entries(keys, ((tile + i / TILE_VECTORS) * dim + d) * BB_KV_TILE + i % TILE_VECTORS * LANES,
+                                  is_f16);
         for (int row = 0; row < rows; row++) {
             const vec entry = vec_set(queries[row * dim + d]);
             for (int i = 0; i < tiles * TILE_VECTORS; i++)
@@ -49,7 +53,8 @@ BB_INLINE void score_tiles(int rows, int tiles, float *scores, const float *quer
 }
 
 /* Against all tiles: `at_once` while there are so many, then one by one. */
-BB_INLINE void score_rows(int rows, int at_once, float *scores, const float *queries, const void *keys, bool is_f16, int64_t dim, int32_t tiles)
+BB_INLINE void score_rows(int rows, int at_once, float *scores, const float *queries, const void *keys, bool is_f16,
+                          int64_t dim, int32_t tiles)
 {
     int32_t tile = 0;
     for (; tile + at_once <= tiles; tile += at_once)
@@ -103,10 +108,10 @@ BB_INLINE float soften_row(const struct bb_attention_tile *tile, int32_t row, in
 
 /* ---- values ---- */
 
-/* outputs = outputs * fading + shares * values, for `rows` rows and `vectors` vectors of their width from `place` on; rows and vectors are constants
- * where this is used. */
-BB_INLINE void add_vectors(int rows, int vectors, float *outputs, const float *fadings, const float *shares, const void *values, bool is_f16,
-                           int64_t width, int32_t count, int64_t place)
+/* outputs = outputs * fading + shares * values, for `rows` rows and `vectors` vectors of their width from `place`
+ * on; rows and vectors are constants where this is used. */
+BB_INLINE void add_vectors(int rows, int vectors, float *outputs, const float *fadings, const float *shares,
+                           const void *values, bool is_f16, int64_t width, int32_t count, int64_t place)
 {
     vec sums[ROW_LIMIT][16];
     for (int row = 0; row < rows; row++)
@@ -127,8 +132,8 @@ BB_INLINE void add_vectors(int rows, int vectors, float *outputs, const float *f
             vec_store(outputs + row * width + place + i * LANES, sums[row][i]);
 }
 
-BB_INLINE void add_rows(int rows, int at_once, float *outputs, const float *fadings, const float *shares, const void *values, bool is_f16,
-                        int64_t width, int32_t count)
+BB_INLINE void add_rows(int rows, int at_once, float *outputs, const float *fadings, const float *shares,
+                        const void *values, bool is_f16, int64_t width, int32_t count)
 {
     int64_t place = 0;
     for (; place + at_once * LANES <= width; place += at_once * LANES)
@@ -140,15 +145,17 @@ BB_INLINE void add_rows(int rows, int at_once, float *outputs, const float *fadi
 /* ---- the block ---- */
 
 /* Rows [row, row + rows) of the tile. */
-BB_INLINE void attend_rows(int rows, int tiles_at_once, int vectors_at_once, const struct bb_attention_tile *tile, int32_t row,
-                           const struct bb_attention_block *block, bool is_f16)
+BB_INLINE void attend_rows(int rows, int tiles_at_once, int vectors_at_once, const struct bb_attention_tile *tile,
+                           int32_t row, const struct bb_attention_block *block, bool is_f16)
 {
     const int32_t tiles = (block->count + BB_KV_TILE - 1) / BB_KV_TILE;
     float *scores = tile->scores + (int64_t)row * BB_ATTENTION_BLOCK, fadings[ROW_LIMIT];
-    score_rows(rows, tiles_at_once, scores, tile->queries + (int64_t)row * tile->head_dim, block->keys, is_f16, tile->head_dim, tiles);
+    score_rows(rows, tiles_at_once, scores, tile->queries + (int64_t)row * tile->head_dim, block->keys, is_f16,
+               tile->head_dim, tiles);
     for (int i = 0; i < rows; i++)
         fadings[i] = soften_row(tile, row + i, block->first, tiles * BB_KV_TILE);
-    add_rows(rows, vectors_at_once, tile->outputs + (int64_t)row * tile->width, fadings, scores, block->values, is_f16, tile->width, block->count);
+    add_rows(rows, vectors_at_once, tile->outputs + (int64_t)row * tile->width, fadings, scores, block->values, is_f16,
+             tile->width, block->count);
 }
 
 BB_INLINE void attend_with(const struct bb_attention_tile *tile, const struct bb_attention_block *block, bool is_f16)
@@ -200,12 +207,13 @@ BB_INLINE vec unpacked(vec codes, vec scale, vec bias)
     return vec_add(vec_multiply(codes, scale), bias);
 }
 
-static void unpack_keys(float *out, const uint8_t *codes, const float *scales, const float *biases, int32_t head_dim, int32_t group_size,
-                        int32_t bits)
+static void unpack_keys(float *out, const uint8_t *codes, const float *scales, const float *biases, int32_t head_dim,
+                        int32_t group_size, int32_t bits)
 {
     for (int32_t i = 0; i < BB_KV_TILE; i += LANES)
         for (int32_t d = 0; d < head_dim; d += 2) {
-            const vec scale = vec_load(scales + d / group_size * BB_KV_TILE + i), bias = vec_load(biases + d / group_size * BB_KV_TILE + i);
+            const vec scale = vec_load(scales + d / group_size * BB_KV_TILE + i),
+                      bias = vec_load(biases + d / group_size * BB_KV_TILE + i);
             const uint8_t *even = codes + (bits == 8 ? d : d / 2) * BB_KV_TILE + i;
             const vec first = bits == 8 ? vec_load_u8(even) : vec_load_low_nibbles(even);
             const vec second = bits == 8 ? vec_load_u8(even + BB_KV_TILE) : vec_load_high_nibbles(even);
@@ -214,8 +222,8 @@ static void unpack_keys(float *out, const uint8_t *codes, const float *scales, c
         }
 }
 
-static void unpack_values(float *out, const uint8_t *codes, const float *scales, const float *biases, int32_t head_dim, int32_t group_size,
-                          int32_t bits)
+static void unpack_values(float *out, const uint8_t *codes, const float *scales, const float *biases, int32_t head_dim,
+                          int32_t group_size, int32_t bits)
 {
     for (int32_t i = 0; i < head_dim; i += LANES) {
         const vec scale = vec_set(scales[i / group_size]), bias = vec_set(biases[i / group_size]);

@@ -1,12 +1,12 @@
 /* exp, sigmoid, tanh, erf, sine and cosine of vectors. Each level includes its own vector.h before this header.
  *
- * Largest errors over the ranges that occur, against double: exp 1.2 ulp, tanh 1.9 ulp, erf 4 ulp, sine and cosine 1e-7 absolute up to angles
- * of 131,072 (measured by tests/test_backends.c's bounds). NaN stays NaN. */
+ * Largest errors over the ranges that occur, against double: exp 1.2 ulp, tanh 1.9 ulp, erf 4 ulp, sine and cosine
+ * 1e-7 absolute up to angles of 131,072 (measured by tests/test_backends.c's bounds). NaN stays NaN. */
 #ifndef BB_VECTOR_MATH_H
 #define BB_VECTOR_MATH_H
 
-/* 0 below -86.6 (the result would be hardly above the smallest normal number), infinity above 88.73; exactly 1 at 0. By 2^n * exp(r) with
- * |r| <= ln(2) / 2, and Cephes' polynomial for exp(r). */
+/* 0 below -86.6 (the result would be hardly above the smallest normal number), infinity above 88.73; exactly 1 at 0.
+ * By 2^n * exp(r) with |r| <= ln(2) / 2, and Cephes' polynomial for exp(r). */
 BB_INLINE vec vec_exp(vec x)
 {
     const vec clamped = vec_min(vec_set(89.0f), vec_max(vec_set(-87.0f), x));
@@ -62,7 +62,8 @@ BB_INLINE vec vec_erf(vec given)
     return vec_divide(vec_multiply(x, p), q);
 }
 
-/* The angle is taken to [-pi / 4, pi / 4] by whole quarter turns, pi / 2 in three parts (Cody and Waite), then Cephes' polynomials. */
+/* The angle is taken to [-pi / 4, pi / 4] by whole quarter turns, pi / 2 in three parts (Cody and Waite), then
+ * Cephes' polynomials. */
 BB_INLINE void vec_sine_cosine(vec angle, vec *sine, vec *cosine)
 {
     const vec turns = vec_round(vec_multiply(angle, vec_set(0.636619772367581343f)));

@@ -1,5 +1,6 @@
-/* The kernels on rows, written once for all vectors: each level's rows.c includes its vector.h, then this. The last vector of a row may be partial;
- * an entry's result does not depend on where in a vector it stands, but for the order of a norm's sum, which the row's length fixes. */
+/* The kernels on rows, written once for all vectors: each level's rows.c includes its vector.h, then this. The last
+ * vector of a row may be partial; an entry's result does not depend on where in a vector it stands, but for the
+ * order of a norm's sum, which the row's length fixes. */
 #ifndef BB_VECTOR_ROWS_H
 #define BB_VECTOR_ROWS_H
 
@@ -18,7 +19,9 @@ BB_INLINE vec load_weights(const struct bb_norm *norm, enum bb_dtype dtype, int3
         bb_dtype_load_row(lanes, norm->weight, dtype, (size_t)first, (size_t)count);
         return vec_load(lanes);
     }
-    return dtype == BB_F32 ? vec_load((const float *)norm->weight + first) : dtype == BB_F16 ? vec_load_f16(halves) : vec_load_bf16(halves);
+    return dtype == BB_F32   ? vec_load((const float *)norm->weight + first)
+           : dtype == BB_F16 ? vec_load_f16(halves)
+                             : vec_load_bf16(halves);
 }
 
 BB_INLINE void scale_row(float *out, const float *x, const struct bb_norm *norm, enum bb_dtype dtype, vec scale)
@@ -26,7 +29,8 @@ BB_INLINE void scale_row(float *out, const float *x, const struct bb_norm *norm,
     const vec offset = vec_set(norm->is_plus_one ? 1.0f : 0.0f);
     int32_t i = 0;
     for (; i + LANES <= norm->size; i += LANES)
-        vec_store(out + i, vec_multiply(vec_multiply(vec_load(x + i), scale), vec_add(load_weights(norm, dtype, i, LANES), offset)));
+        vec_store(out + i, vec_multiply(vec_multiply(vec_load(x + i), scale),
+                                        vec_add(load_weights(norm, dtype, i, LANES), offset)));
     if (i < norm->size) {
         const int32_t count = norm->size - i;
         const vec weights = vec_add(load_weights(norm, dtype, i, count), offset);
@@ -108,7 +112,8 @@ static void rope(float *x, const struct bb_rope *rope, const float *cosines, con
         }
     }
     for (; i < pairs; i++) {
-        float *first = rope->is_traditional ? x + 2 * i : x + i, *second = rope->is_traditional ? first + 1 : x + pairs + i;
+        float *first = rope->is_traditional ? x + 2 * i : x + i,
+              *second = rope->is_traditional ? first + 1 : x + pairs + i;
         const float a = *first, b = *second;
         *first = a * cosines[i] - b * sines[i];
         *second = fmaf(b, cosines[i], a * sines[i]);
@@ -127,7 +132,8 @@ BB_INLINE vec activate(vec gate, vec up, enum bb_activation activation)
         inner = vec_multiply(vec_multiply(gate, gate), vec_multiply(gate, vec_set(0.044715f)));
         inner = vec_multiply(vec_set(0.7978845608f), vec_add(gate, inner));
         return vec_multiply(vec_fma(half_gate, vec_tanh(inner), half_gate), up);
-    case BB_GELU_ERF: return vec_multiply(vec_fma(half_gate, vec_erf(vec_multiply(gate, vec_set(0.7071067812f))), half_gate), up);
+    case BB_GELU_ERF:
+        return vec_multiply(vec_fma(half_gate, vec_erf(vec_multiply(gate, vec_set(0.7071067812f))), half_gate), up);
     case BB_SWIGLU_CLIPPED:
         gate = vec_min(vec_set(7.0f), gate);
         up = vec_max(vec_set(-7.0f), vec_min(vec_set(7.0f), up));
@@ -142,7 +148,9 @@ BB_INLINE void glu_with(float *out, const float *gate, const float *up, int64_t 
     for (; i + LANES <= count; i += LANES)
         vec_store(out + i, activate(vec_load(gate + i), vec_load(up + i), activation));
     if (i < count)
-        vec_store_part(out + i, activate(vec_load_part(gate + i, count - i), vec_load_part(up + i, count - i), activation), count - i);
+        vec_store_part(out + i,
+                       activate(vec_load_part(gate + i, count - i), vec_load_part(up + i, count - i), activation),
+                       count - i);
 }
 
 static void glu(float *out, const float *gate, const float *up, int64_t count, enum bb_activation activation)
@@ -162,7 +170,8 @@ static void add(float *out, const float *a, const float *b, float factor, int64_
     for (; i + LANES <= count; i += LANES)
         vec_store(out + i, vec_fma(vec_load(b + i), scale, vec_load(a + i)));
     if (i < count)
-        vec_store_part(out + i, vec_fma(vec_load_part(b + i, count - i), scale, vec_load_part(a + i, count - i)), count - i);
+        vec_store_part(out + i, vec_fma(vec_load_part(b + i, count - i), scale, vec_load_part(a + i, count - i)),
+                       count - i);
 }
 
 BB_INLINE vec cap(vec x, float softcap)
