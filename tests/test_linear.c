@@ -1,6 +1,8 @@
 /* Products with weights: every level of this machine against the reference and against double, for all schemes and odd sizes; the same bits
  * whatever the level (rounded products), the batch and the number of threads. */
+#include "backend/cpu/cpu.h"
 #include "backend/cpu/kernels/kernels.h"
+#include "base/memory.h"
 #include "base/random.h"
 #include "files/safetensors.h"
 #include "quant/quant_modes.h"
@@ -109,9 +111,9 @@ static const struct scheme_case schemes[] = {
     { { BB_QUANT_NONE, 0, 0 }, BB_F16 }, { { BB_QUANT_NONE, 0, 0 }, BB_F32 },
 };
 
-static const int64_t row_counts[] = { 1, 3, 64, 65 };
-static const int64_t column_counts[] = { 128, 16, 32, 64, 192, 1088, 1168, 2176 };
-static const int64_t batch_sizes[] = { 33, 1, 2, 3, 7, 16 };
+static const int64_t row_counts[] = { 1, 3, 33, 65 };
+static const int64_t column_counts[] = { 128, 16, 32, 64, 192, 1168, 2176 };
+static const int64_t batch_sizes[] = { 26, 1, 2, 3, 7, 16 };
 
 static void check_bits(const float *actual, const float *expected, int64_t count, const char *level, const struct bb_weight *weight, int64_t x_rows,
                        bool is_exact)
@@ -145,55 +147,69 @@ static double relative_error(const struct bb_weight *weight, const float *x, con
     return worst;
 }
 
-/* One weight: the product of the largest batch is near the true one, and that of each part of the batch has the same bits. */
-static void check_weight(const struct bb_kernels *kernels, const struct bb_kernels *reference, const struct bb_weight *weight, bool is_exact)
+static void check_near_truth(const struct bb_kernels *kernels, const struct bb_weight *weight, const float *x, const float *out, bool is_exact)
 {
-    const int64_t most = batch_sizes[0];
-    float *x = random_rows(most, weight->cols, 7), *all = product_of(kernels, weight, x, most, is_exact);
     /* exact: f32 sums of up to 2176 terms. rounded: half a step of max / 127 (max is some 2.5 deviations) a term, at random. */
     const double tolerance = is_exact ? 2e-6 : 0.03 / sqrt((double)weight->cols / 16.0);
-    const double error = relative_error(weight, x, all, most);
+    const double error = relative_error(weight, x, out, batch_sizes[0]);
     if (!(error < tolerance))
         fail_msg("%s, mode %d, %d bits, group %d, %lld x %lld, exact %d: relative error %g", kernels->level, (int)weight->scheme.mode,
                  (int)weight->scheme.bits, (int)weight->scheme.group_size, (long long)weight->rows, (long long)weight->cols, (int)is_exact, error);
-    if (!is_exact) {
-        float *expected = product_of(reference, weight, x, most, false);
-        check_bits(all, expected, most * weight->rows, kernels->level, weight, most, is_exact);
-        free(expected);
-    }
+}
+
+/* Each part of a batch has the same bits as in the whole. */
+static void check_parts(const struct bb_kernels *kernels, const struct bb_weight *weight, const float *x, const float *all, bool is_exact)
+{
     for (size_t b = 1; b < BB_COUNT(batch_sizes); b++) {
-        const int64_t first = most - batch_sizes[b];
+        const int64_t first = batch_sizes[0] - batch_sizes[b];
         float *part = product_of(kernels, weight, x + first * weight->cols, batch_sizes[b], is_exact);
         check_bits(part, all + first * weight->rows, batch_sizes[b] * weight->rows, kernels->level, weight, batch_sizes[b], is_exact);
         free(part);
     }
+}
+
+/* One weight on all levels: the first, the reference, gives nearly the true product; the others the same bits (rounded), or nearly so (exact). */
+static void check_weight(const struct bb_kernels *levels, int32_t level_count, const struct bb_weight *weight, bool is_exact)
+{
+    const int64_t count = batch_sizes[0] * weight->rows;
+    float *x = random_rows(batch_sizes[0], weight->cols, 7), *expected = product_of(&levels[0], weight, x, batch_sizes[0], is_exact);
+    check_near_truth(&levels[0], weight, x, expected, is_exact);
+    for (int32_t level = 1; level < level_count; level++) {
+        float *all = product_of(&levels[level], weight, x, batch_sizes[0], is_exact);
+        if (is_exact)
+            check_near_truth(&levels[level], weight, x, all, is_exact);
+        else
+            check_bits(all, expected, count, levels[level].level, weight, batch_sizes[0], is_exact);
+        check_parts(&levels[level], weight, x, all, is_exact);
+        free(all);
+    }
     free(x);
-    free(all);
+    free(expected);
 }
 
 static void test_levels(void **state)
 {
     (void)state;
+    enum { MOST = 8 };
     bombus_error error;
-    struct bb_kernels reference;
-    CHECK_OK(bb_kernels_choose(&reference, "reference", &error), error);
-    for (int32_t level = 0; bb_kernels_level_name(level) != NULL; level++) {
-        struct bb_kernels kernels;
-        CHECK_OK(bb_kernels_choose(&kernels, bb_kernels_level_name(level), &error), error);
-        assert_string_equal(kernels.level, bb_kernels_level_name(level));
-        for (size_t s = 0; s < BB_COUNT(schemes); s++) {
-            for (size_t i = 0; i < BB_COUNT(row_counts) * BB_COUNT(column_counts); i++) {
-                const int64_t rows = row_counts[i % BB_COUNT(row_counts)], cols = column_counts[i / BB_COUNT(row_counts)];
-                if (schemes[s].scheme.mode != BB_QUANT_NONE && cols % schemes[s].scheme.group_size != 0)
-                    continue;
-                if (cols > 1000 && (rows == 64 || rows == 1))
-                    continue; /* the reference would take long */
-                struct owned_weight owned = make_weight(schemes[s].scheme, schemes[s].dtype, rows, cols, i);
-                if (bb_linear_is_rounded(&owned.weight))
-                    check_weight(&kernels, &reference, &owned.weight, false);
-                check_weight(&kernels, &reference, &owned.weight, true);
-                free(owned.memory);
-            }
+    struct bb_kernels levels[MOST];
+    int32_t level_count = 0;
+    for (; level_count < MOST && bb_kernels_level_name(level_count) != NULL; level_count++) {
+        CHECK_OK(bb_kernels_choose(&levels[level_count], bb_kernels_level_name(level_count), &error), error);
+        assert_string_equal(levels[level_count].level, bb_kernels_level_name(level_count));
+    }
+    for (size_t s = 0; s < BB_COUNT(schemes); s++) {
+        for (size_t i = 0; i < BB_COUNT(row_counts) * BB_COUNT(column_counts); i++) {
+            const int64_t rows = row_counts[i % BB_COUNT(row_counts)], cols = column_counts[i / BB_COUNT(row_counts)];
+            if (schemes[s].scheme.mode != BB_QUANT_NONE && cols % schemes[s].scheme.group_size != 0)
+                continue;
+            if (rows > 3 && cols != 128 && cols != 192 && cols != 1168) /* many rows: the rest of a panel; odd numbers of units */
+                continue;
+            struct owned_weight owned = make_weight(schemes[s].scheme, schemes[s].dtype, rows, cols, i);
+            if (bb_linear_is_rounded(&owned.weight))
+                check_weight(levels, level_count, &owned.weight, false);
+            check_weight(levels, level_count, &owned.weight, true);
+            free(owned.memory);
         }
     }
 }
@@ -283,8 +299,10 @@ static void check_golden(const struct bb_kernels *kernels, const struct bb_safet
     bb_dtype_load_row(x, copies[3], entries[3]->dtype, 0, (size_t)(x_rows * cols));
     float *out = product_of(kernels, &weight, x, x_rows, true);
     double largest = 0.0;
-    for (int64_t i = 0; i < x_rows * weight.rows; i++)
-        largest = fmax(largest, fabs((double)expected[i]));
+    for (int64_t i = 0; i < x_rows * weight.rows; i++) {
+        if (fabs((double)expected[i]) > largest)
+            largest = fabs((double)expected[i]);
+    }
     CHECK_NEAR(out, expected, (size_t)(x_rows * weight.rows), 1e-5 * largest);
     free(x);
     free(out);
@@ -322,6 +340,60 @@ static void test_golden(void **state)
     bb_safetensors_close(&file);
 }
 
+/* The backend's job over several products of one input: the bits of each alone, for any number of threads and rows of x; an allocation that fails
+ * is reported, and the next call works. */
+static void test_backend(void **state)
+{
+    (void)state;
+    enum { BATCH = 50, COLS = 256, PRODUCTS = 3, MOST_ROWS = 300 };
+    const struct scheme_case kinds[PRODUCTS] = { { { BB_QUANT_AFFINE, 4, 64 }, BB_BF16 }, { { BB_QUANT_AFFINE, 8, 32 }, BB_F16 },
+        { { BB_QUANT_NONE, 0, 0 }, BB_BF16 } };
+    const int64_t rows[PRODUCTS] = { MOST_ROWS, 33, 70 };
+    bombus_error error;
+    struct owned_weight owned[PRODUCTS];
+    struct bb_linear linears[PRODUCTS];
+    float *x = random_rows(BATCH, COLS, 11), *outs[PRODUCTS], *expected[PRODUCTS];
+    for (int i = 0; i < PRODUCTS; i++) {
+        owned[i] = make_weight(kinds[i].scheme, kinds[i].dtype, rows[i], COLS, (uint64_t)i);
+        linears[i] = (struct bb_linear){ .weight = owned[i].weight, .slot = -1 };
+        outs[i] = malloc(sizeof(float) * BATCH * MOST_ROWS);
+    }
+    struct bb_kernels kernels;
+    CHECK_OK(bb_kernels_choose(&kernels, NULL, &error), error);
+    for (int is_exact = 0; is_exact < 2; is_exact++) {
+        for (int i = 0; i < PRODUCTS; i++)
+            expected[i] = product_of(&kernels, &linears[i].weight, x, BATCH, is_exact || !bb_linear_is_rounded(&linears[i].weight));
+        for (int32_t threads = 1; threads <= 3; threads++) {
+            const struct bb_backend_options options = { .thread_count = threads };
+            struct bb_backend *backend;
+            CHECK_OK(bb_cpu_open(&backend, &options, &error), error);
+            for (int batch = 1; batch <= BATCH; batch += 7) {
+                struct bb_cpu_product products[PRODUCTS];
+                for (int i = 0; i < PRODUCTS; i++)
+                    products[i] = (struct bb_cpu_product){ .linear = &linears[i], .out = outs[i], .out_stride = MOST_ROWS, .scale = 1.0f };
+                if (batch == 1) {
+                    bb_memory_fail_at(1, false);
+                    assert_int_equal(bb_cpu_multiply((struct bb_cpu *)backend, products, PRODUCTS, x, batch, is_exact, &error), BOMBUS_ERROR_MEMORY);
+                    bb_memory_fail_at(0, false);
+                }
+                CHECK_OK(bb_cpu_multiply((struct bb_cpu *)backend, products, PRODUCTS, x, batch, is_exact, &error), error);
+                for (int i = 0; i < PRODUCTS; i++) {
+                    for (int t = 0; t < batch; t++)
+                        check_bits(outs[i] + t * MOST_ROWS, expected[i] + t * rows[i], rows[i], kernels.level, &linears[i].weight, batch, is_exact);
+                }
+            }
+            backend->table->close(backend);
+        }
+        for (int i = 0; i < PRODUCTS; i++)
+            free(expected[i]);
+    }
+    for (int i = 0; i < PRODUCTS; i++) {
+        free(outs[i]);
+        free(owned[i].memory);
+    }
+    free(x);
+}
+
 static void test_choice(void **state)
 {
     (void)state;
@@ -346,6 +418,7 @@ int main(void)
         cmocka_unit_test(test_bias_and_residual),
         cmocka_unit_test(test_odd_values),
         cmocka_unit_test(test_golden),
+        cmocka_unit_test(test_backend),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

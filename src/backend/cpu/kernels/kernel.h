@@ -111,5 +111,8 @@ static inline void bb_linear_store(const struct bb_linear_task *task, int64_t ro
 void bb_kernels_fill_reference_linear(struct bb_kernels *kernels);
 void bb_kernels_fill_avx2_linear(struct bb_kernels *kernels);
 void bb_kernels_fill_avx512_linear(struct bb_kernels *kernels);
+void bb_kernels_fill_neon_linear(struct bb_kernels *kernels);
+void bb_kernels_fill_neon_dot_linear(struct bb_kernels *kernels);
+void bb_kernels_fill_neon_i8mm_linear(struct bb_kernels *kernels);
 
 #endif

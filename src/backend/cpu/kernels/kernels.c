@@ -34,7 +34,9 @@ static const struct level levels[] = {
     { "avx2", CPU_AVX2, bb_kernels_fill_avx2_linear, bb_kernels_fill_avx2_rows, bb_kernels_fill_avx2_attention },
     { "avx512", CPU_AVX512, bb_kernels_fill_avx512_linear, bb_kernels_fill_avx512_rows, bb_kernels_fill_avx512_attention },
 #elif defined(__aarch64__)
-    { "neon", CPU_NEON, NULL, bb_kernels_fill_neon_rows, bb_kernels_fill_neon_attention },
+    { "neon", CPU_NEON, bb_kernels_fill_neon_linear, bb_kernels_fill_neon_rows, bb_kernels_fill_neon_attention },
+    { "neon_dot", CPU_NEON_DOT, bb_kernels_fill_neon_dot_linear, NULL, NULL },
+    { "neon_i8mm", CPU_NEON_I8MM, bb_kernels_fill_neon_i8mm_linear, NULL, NULL },
 #endif
 };
 
