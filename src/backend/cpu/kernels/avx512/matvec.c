@@ -1,9 +1,9 @@
 /* Rounded product of one row of x: bound by reading the weights.
  *
- * One row of weights at a time, in address order (several row streams defeat the hardware's prefetching). Each register of 64 byte codes gives,
- * by vpdpbusd, 16 partial sums; registers are folded together until the 16 lanes are the sums of 16 units, so that scale, bias and conversion
- * are one instruction each for 16 units. The sums of 16 rows are kept; then their terms are made, transposed, and added unit by unit: the order
- * that kernel.h wants.
+ * A band of some 8 KB of weights, 1 to 16 rows, is done by runs of 16 units, so that x of the run stays in (at most 16) registers for all its
+ * rows. Each register of 64 byte codes gives, by vpdpbusd, 16 partial sums; registers are folded together until the 16 lanes are the sums of
+ * 16 units, so that scale, bias and conversion are one instruction each for 16 units. The terms of 16 rows are transposed and added unit by
+ * unit: the order that kernel.h wants. The next band is prefetched: that much is under way during memory's latency.
  *
  * 4-bit codes are not put in order: of 64 bytes (128 columns) the low nibbles are the even columns, the high nibbles the odd ones, and x is laid
  * out to match once a task. */
@@ -15,16 +15,21 @@
 
 enum {
     ROWS = 16,
-    AHEAD = 2048 /* bytes to prefetch ahead */
+    UNITS = 16,    /* of a run */
+    X_REGISTERS = UNITS * BB_UNIT_LIMIT / 64,
+    BAND_BYTES = 8192
 };
 
 struct one {
     const struct bb_linear_task *task;
     struct bb_unpacker unpacker;
-    const int8_t *x;   /* codes, laid out to match the weights; zeroed up to a whole run of 16 units */
-    const float *sums; /* [units], zeroed up to a multiple of 16 */
-    int32_t *dots;     /* [ROWS][padded units] */
-    int64_t units, padded_units;
+    const int8_t *x;   /* codes, laid out to match the weights; zeroed up to a whole run */
+    const float *sums, *steps; /* [units], zeroed up to a whole run */
+    int64_t units;
+    size_t row_bytes, group_bytes; /* of codes; of scales, or of biases */
+    size_t part_bytes; /* of scales of 16 rows, a run's share */
+    int64_t band;      /* rows: 1, 2, 4, 8 or 16 */
+    __m512i (*terms)[ROWS]; /* [runs]: sums of units of 16 rows */
 };
 
 /* Columns of x and units, padded to whole runs of 16 units of at most 64 columns. */
@@ -35,8 +40,8 @@ static size_t padded_cols_of(int64_t cols)
 
 size_t bb_avx512_one_scratch(int64_t cols)
 {
-    const size_t padded = padded_cols_of(cols), units = padded / 16;
-    return padded + units * sizeof(float) + ROWS * units * sizeof(int32_t);
+    const size_t padded = padded_cols_of(cols);
+    return padded + 2 * (padded / 16) * sizeof(float) + ROWS * (padded / 16) * sizeof(int32_t);
 }
 
 /* Four registers of partial sums -> one: in each 128-bit lane, the sums of that lane of a, b, c, d. */
@@ -53,151 +58,196 @@ static inline __m512i fold_lanes(__m512i p, __m512i q)
     return _mm512_add_epi32(_mm512_shuffle_i32x4(p, q, 0x88), _mm512_shuffle_i32x4(p, q, 0xDD));
 }
 
-/* A run of 16 units as the hot loops see it; bits, is_split and has_values are constants there. */
-struct run {
-    const uint8_t *codes;
-    const int8_t *x;
+/* What the hot loops know of a scheme; bits, is_split and has_values are constants there. */
+struct form {
     __m512i index, shift, mask, values; /* of the unpacker */
     int32_t bits;
     bool is_split, has_values;
 };
 
-/* Partial sums of register i: 64 columns in order; or 128 columns, of which x has the 64 even ones first. */
-BB_INLINE __m512i dot(const struct run run, int32_t i)
+/* Partial sums of register i of a run: 64 columns in order; or 128 columns, of which x has the 64 even ones first. */
+BB_INLINE __m512i dot(const struct form *form, const uint8_t *run, const __m512i x[X_REGISTERS], int32_t i)
 {
-    if (!run.is_split) {
-        const __m512i packed = _mm512_maskz_loadu_epi8(~UINT64_C(0) >> (64 - 8 * run.bits), run.codes + 8 * run.bits * i);
+    if (!form->is_split) {
+        const __m512i packed = _mm512_maskz_loadu_epi8(~UINT64_C(0) >> (64 - 8 * form->bits), run + 8 * form->bits * i);
         __m512i codes = packed;
-        if (run.bits != 8)
-            codes = _mm512_and_si512(_mm512_multishift_epi64_epi8(run.shift, _mm512_permutexvar_epi8(run.index, packed)), run.mask);
-        if (run.has_values)
-            codes = _mm512_shuffle_epi8(run.values, codes);
-        return _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, _mm512_loadu_si512(run.x + 64 * i));
+        if (form->bits != 8)
+            codes = _mm512_and_si512(_mm512_multishift_epi64_epi8(form->shift, _mm512_permutexvar_epi8(form->index, packed)), form->mask);
+        if (form->has_values)
+            codes = _mm512_shuffle_epi8(form->values, codes);
+        return _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, x[i]);
     }
-    const __m512i packed = _mm512_loadu_si512(run.codes + 64 * i);
-
-    __m512i even = _mm512_and_si512(packed, run.mask), odd = _mm512_and_si512(_mm512_srli_epi16(packed, 4), run.mask);
-    if (run.has_values) {
-        even = _mm512_shuffle_epi8(run.values, even);
-        odd = _mm512_shuffle_epi8(run.values, odd);
+    __m512i packed = _mm512_loadu_si512(run + 64 * i);
+    bb_keep(&packed); /* or it is loaded twice */
+    __m512i even = _mm512_and_si512(packed, form->mask), odd = _mm512_and_si512(_mm512_srli_epi16(packed, 4), form->mask);
+    if (form->has_values) {
+        even = _mm512_shuffle_epi8(form->values, even);
+        odd = _mm512_shuffle_epi8(form->values, odd);
     }
-    const __m512i sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), even, _mm512_loadu_si512(run.x + 128 * i));
-    return _mm512_dpbusd_epi32(sums, odd, _mm512_loadu_si512(run.x + 128 * i + 64));
+    return _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), even, x[2 * i]), odd, x[2 * i + 1]);
 }
 
-/* fold_four for sums of at most 8 products of 4-bit codes: two of them still fit 16 bits, where a fold is a pack and a multiply by ones. */
-static inline __m512i fold_four_small(__m512i a, __m512i b, __m512i c, __m512i d)
+BB_INLINE __m512i fold_dots(const struct form *form, const uint8_t *run, const __m512i x[X_REGISTERS], int32_t i)
 {
-    const __m512i ones = _mm512_set1_epi16(1);
-    const __m512i ab = _mm512_madd_epi16(_mm512_packs_epi32(a, b), ones), cd = _mm512_madd_epi16(_mm512_packs_epi32(c, d), ones);
-    return _mm512_madd_epi16(_mm512_packs_epi32(ab, cd), ones);
+    return fold_four(dot(form, run, x, i), dot(form, run, x, i + 1), dot(form, run, x, i + 2), dot(form, run, x, i + 3));
 }
 
-BB_INLINE __m512i fold_dots(const struct run run, int32_t i)
-{
-    if (0)
-        return fold_four_small(dot(run, i), dot(run, i + 1), dot(run, i + 2), dot(run, i + 3));
-    return fold_four(dot(run, i), dot(run, i + 1), dot(run, i + 2), dot(run, i + 3));
-}
-
-/* Sums of the 16 units in their order. A unit's partial sums fill `lanes` lanes: 16 registers of one unit, 8 of two, or 4 of four. */
-BB_INLINE __m512i sum_units(const struct run run, const int32_t lanes)
+/* Sums of a run's units in their order. A unit's partial sums fill `lanes` lanes: 16 registers of one unit, 8 of two, or 4 of four. */
+BB_INLINE __m512i sum_units(const struct form *form, const uint8_t *run, const __m512i x[X_REGISTERS], const int32_t lanes)
 {
     if (lanes == 16)
-        return fold_lanes(fold_lanes(fold_dots(run, 0), fold_dots(run, 4)), fold_lanes(fold_dots(run, 8), fold_dots(run, 12)));
+        return fold_lanes(fold_lanes(fold_dots(form, run, x, 0), fold_dots(form, run, x, 4)),
+                          fold_lanes(fold_dots(form, run, x, 8), fold_dots(form, run, x, 12)));
     if (lanes == 8)
         return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15),
-                                        fold_lanes(fold_dots(run, 0), fold_dots(run, 4)));
-    return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), fold_dots(run, 0));
+                                        fold_lanes(fold_dots(form, run, x, 0), fold_dots(form, run, x, 4)));
+    return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), fold_dots(form, run, x, 0));
 }
 
-/* The sums of one row. The last, partial run of 16 units is copied first, so that nothing behind the row is read. */
-BB_INLINE void row_dots(const struct one *one, int64_t row, int32_t *dots, const int32_t unit,
-                                                           const int32_t bits, const bool is_split, const bool has_values)
+/* The sums of rows [row, row + count) for the run of units from `unit_index` on. The row's last, partial run is copied first, so that nothing
+ * behind the row is read. */
+BB_INLINE void sum_run(const struct one *one, int64_t row, int64_t count, int64_t first, __m512i dots[ROWS], const int32_t unit,
+                       const int32_t bits, const bool is_split, const bool has_values)
 {
-    const int32_t lanes = unit / (is_split ? 8 : 4), run_bytes = 2 * unit * bits; /* of 16 units */
-    struct run run = {
-        .codes = (const uint8_t *)one->task->weight->data + row * (one->units * unit / 8 * bits), .x = one->x,
-        .index = one->unpacker.index, .shift = one->unpacker.shift, .mask = one->unpacker.mask, .values = one->unpacker.values,
-        .bits = bits, .is_split = is_split, .has_values = has_values,
-    };
-    int64_t u = 0;
-    for (; u + 16 <= one->units; u += 16, run.codes += run_bytes, run.x += 16 * unit) {
-        for (int32_t i = 0; i < run_bytes; i += 64)
-            _mm_prefetch((const char *)run.codes + AHEAD + i, _MM_HINT_T0);
-        _mm512_storeu_si512(dots + u, sum_units(run, lanes));
-    }
-    if (u < one->units) {
-        uint8_t copy[16 * BB_UNIT_LIMIT];
-        const int64_t bytes = (one->units - u) * unit / 8 * bits;
-        for (int64_t i = 0; i < run_bytes; i += 64) {
-            const int64_t rest = bytes - i;
-            const __mmask64 mask = rest <= 0 ? 0 : rest >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << rest) - 1;
-            _mm512_storeu_si512(copy + i, _mm512_maskz_loadu_epi8(mask, run.codes + i));
+    const int32_t lanes = unit / (is_split ? 8 : 4), run_bytes = 2 * unit * bits, registers = UNITS * unit / 64;
+    const struct form form = { .index = one->unpacker.index, .shift = one->unpacker.shift, .mask = one->unpacker.mask,
+        .values = one->unpacker.values, .bits = bits, .is_split = is_split, .has_values = has_values };
+    const size_t offset = (size_t)(first / UNITS) * (size_t)run_bytes;
+    const size_t ahead = (size_t)one->band * one->row_bytes;
+    const uint8_t *codes = (const uint8_t *)one->task->weight->data + (size_t)row * one->row_bytes + offset;
+    __m512i x[X_REGISTERS];
+    BB_UNROLL
+    for (int32_t i = 0; i < registers; i++)
+        x[i] = _mm512_load_si512(one->x + first * unit + 64 * i);
+    if (first + UNITS <= one->units) {
+        for (int64_t i = 0; i < count; i++, codes += one->row_bytes) {
+            BB_UNROLL
+            for (int32_t j = 0; j < run_bytes; j += 64)
+                _mm_prefetch((const char *)codes + ahead + j, _MM_HINT_T0);
+            dots[i] = sum_units(&form, codes, x, lanes);
         }
-        run.codes = copy;
-        _mm512_storeu_si512(dots + u, sum_units(run, lanes));
+        return;
+    }
+    uint8_t copy[UNITS * BB_UNIT_LIMIT];
+    const int64_t bytes = (int64_t)(one->row_bytes - offset);
+    for (int64_t i = 0; i < count; i++, codes += one->row_bytes) {
+        for (int64_t j = 0; j < run_bytes; j += 64) {
+            const int64_t rest = bytes - j;
+            const __mmask64 mask = rest <= 0 ? 0 : rest >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << rest) - 1;
+            _mm_prefetch((const char *)codes + ahead + j, _MM_HINT_T0);
+            _mm512_storeu_si512(copy + j, _mm512_maskz_loadu_epi8(mask, codes + j));
+        }
+        dots[i] = sum_units(&form, copy, x, lanes);
     }
 }
 
-/* A row with the constants of its scheme. */
-static void one_row(const struct one *one, int64_t row, int32_t *dots)
+/* The same with the constants of the scheme. */
+static void sum_rows(const struct one *one, int64_t row, int64_t count, int64_t first, __m512i dots[ROWS])
 {
     const int32_t unit = one->task->rounded->unit;
     const bool has_values = one->unpacker.has_values;
     switch (one->unpacker.bits + (unit == 64 ? 16 : 0)) {
-    case 1: row_dots(one, row, dots, 32, 1, false, false); break;
-    case 2: row_dots(one, row, dots, 32, 2, false, false); break;
-    case 3: row_dots(one, row, dots, 32, 3, false, false); break;
-    case 5: row_dots(one, row, dots, 32, 5, false, false); break;
-    case 6: row_dots(one, row, dots, 32, 6, false, false); break;
-    case 8: row_dots(one, row, dots, 32, 8, false, false); break;
-    case 16 + 1: row_dots(one, row, dots, 64, 1, false, false); break;
-    case 16 + 2: row_dots(one, row, dots, 64, 2, false, false); break;
-    case 16 + 3: row_dots(one, row, dots, 64, 3, false, false); break;
-    case 16 + 4: row_dots(one, row, dots, 64, 4, true, false); break;
-    case 16 + 5: row_dots(one, row, dots, 64, 5, false, false); break;
-    case 16 + 6: row_dots(one, row, dots, 64, 6, false, false); break;
-    case 16 + 8: row_dots(one, row, dots, 64, 8, false, false); break;
+    case 1: sum_run(one, row, count, first, dots, 32, 1, false, false); break;
+    case 2: sum_run(one, row, count, first, dots, 32, 2, false, false); break;
+    case 3: sum_run(one, row, count, first, dots, 32, 3, false, false); break;
+    case 5: sum_run(one, row, count, first, dots, 32, 5, false, false); break;
+    case 6: sum_run(one, row, count, first, dots, 32, 6, false, false); break;
+    case 8: sum_run(one, row, count, first, dots, 32, 8, false, false); break;
+    case 16 + 1: sum_run(one, row, count, first, dots, 64, 1, false, false); break;
+    case 16 + 2: sum_run(one, row, count, first, dots, 64, 2, false, false); break;
+    case 16 + 3: sum_run(one, row, count, first, dots, 64, 3, false, false); break;
+    case 16 + 4: sum_run(one, row, count, first, dots, 64, 4, true, false); break;
+    case 16 + 5: sum_run(one, row, count, first, dots, 64, 5, false, false); break;
+    case 16 + 6: sum_run(one, row, count, first, dots, 64, 6, false, false); break;
+    case 16 + 8: sum_run(one, row, count, first, dots, 64, 8, false, false); break;
     default: /* 4 bits, units of 32 or 16 */
         if (!has_values)
-            row_dots(one, row, dots, 32, 4, true, false);
+            sum_run(one, row, count, first, dots, 32, 4, true, false);
         else if (unit == 32)
-            row_dots(one, row, dots, 32, 4, true, true);
+            sum_run(one, row, count, first, dots, 32, 4, true, true);
         else
-            row_dots(one, row, dots, 16, 4, false, true);
+            sum_run(one, row, count, first, dots, 16, 4, false, true);
     }
 }
 
-/* Adds the terms of 16 rows from `row` on, unit by unit. */
-static __m512 add_terms(const struct one *one, int64_t row)
+/* 16 bf16 as f32. */
+static inline __m512 load_brain(const void *data, int64_t first)
+{
+    const __m256i halves = _mm256_loadu_si256((const __m256i *)((const char *)data + 2 * first));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+
+/* dots -> terms scale * dot + bias * sum, for a whole run whose units are groups with bf16 scales: nearly every model. */
+static void make_usual_terms(const struct one *one, int64_t row, int64_t count, int64_t first, __m512i terms[ROWS])
 {
     const struct bb_weight *weight = one->task->weight;
-    const float *steps = one->task->rounded->steps;
-    const int64_t groups = weight->cols / weight->scheme.group_size, last = weight->rows - 1;
+    const __m512 sums = _mm512_load_ps(one->sums + first);
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t place = (row + i) * one->units + first;
+        const __m512 term = _mm512_fmadd_ps(load_brain(weight->scales, place), _mm512_cvtepi32_ps(terms[i]),
+                                            _mm512_mul_ps(load_brain(weight->biases, place), sums));
+        terms[i] = _mm512_castps_si512(term);
+    }
+}
+
+static void make_terms(const struct one *one, int64_t row, int64_t count, int64_t first, __m512i terms[ROWS])
+{
+    const struct bb_weight *weight = one->task->weight;
     const bool is_double = weight->scheme.group_size > BB_UNIT_LIMIT; /* two units a group */
+    const int64_t units = one->units - first < UNITS ? one->units - first : UNITS, groups = weight->cols / weight->scheme.group_size;
     const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
-    __m512 total = _mm512_setzero_ps();
-    for (int64_t u = 0; u < one->units; u += 16) {
-        const int64_t count = one->units - u < 16 ? one->units - u : 16;
-        const __m512 sums = _mm512_loadu_ps(one->sums + u);
-        __m512i terms[ROWS];
-        for (int64_t i = 0; i < ROWS; i++) {
-            const int64_t first = (row + i < last ? row + i : last) * groups;
-            __m512 scale, bias;
-            if (is_double) {
-                bb_load_groups(weight, first + u / 2, (count + 1) / 2, &scale, &bias);
-                scale = _mm512_permutexvar_ps(twice, scale);
-                bias = _mm512_permutexvar_ps(twice, bias);
-            } else {
-                bb_load_groups(weight, first + u, count, &scale, &bias);
-            }
-            const __m512 dots = _mm512_cvtepi32_ps(_mm512_loadu_si512(one->dots + i * one->padded_units + u));
-            terms[i] = _mm512_castps_si512(_mm512_fmadd_ps(scale, dots, _mm512_mul_ps(bias, sums)));
+    const __m512 sums = _mm512_load_ps(one->sums + first);
+    if (units == UNITS && !is_double && weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16) {
+        make_usual_terms(one, row, count, first, terms);
+        return;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        __m512 scale, bias;
+        if (is_double) {
+            bb_load_groups(weight, (row + i) * groups + first / 2, (units + 1) / 2, &scale, &bias);
+            scale = _mm512_permutexvar_ps(twice, scale);
+            bias = _mm512_permutexvar_ps(twice, bias);
+        } else {
+            bb_load_groups(weight, (row + i) * groups + first, units, &scale, &bias);
         }
-        bb_transpose(terms);
-        for (int64_t i = 0; i < count; i++)
-            total = _mm512_fmadd_ps(_mm512_castsi512_ps(terms[i]), _mm512_set1_ps(steps[u + i]), total);
+        terms[i] = _mm512_castps_si512(_mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(terms[i]), _mm512_mul_ps(bias, sums)));
+    }
+}
+
+/* Asks early for a part of the scales and biases of the 16 rows from `row` on: the part of run `first` / UNITS, so that few are under way at once. */
+static inline void prefetch_groups(const struct one *one, int64_t row, int64_t first)
+{
+    const struct bb_weight *weight = one->task->weight;
+    const size_t begin = (size_t)row * one->group_bytes + (size_t)(first / UNITS) * one->part_bytes;
+    for (size_t i = 0; i < one->part_bytes; i += 64) {
+        _mm_prefetch((const char *)weight->scales + begin + i, _MM_HINT_T0);
+        if (weight->biases != NULL)
+            _mm_prefetch((const char *)weight->biases + begin + i, _MM_HINT_T0);
+    }
+}
+
+/* Rows [row, row + 16) . x; rows that are not there give 0. */
+static __m512 multiply_rows(const struct one *one, int64_t row, int64_t count)
+{
+    __m512 total = _mm512_setzero_ps();
+    for (int64_t i = 0; i < count; i += one->band) {
+        const int64_t rest = count - i, rows = rest < one->band ? rest : one->band;
+        for (int64_t first = 0; first < one->units; first += UNITS) {
+            if (i == 0)
+                prefetch_groups(one, row + ROWS, first);
+            sum_rows(one, row + i, rows, first, one->terms[first / UNITS] + i);
+        }
+    }
+    for (int64_t first = 0; first < one->units; first += UNITS) {
+        const int64_t units = one->units - first < UNITS ? one->units - first : UNITS;
+        __m512i *terms = one->terms[first / UNITS], by_unit[ROWS];
+        make_terms(one, row, count, first, terms);
+        BB_UNROLL
+        for (int32_t i = 0; i < ROWS; i++)
+            by_unit[i] = terms[i];
+        bb_transpose(by_unit);
+        for (int64_t i = 0; i < units; i++)
+            total = _mm512_fmadd_ps(_mm512_castsi512_ps(by_unit[i]), _mm512_set1_ps(one->steps[first + i]), total);
     }
     return total;
 }
@@ -215,44 +265,32 @@ static void split_columns(int8_t *out, const int8_t *x, int64_t cols)
     }
 }
 
-/* Asks for the scales and biases of a row early: add_terms reads those of 16 rows at once, which would wait for memory. */
-static void prefetch_groups(const struct bb_weight *weight, int64_t row)
-{
-    const size_t bytes = bb_weight_scale_row_bytes(weight);
-    const char *scales = (const char *)weight->scales + (size_t)row * bytes, *biases = (const char *)weight->biases + (size_t)row * bytes;
-    for (size_t i = 0; i < bytes; i += 64) {
-        _mm_prefetch(scales + i, _MM_HINT_T0);
-        if (weight->biases != NULL)
-            _mm_prefetch(biases + i, _MM_HINT_T0);
-    }
-}
-
 void bb_avx512_multiply_one(const struct bb_linear_task *task)
 {
     const struct bb_rounded *rounded = task->rounded;
     const int64_t cols = rounded->cols, padded_cols = (int64_t)padded_cols_of(cols), units = cols / rounded->unit;
     const int64_t padded_units = padded_cols / rounded->unit;
     int8_t *x = task->scratch;
-    float *sums = (float *)(void *)(x + padded_cols);
-    struct one one = { .task = task, .unpacker = bb_unpacker_of(task->weight->scheme), .x = x, .sums = sums,
-        .dots = (int32_t *)(void *)(sums + padded_units), .units = units, .padded_units = padded_units };
-    memset(one.dots, 0, (size_t)(ROWS * padded_units) * sizeof(int32_t)); /* rows that are not there */
+    float *sums = (float *)(void *)(x + padded_cols), *steps = sums + padded_units;
+    struct one one = { .task = task, .unpacker = bb_unpacker_of(task->weight->scheme), .x = x, .sums = sums, .steps = steps,
+        .units = units, .row_bytes = bb_weight_row_bytes(task->weight), .group_bytes = bb_weight_scale_row_bytes(task->weight),
+        .band = ROWS, .terms = (__m512i (*)[ROWS])(void *)(steps + padded_units) };
+    while (one.band > 1 && (size_t)one.band * one.row_bytes > BAND_BYTES)
+        one.band /= 2;
+    memset(one.terms, 0, (size_t)(padded_units / UNITS) * sizeof *one.terms);
     memset(x + cols / 128 * 128, 0, (size_t)(padded_cols - cols / 128 * 128));
-    for (int64_t i = 0; i < padded_units; i++)
-        sums[i] = i < units ? rounded->sums[i] : 0.0f;
-    if (one.unpacker.bits == 4 && rounded->unit != 16) {
+    memset(sums + units, 0, (size_t)(padded_units - units) * sizeof(float));
+    memcpy(sums, rounded->sums, (size_t)units * sizeof(float));
+    memcpy(steps, rounded->steps, (size_t)units * sizeof(float));
+    if (one.unpacker.bits == 4 && rounded->unit != 16)
         split_columns(x, rounded->codes, cols);
-    } else {
+    else
         memcpy(x, rounded->codes, (size_t)cols);
-    }
-    for (int64_t row = 0; row < ROWS && row < task->weight->rows; row++)
-        prefetch_groups(task->weight, row);
+    one.part_bytes = ROWS * one.group_bytes / (size_t)((units + UNITS - 1) / UNITS) + 1;
+    for (int64_t first = 0; first < units; first += UNITS)
+        prefetch_groups(&one, 0, first);
     for (int64_t row = 0; row < task->weight->rows; row += ROWS) {
-        for (int64_t i = 0; i < ROWS && row + i < task->weight->rows; i++) {
-            if (row + i + ROWS < task->weight->rows)
-                prefetch_groups(task->weight, row + i + ROWS);
-            one_row(&one, row + i, one.dots + i * padded_units);
-        }
-        bb_store_rows(task, row, 0, bb_load_bias(task, row), add_terms(&one, row));
+        const int64_t rest = task->weight->rows - row;
+        bb_store_rows(task, row, 0, bb_load_bias(task, row), multiply_rows(&one, row, rest < ROWS ? rest : ROWS));
     }
 }
