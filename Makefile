@@ -108,10 +108,12 @@ check-built: all tests
 	@JOBS=$(JOBS) tools/run_tests 'lint=$(MAKE) -s lint' $(TESTS) $(EXAMPLES) $(subst $(OUT),build/asan,$(TESTS)) 'arm64=tools/check_arm64'
 arm64-tests: $(ARM64_TESTS)
 	@for test in $(ARM64_TESTS); do $(RUN) $$test || exit 1; done
-check-long: check                                         ## check, then threads (tsan), each fuzz target for a minute, the .deb
-	@$(MAKE) --no-print-directory BUILD=tsan test
-	@$(MAKE) --no-print-directory fuzz
-	@tools/check_deb
+HAS_CLANG := $(shell command -v clang 2>/dev/null)
+check-long: check                                         ## check, then threads (tsan), each fuzz target for SECONDS, the .deb
+	@$(MAKE) --no-print-directory -s -j$(JOBS) BUILD=tsan all tests
+	@$(if $(HAS_CLANG),$(MAKE) --no-print-directory -s -j$(JOBS) BUILD=fuzz CC=clang $(FUZZERS:%=build/fuzz/fuzz/fuzz_%))
+	@JOBS=$(JOBS) tools/run_tests $(subst $(OUT),build/tsan,$(TESTS)) 'package=tools/check_deb' \
+	  $(if $(HAS_CLANG),$(foreach name,$(FUZZERS),'fuzz-$(name)=$(MAKE) -s fuzz-$(name)'),'fuzz=echo "skipped: clang is not installed"; exit 77')
 lint: $(OUT)/libbombus.so                                 ## layers, headers alone, exported symbols, file lengths
 	@tools/check_layers
 	@tools/check_headers $(CC) $(BASE_FLAGS) $(LIBRARY_CFLAGS)
