@@ -73,7 +73,7 @@ static int teardown(void **state)
 static bombus_hub_options make_options(void)
 {
     return (bombus_hub_options){
-        .cache_folder = cache, .endpoint = endpoint, .retry_delay_ms = 5, .stall_timeout_ms = 300, .retry_count = 3};
+        .cache_folder = cache, .endpoint = endpoint, .retry_delay_ms = 5, .stall_timeout_ms = 3000, .retry_count = 3};
 }
 
 static bombus_status resolve(const bombus_hub_options *options, char folder[512])
