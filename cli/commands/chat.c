@@ -110,14 +110,6 @@ static bool on_token(void *context, const bombus_token_event *event)
     return !interrupt_is_pending();
 }
 
-static bool on_prompt(void *context, size_t done, size_t total)
-{
-    (void)context;
-    (void)done;
-    (void)total;
-    return !interrupt_is_pending();
-}
-
 /* One turn: the message, the answer as it comes. On failure the message is taken back. */
 static bombus_status answer(struct chat *chat, const char *message, bombus_error *error)
 {
@@ -133,7 +125,7 @@ static bombus_status answer(struct chat *chat, const char *message, bombus_error
             .sampler = chat->sampler.options,
             .max_tokens = (size_t)chat->settings->talk.max_tokens,
             .callback = on_token,
-            .prompt_progress = on_prompt,
+            .prompt_progress = interrupt_on_prompt,
         };
         interrupt_catch();
         status = bombus_generate(chat->session, chat->tokenizer, prompt, prompt_count, &options, &result, error);

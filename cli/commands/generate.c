@@ -221,14 +221,6 @@ static bool on_token(void *context, const bombus_token_event *event)
     return !interrupt_is_pending();
 }
 
-static bool on_prompt(void *context, size_t done, size_t total)
-{
-    (void)context;
-    (void)done;
-    (void)total;
-    return !interrupt_is_pending();
-}
-
 static double per_second(size_t count, double seconds)
 {
     return seconds > 0.0 ? (double)count / seconds : 0.0;
@@ -299,7 +291,7 @@ static bombus_status generate(struct generation *generation, bombus_error *error
         .num_draft_tokens = (int32_t)settings->speculation.num_draft_tokens,
         .ngram_size = settings->speculation.ngram_size != OPTION_UNSET ? (int32_t)settings->speculation.ngram_size : 0,
         .callback = on_token,
-        .prompt_progress = on_prompt,
+        .prompt_progress = interrupt_on_prompt,
         .context = generation,
     };
     if (options.wants_logprobs)
