@@ -1,9 +1,9 @@
 /* Rounded product of one row of x: bound by reading the weights.
  *
- * A band of some 8 KB of weights, 1 to 16 rows, is done by runs of 16 units, so that x of the run stays in (at most 16) registers for all its
- * rows. Each register of 64 byte codes gives, by vpdpbusd, 16 partial sums; registers are folded together until the 16 lanes are the sums of
- * 16 units, so that scale, bias and conversion are one instruction each for 16 units. The terms of 16 rows are transposed and added unit by
- * unit: the order that kernel.h wants. The next band is prefetched: that much is under way during memory's latency.
+ * 16 rows of weights by 16 units (a run) at a time, so that x of the run stays in (at most 16) registers for all the rows. Each register of
+ * 64 byte codes gives, by vpdpbusd, 16 partial sums; registers are folded together until the 16 lanes are the sums of 16 units, so that scale,
+ * bias and conversion are one instruction each for 16 units. The terms of 16 rows are transposed and added unit by unit: the order that
+ * kernel.h wants. What comes a run later (8 KB at 4 bits) is prefetched: that much is under way during memory's latency.
  *
  * 4-bit codes are not put in order: of 64 bytes (128 columns) the low nibbles are the even columns, the high nibbles the odd ones, and x is laid
  * out to match once a task. */
@@ -16,8 +16,7 @@
 enum {
     ROWS = 16,
     UNITS = 16,    /* of a run */
-    X_REGISTERS = UNITS * BB_UNIT_LIMIT / 64,
-    BAND_BYTES = 8192
+    X_REGISTERS = UNITS * BB_UNIT_LIMIT / 64
 };
 
 struct one {
@@ -28,8 +27,6 @@ struct one {
     int64_t units;
     size_t row_bytes, group_bytes; /* of codes; of scales, or of biases */
     size_t part_bytes; /* of scales of 16 rows, a run's share */
-    int64_t band;      /* rows: 1, 2, 4, 8 or 16 */
-    __m512i (*terms)[ROWS]; /* [runs]: sums of units of 16 rows */
 };
 
 /* Columns of x and units, padded to whole runs of 16 units of at most 64 columns. */
@@ -41,7 +38,7 @@ static size_t padded_cols_of(int64_t cols)
 size_t bb_avx512_one_scratch(int64_t cols)
 {
     const size_t padded = padded_cols_of(cols);
-    return padded + 2 * (padded / 16) * sizeof(float) + ROWS * (padded / 16) * sizeof(int32_t);
+    return padded + 2 * (padded / 16) * sizeof(float);
 }
 
 /* Four registers of partial sums -> one: in each 128-bit lane, the sums of that lane of a, b, c, d. */
@@ -113,7 +110,8 @@ BB_INLINE void sum_run(const struct one *one, int64_t row, int64_t count, int64_
     const struct form form = { .index = one->unpacker.index, .shift = one->unpacker.shift, .mask = one->unpacker.mask,
         .values = one->unpacker.values, .bits = bits, .is_split = is_split, .has_values = has_values };
     const size_t offset = (size_t)(first / UNITS) * (size_t)run_bytes;
-    const size_t ahead = (size_t)one->band * one->row_bytes;
+    /* the next run of the same rows, or the first of the next rows */
+    const size_t ahead = first + UNITS < one->units ? (size_t)run_bytes : ROWS * one->row_bytes - offset;
     const uint8_t *codes = (const uint8_t *)one->task->weight->data + (size_t)row * one->row_bytes + offset;
     __m512i x[X_REGISTERS];
     BB_UNROLL
@@ -230,17 +228,14 @@ static inline void prefetch_groups(const struct one *one, int64_t row, int64_t f
 static __m512 multiply_rows(const struct one *one, int64_t row, int64_t count)
 {
     __m512 total = _mm512_setzero_ps();
-    for (int64_t i = 0; i < count; i += one->band) {
-        const int64_t rest = count - i, rows = rest < one->band ? rest : one->band;
-        for (int64_t first = 0; first < one->units; first += UNITS) {
-            if (i == 0)
-                prefetch_groups(one, row + ROWS, first);
-            sum_rows(one, row + i, rows, first, one->terms[first / UNITS] + i);
-        }
-    }
+    __m512i terms[ROWS];
+    for (int64_t i = count; i < ROWS; i++)
+        terms[i] = _mm512_setzero_si512();
     for (int64_t first = 0; first < one->units; first += UNITS) {
         const int64_t units = one->units - first < UNITS ? one->units - first : UNITS;
-        __m512i *terms = one->terms[first / UNITS], by_unit[ROWS];
+        __m512i by_unit[ROWS];
+        prefetch_groups(one, row + ROWS, first);
+        sum_rows(one, row, count, first, terms);
         make_terms(one, row, count, first, terms);
         BB_UNROLL
         for (int32_t i = 0; i < ROWS; i++)
@@ -273,11 +268,7 @@ void bb_avx512_multiply_one(const struct bb_linear_task *task)
     int8_t *x = task->scratch;
     float *sums = (float *)(void *)(x + padded_cols), *steps = sums + padded_units;
     struct one one = { .task = task, .unpacker = bb_unpacker_of(task->weight->scheme), .x = x, .sums = sums, .steps = steps,
-        .units = units, .row_bytes = bb_weight_row_bytes(task->weight), .group_bytes = bb_weight_scale_row_bytes(task->weight),
-        .band = ROWS, .terms = (__m512i (*)[ROWS])(void *)(steps + padded_units) };
-    while (one.band > 1 && (size_t)one.band * one.row_bytes > BAND_BYTES)
-        one.band /= 2;
-    memset(one.terms, 0, (size_t)(padded_units / UNITS) * sizeof *one.terms);
+        .units = units, .row_bytes = bb_weight_row_bytes(task->weight), .group_bytes = bb_weight_scale_row_bytes(task->weight) };
     memset(x + cols / 128 * 128, 0, (size_t)(padded_cols - cols / 128 * 128));
     memset(sums + units, 0, (size_t)(padded_units - units) * sizeof(float));
     memcpy(sums, rounded->sums, (size_t)units * sizeof(float));
