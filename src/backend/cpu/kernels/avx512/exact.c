@@ -5,6 +5,8 @@
  * unpacked to scratch, and tiles of 2 weight rows x 3 rows of x keep 24 registers of sums. */
 #include "backend/cpu/kernels/avx512/linear.h"
 
+#include <string.h>
+
 enum {
     PANEL_ROWS = 16, /* weight rows unpacked at once */
     TILE_ROWS = 2,
@@ -21,18 +23,25 @@ struct source {
     struct bb_unpacker unpacker;
     __m512 codes;                 /* the 16 whole numbers that a 4-bit code means */
     const float *scales, *biases; /* of its groups, as f32 */
+    float *all_scales, *all_biases; /* of PANEL_ROWS rows, in the task's scratch */
     int32_t group_shift;          /* log2 of the group */
     int64_t cols;
 };
 
+static int64_t padded_cols_of(int64_t cols)
+{
+    return (cols + 63) / 64 * 64;
+}
+
+/* Scales (or biases) of PANEL_ROWS rows as f32, and what the last 64 columns may read behind them. */
 static int64_t padded_groups_of(int64_t cols)
 {
-    return (cols / 16 + 31) / 16 * 16;
+    return PANEL_ROWS * (cols / 16) + 16;
 }
 
 size_t bb_avx512_exact_scratch(int64_t cols)
 {
-    return ((size_t)PANEL_ROWS * (size_t)((cols + 63) / 64 * 64) + 2 * (size_t)padded_groups_of(cols)) * sizeof(float);
+    return (size_t)(PANEL_ROWS * padded_cols_of(cols) + 2 * padded_groups_of(cols)) * sizeof(float);
 }
 
 static enum kind kind_of(const struct bb_weight *weight)
@@ -57,32 +66,42 @@ static inline __m512 e4m3_values(__m128i codes)
     return _mm512_castsi512_ps(_mm512_mask_mov_epi32(bits, _mm512_cmpeq_epi32_mask(magnitude, _mm512_set1_epi32(127)), _mm512_set1_epi32(0x7FC00000)));
 }
 
-/* load_values for 4-bit codes: a table of the group's 16 values, and each code's place in it. Lane j of quarter i takes nibble j % 8 of the
- * quarter's word j / 8; vpermps looks at the low 4 bits alone. */
+/* The order in which 16 columns of 4-bit codes come cheapest: 8 bytes are spread over a register, even lanes shift down their first word's
+ * nibbles, odd lanes the second's. Lane 2m holds column m, lane 2m + 1 column 8 + m. */
+static inline __m512i mixed_lanes(void)
+{
+    return _mm512_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
+}
+
+static inline __m512 unmix(__m512 lanes)
+{
+    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15), lanes);
+}
+
+/* load_values for 4-bit codes: a table of the group's 16 values, and each code's place in it (vpermps looks at the low 4 bits alone). Lanes are
+ * mixed. */
 BB_INLINE void load_nibbles(const struct source *source, int64_t first, __m512 values[4], const bool is_full, const bool is_wide)
 {
-    const int64_t bytes = is_full ? 32 : source->cols - first < 64 ? (source->cols - first) / 2 : 32;
-    const __m512i packed = _mm512_maskz_loadu_epi8(~UINT64_C(0) >> (64 - bytes), source->data + first / 2);
-    const __m512i shift = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
+    const __m512i shift = _mm512_setr_epi32(0, 0, 4, 4, 8, 8, 12, 12, 16, 16, 20, 20, 24, 24, 28, 28);
     BB_UNROLL
     for (int32_t i = 0; i < 4; i++) {
-        const int64_t group = (first + (is_wide ? 0 : 16 * i)) >> source->group_shift;
-        const __m512i words = _mm512_setr_epi32(2 * i, 2 * i, 2 * i, 2 * i, 2 * i, 2 * i, 2 * i, 2 * i, 2 * i + 1, 2 * i + 1, 2 * i + 1, 2 * i + 1,
-                                                2 * i + 1, 2 * i + 1, 2 * i + 1, 2 * i + 1);
+        const int64_t column = first + 16 * i, group = (is_wide ? first : column) >> source->group_shift;
+        if (!is_full && column >= source->cols) { /* columns are a multiple of 16 */
+            values[i] = _mm512_setzero_ps();
+            continue;
+        }
+        int64_t eight;
+        memcpy(&eight, source->data + column / 2, sizeof eight);
         const __m512 table = _mm512_fmadd_ps(_mm512_set1_ps(source->scales[group]), source->codes, _mm512_set1_ps(source->biases[group]));
-        values[i] = _mm512_permutexvar_ps(_mm512_srlv_epi32(_mm512_permutexvar_epi32(words, packed), shift), table);
+        values[i] = _mm512_permutexvar_ps(_mm512_srlv_epi32(_mm512_set1_epi64(eight), shift), table);
     }
 }
 
-/* Columns [first, first + 64) as f32, in four registers; behind the last column (unless is_full) anything finite, if scale and bias are.
+/* Columns [first, first + 64) as f32, in four registers; behind the last column (unless is_full) 0.
  * is_wide: the group is at least 64 columns. */
 BB_INLINE void load_values(const struct source *source, int64_t first, __m512 values[4], const enum kind kind, const int32_t bits,
                            const bool is_full, const bool is_wide)
 {
-    if (kind == KIND_CODES && bits == 4) {
-        load_nibbles(source, first, values, is_full, is_wide);
-        return;
-    }
     const int64_t rest = is_full ? 64 : source->cols - first;
     __m512i bytes = _mm512_setzero_si512();
     if (kind == KIND_CODES || kind == KIND_E4M3) {
@@ -111,15 +130,17 @@ BB_INLINE void load_values(const struct source *source, int64_t first, __m512 va
             const __m256i halves = _mm256_maskz_loadu_epi16(mask, (const uint16_t *)(const void *)source->data + first + 16 * i);
             values[i] = kind == KIND_F16 ? _mm512_cvtph_ps(halves) : _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
         }
+        if (!is_full)
+            values[i] = _mm512_maskz_mov_ps(mask, values[i]);
     }
 }
 
 static struct source source_of(const struct bb_linear_task *task)
 {
     const struct bb_weight *weight = task->weight;
-    const int64_t padded = (weight->cols + 63) / 64 * 64;
-    float *groups = (float *)task->scratch + PANEL_ROWS * padded;
-    struct source source = { .cols = weight->cols, .scales = groups, .biases = groups + padded_groups_of(weight->cols) };
+    float *groups = (float *)task->scratch + PANEL_ROWS * padded_cols_of(weight->cols);
+    struct source source = { .cols = weight->cols, .all_scales = groups, .all_biases = groups + padded_groups_of(weight->cols) };
+    memset(groups, 0, (size_t)(2 * padded_groups_of(weight->cols)) * sizeof(float));
     if (weight->scheme.mode != BB_QUANT_NONE) {
         const __m128i numbers = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
         source.unpacker = bb_unpacker_of(weight->scheme);
@@ -131,51 +152,86 @@ static struct source source_of(const struct bb_linear_task *task)
     return source;
 }
 
-/* Points the source at a row, and widens the row's scales and biases to the scratch behind the panel. */
-static void seek_row(struct source *source, const struct bb_linear_task *task, int64_t row)
+/* Widens the scales and biases of `count` rows from `row` on. */
+static void widen_groups(const struct source *source, const struct bb_weight *weight, int64_t row, int64_t count)
 {
-    const struct bb_weight *weight = task->weight;
-    source->data = (const uint8_t *)weight->data + (size_t)row * bb_weight_row_bytes(weight);
     if (weight->scheme.mode == BB_QUANT_NONE)
         return;
-    const int64_t groups = weight->cols / weight->scheme.group_size, padded = padded_groups_of(weight->cols);
-    float *scales = (float *)task->scratch + PANEL_ROWS * ((weight->cols + 63) / 64 * 64), *biases = scales + padded;
-    for (int64_t g = 0; g < groups + 4; g += 16) { /* 0 in the places that the last 64 columns may lack */
-        const int64_t count = groups - g <= 0 ? 0 : groups - g < 16 ? groups - g : 16;
-        __m512 scale, bias;
-        if (weight->scheme.mode == BB_QUANT_MXFP8) {
-            scale = bb_load_scale_bytes(weight->scales, weight->scheme.mode, row * groups + g, count);
-            bias = _mm512_setzero_ps();
-        } else {
-            bb_load_groups(weight, row * groups + g, count, &scale, &bias);
-        }
-        _mm512_storeu_ps(scales + g, scale);
-        _mm512_storeu_ps(biases + g, bias);
+    const int64_t groups = weight->cols / weight->scheme.group_size, all = count * groups;
+    for (int64_t g = 0; g < all; g += 16) {
+        const int64_t run = all - g < 16 ? all - g : 16;
+        __m512 scale, bias = _mm512_setzero_ps();
+        if (weight->scheme.mode == BB_QUANT_MXFP8)
+            scale = bb_load_scale_bytes(weight->scales, weight->scheme.mode, row * groups + g, run);
+        else
+            bb_load_groups(weight, row * groups + g, run, &scale, &bias);
+        _mm512_storeu_ps(source->all_scales + g, scale);
+        _mm512_storeu_ps(source->all_biases + g, bias);
     }
 }
 
-/* The end of a row: four registers of sums to one number. */
-static inline float fold(const __m512 sums[4])
+/* Points the source at row `row`, the `index`-th of those whose groups were widened. */
+static void seek_row(struct source *source, const struct bb_weight *weight, int64_t row, int64_t index)
 {
-    return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])));
+    source->data = (const uint8_t *)weight->data + (size_t)row * bb_weight_row_bytes(weight);
+    if (weight->scheme.mode == BB_QUANT_NONE)
+        return;
+    source->scales = source->all_scales + index * (weight->cols >> source->group_shift);
+    source->biases = source->all_biases + index * (weight->cols >> source->group_shift);
 }
 
-/* The products of 64 columns of a weight row and a row of x. */
+static inline __m512 add_four(const __m512 sums[4])
+{
+    return _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
+}
+
+/* The end of a row: four registers of sums to one number. Lanes i and i + 8 are added, then i and i + 4, and so on. */
+static inline float fold(const __m512 sums[4])
+{
+    return _mm512_reduce_add_ps(add_four(sums));
+}
+
+/* The same for the 16 sums of each of 16 rows at once. */
+static inline __m512 fold_rows(const float rows[16][16])
+{
+    __m512i lanes[16];
+    BB_UNROLL
+    for (int32_t i = 0; i < 16; i++)
+        lanes[i] = _mm512_loadu_si512(rows[i]);
+    bb_transpose(lanes);
+    __m512 sums[16];
+    BB_UNROLL
+    for (int32_t i = 0; i < 16; i++)
+        sums[i] = _mm512_castsi512_ps(lanes[i]);
+    BB_UNROLL
+    for (int32_t i = 0; i < 8; i++)
+        sums[i] = _mm512_add_ps(sums[i], sums[i + 8]);
+    BB_UNROLL
+    for (int32_t i = 0; i < 4; i++)
+        sums[i] = _mm512_add_ps(sums[i], sums[i + 4]);
+    return _mm512_add_ps(_mm512_add_ps(sums[0], sums[2]), _mm512_add_ps(sums[1], sums[3]));
+}
+
+/* The products of 64 columns of a weight row and a row of x. For 4-bit codes x is mixed, and padded with zeros. */
 BB_INLINE void add_columns(const struct source *source, const float *x, int64_t first, __m512 sums[4], const enum kind kind, const int32_t bits,
                            const bool is_full, const bool is_wide)
 {
+    const bool is_mixed = kind == KIND_CODES && bits == 4;
     __m512 values[4];
-    load_values(source, first, values, kind, bits, is_full, is_wide);
+    if (is_mixed)
+        load_nibbles(source, first, values, is_full, is_wide);
+    else
+        load_values(source, first, values, kind, bits, is_full, is_wide);
     BB_UNROLL
     for (int64_t i = 0; i < 4; i++) {
-        const __m512 in = is_full ? _mm512_loadu_ps(x + first + 16 * i)
-                                  : _mm512_maskz_loadu_ps(mask_of(source->cols - first - 16 * i), x + first + 16 * i);
+        const __m512 in = is_full || is_mixed ? _mm512_loadu_ps(x + first + 16 * i)
+                                              : _mm512_maskz_loadu_ps(mask_of(source->cols - first - 16 * i), x + first + 16 * i);
         sums[i] = _mm512_fmadd_ps(values[i], in, sums[i]);
     }
 }
 
-/* One weight row, one row of x. */
-BB_INLINE float multiply_row(const struct source *source, const float *x, const enum kind kind, const int32_t bits, const bool is_wide)
+/* One weight row, one row of x: 16 sums, which are folded with those of other rows. */
+BB_INLINE __m512 multiply_row(const struct source *source, const float *x, const enum kind kind, const int32_t bits, const bool is_wide)
 {
     __m512 sums[4] = { _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps() };
     int64_t first = 0;
@@ -187,24 +243,48 @@ BB_INLINE float multiply_row(const struct source *source, const float *x, const 
     }
     if (first < source->cols)
         add_columns(source, x, first, sums, kind, bits, false, is_wide);
-    return fold(sums);
+    return kind == KIND_CODES && bits == 4 ? unmix(add_four(sums)) : add_four(sums);
+}
+
+/* Rows of x with their lanes mixed, and zeros behind them, in the place of the panel, which few rows of x do not need. */
+static void mix_x(const struct bb_linear_task *task, int64_t cols)
+{
+    float *out = task->scratch;
+    for (int64_t t = 0; t < task->row_count; t++) {
+        const float *x = task->x + (task->first_row + t) * cols;
+        for (int64_t i = 0; i < padded_cols_of(cols); i += 16)
+            _mm512_storeu_ps(out + t * padded_cols_of(cols) + i, _mm512_permutexvar_ps(mixed_lanes(), _mm512_maskz_loadu_ps(mask_of(cols - i), x + i)));
+    }
 }
 
 BB_INLINE void multiply_few(const struct bb_linear_task *task, struct source *source, const enum kind kind, const int32_t bits, const bool is_wide)
 {
-    for (int64_t row = 0; row < task->weight->rows; row++) {
-        seek_row(source, task, row);
-        for (int64_t t = task->first_row; t < task->first_row + task->row_count; t++)
-            bb_linear_store(task, row, t, multiply_row(source, task->x + t * source->cols, kind, bits, is_wide));
+    const bool is_mixed = kind == KIND_CODES && bits == 4;
+    const float *x = is_mixed ? task->scratch : task->x + task->first_row * source->cols;
+    const int64_t stride = is_mixed ? padded_cols_of(source->cols) : source->cols;
+    float sums[FEW_X][16][16] = { 0 };
+    if (is_mixed)
+        mix_x(task, source->cols);
+    for (int64_t row = 0; row < task->weight->rows; row += 16) {
+        const int64_t count = task->weight->rows - row < 16 ? task->weight->rows - row : 16;
+        widen_groups(source, task->weight, row, count);
+        for (int64_t i = 0; i < count; i++) {
+            seek_row(source, task->weight, row + i, i);
+            for (int64_t t = 0; t < task->row_count; t++)
+                _mm512_storeu_ps(sums[t][i], multiply_row(source, x + t * stride, kind, bits, is_wide));
+        }
+        for (int64_t t = 0; t < task->row_count; t++)
+            bb_store_rows(task, row, task->first_row + t, bb_load_bias(task, row), fold_rows((const float(*)[16])sums[t]));
     }
 }
 
 BB_INLINE void unpack_panel(const struct bb_linear_task *task, struct source *source, int64_t row, int64_t count, float *panel, const enum kind kind,
                             const int32_t bits)
 {
-    const int64_t padded = (source->cols + 63) / 64 * 64;
+    const int64_t padded = padded_cols_of(source->cols);
+    widen_groups(source, task->weight, row, count);
     for (int64_t r = 0; r < count; r++) {
-        seek_row(source, task, row + r);
+        seek_row(source, task->weight, row + r, r);
         for (int64_t first = 0; first < source->cols; first += 64) {
             __m512 values[4];
             load_values(source, first, values, kind, bits, false, false);
@@ -261,7 +341,7 @@ BB_INLINE void multiply_tile(const float *panel, int64_t padded, const float *x,
 
 static void multiply_panel(const struct bb_linear_task *task, const float *panel, int64_t row, int64_t count)
 {
-    const int64_t cols = task->weight->cols, padded = (cols + 63) / 64 * 64, end = task->first_row + task->row_count;
+    const int64_t cols = task->weight->cols, padded = padded_cols_of(cols), end = task->first_row + task->row_count;
     for (int64_t t = task->first_row; t < end; t += TILE_X) {
         const int64_t x_rows = end - t < TILE_X ? end - t : TILE_X;
         for (int64_t r = 0; r < count; r += TILE_ROWS) {
