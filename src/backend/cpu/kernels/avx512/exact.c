@@ -1,14 +1,16 @@
 /* Exact products with AVX-512: f32 activations, weights widened to f32, any scheme.
  *
- * The sum of a row: four registers, column c in lane c % 16 of register c / 16 % 4, one FMA a column in ascending order, folded at the end. The
- * order does not depend on how many rows of x there are: one row of x takes the values as they are unpacked; for many, 16 weight rows are
- * unpacked to scratch, and tiles of 2 weight rows x 3 rows of x keep 24 registers of sums. */
+ * The sum of a row: of each 1024 columns, column c goes to lane c % 16 of register c / 16 % 4, one FMA a column in ascending order; the four
+ * registers are added, and their 16 sums to the row's 16 totals, which are folded at the end. The order does not depend on how many rows of x
+ * there are: one row of x takes the values as they are unpacked; for many, a panel of 16 weight rows x 1024 columns is unpacked to scratch, and
+ * tiles of 2 weight rows x 3 rows of x keep 24 registers of sums. */
 #include "backend/cpu/kernels/avx512/linear.h"
 
 #include <string.h>
 
 enum {
     PANEL_ROWS = 16, /* weight rows unpacked at once */
+    PANEL_COLS = 1024,
     TILE_ROWS = 2,
     TILE_X = 3,
     AHEAD = 2048,    /* bytes to prefetch ahead */
@@ -39,9 +41,16 @@ static int64_t padded_groups_of(int64_t cols)
     return PANEL_ROWS * (cols / 16) + 16;
 }
 
-size_t bb_avx512_exact_scratch(int64_t cols)
+/* What of the scratch begins where, in floats: scales, biases, panel (or mixed x), totals. */
+static int64_t panel_place(int64_t cols)
 {
-    return (size_t)(PANEL_ROWS * padded_cols_of(cols) + 2 * padded_groups_of(cols)) * sizeof(float);
+    return (2 * padded_groups_of(cols) + 15) / 16 * 16;
+}
+
+size_t bb_avx512_exact_scratch(int64_t cols, int64_t row_count)
+{
+    const int64_t many = PANEL_ROWS * PANEL_COLS + row_count * PANEL_ROWS * 16, few = FEW_X * padded_cols_of(cols);
+    return (size_t)(panel_place(cols) + (many > few ? many : few)) * sizeof(float);
 }
 
 static enum kind kind_of(const struct bb_weight *weight)
@@ -138,7 +147,7 @@ BB_INLINE void load_values(const struct source *source, int64_t first, __m512 va
 static struct source source_of(const struct bb_linear_task *task)
 {
     const struct bb_weight *weight = task->weight;
-    float *groups = (float *)task->scratch + PANEL_ROWS * padded_cols_of(weight->cols);
+    float *groups = task->scratch;
     struct source source = { .cols = weight->cols, .all_scales = groups, .all_biases = groups + padded_groups_of(weight->cols) };
     memset(groups, 0, (size_t)(2 * padded_groups_of(weight->cols)) * sizeof(float));
     if (weight->scheme.mode != BB_QUANT_NONE) {
@@ -185,19 +194,13 @@ static inline __m512 add_four(const __m512 sums[4])
     return _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
 }
 
-/* The end of a row: four registers of sums to one number. Lanes i and i + 8 are added, then i and i + 4, and so on. */
-static inline float fold(const __m512 sums[4])
-{
-    return _mm512_reduce_add_ps(add_four(sums));
-}
-
-/* The same for the 16 sums of each of 16 rows at once. */
-static inline __m512 fold_rows(const float rows[16][16])
+/* The end of 16 rows: the 16 totals of each to one number a row. Totals i and i + 8 are added, then i and i + 4, and so on. */
+static inline __m512 fold_rows(const float *rows)
 {
     __m512i lanes[16];
     BB_UNROLL
     for (int32_t i = 0; i < 16; i++)
-        lanes[i] = _mm512_loadu_si512(rows[i]);
+        lanes[i] = _mm512_loadu_si512(rows + 16 * i);
     bb_transpose(lanes);
     __m512 sums[16];
     BB_UNROLL
@@ -230,26 +233,30 @@ BB_INLINE void add_columns(const struct source *source, const float *x, int64_t 
     }
 }
 
-/* One weight row, one row of x: 16 sums, which are folded with those of other rows. */
+/* One weight row, one row of x: the 16 totals. */
 BB_INLINE __m512 multiply_row(const struct source *source, const float *x, const enum kind kind, const int32_t bits, const bool is_wide)
 {
-    __m512 sums[4] = { _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps() };
-    int64_t first = 0;
-    for (; first + 64 <= source->cols; first += 64) {
-        const char *ahead = (const char *)source->data + first / 8 * bits + AHEAD;
-        for (int32_t i = 0; i < 8 * bits; i += 64)
-            _mm_prefetch(ahead + i, _MM_HINT_T0);
-        add_columns(source, x, first, sums, kind, bits, true, is_wide);
+    __m512 totals = _mm512_setzero_ps();
+    for (int64_t block = 0; block < source->cols; block += PANEL_COLS) {
+        const int64_t end = source->cols - block < PANEL_COLS ? source->cols : block + PANEL_COLS;
+        __m512 sums[4] = { _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps() };
+        int64_t first = block;
+        for (; first + 64 <= end; first += 64) {
+            const char *ahead = (const char *)source->data + first / 8 * bits + AHEAD;
+            for (int32_t i = 0; i < 8 * bits; i += 64)
+                _mm_prefetch(ahead + i, _MM_HINT_T0);
+            add_columns(source, x, first, sums, kind, bits, true, is_wide);
+        }
+        if (first < end)
+            add_columns(source, x, first, sums, kind, bits, false, is_wide);
+        totals = _mm512_add_ps(totals, add_four(sums));
     }
-    if (first < source->cols)
-        add_columns(source, x, first, sums, kind, bits, false, is_wide);
-    return kind == KIND_CODES && bits == 4 ? unmix(add_four(sums)) : add_four(sums);
+    return kind == KIND_CODES && bits == 4 ? unmix(totals) : totals;
 }
 
-/* Rows of x with their lanes mixed, and zeros behind them, in the place of the panel, which few rows of x do not need. */
-static void mix_x(const struct bb_linear_task *task, int64_t cols)
+/* Rows of x with their lanes mixed, and zeros behind them. */
+static void mix_x(const struct bb_linear_task *task, int64_t cols, float *out)
 {
-    float *out = task->scratch;
     for (int64_t t = 0; t < task->row_count; t++) {
         const float *x = task->x + (task->first_row + t) * cols;
         for (int64_t i = 0; i < padded_cols_of(cols); i += 16)
@@ -260,43 +267,45 @@ static void mix_x(const struct bb_linear_task *task, int64_t cols)
 BB_INLINE void multiply_few(const struct bb_linear_task *task, struct source *source, const enum kind kind, const int32_t bits, const bool is_wide)
 {
     const bool is_mixed = kind == KIND_CODES && bits == 4;
-    const float *x = is_mixed ? task->scratch : task->x + task->first_row * source->cols;
-    const int64_t stride = is_mixed ? padded_cols_of(source->cols) : source->cols;
-    float sums[FEW_X][16][16] = { 0 };
+    const int64_t cols = source->cols, stride = is_mixed ? padded_cols_of(cols) : cols;
+    float *mixed = (float *)task->scratch + panel_place(cols), totals[FEW_X][PANEL_ROWS * 16] = { 0 };
+    const float *x = is_mixed ? mixed : task->x + task->first_row * cols;
     if (is_mixed)
-        mix_x(task, source->cols);
-    for (int64_t row = 0; row < task->weight->rows; row += 16) {
-        const int64_t count = task->weight->rows - row < 16 ? task->weight->rows - row : 16;
+        mix_x(task, cols, mixed);
+    for (int64_t row = 0; row < task->weight->rows; row += PANEL_ROWS) {
+        const int64_t count = task->weight->rows - row < PANEL_ROWS ? task->weight->rows - row : PANEL_ROWS;
         widen_groups(source, task->weight, row, count);
         for (int64_t i = 0; i < count; i++) {
             seek_row(source, task->weight, row + i, i);
             for (int64_t t = 0; t < task->row_count; t++)
-                _mm512_storeu_ps(sums[t][i], multiply_row(source, x + t * stride, kind, bits, is_wide));
+                _mm512_storeu_ps(totals[t] + 16 * i, multiply_row(source, x + t * stride, kind, bits, is_wide));
         }
         for (int64_t t = 0; t < task->row_count; t++)
-            bb_store_rows(task, row, task->first_row + t, bb_load_bias(task, row), fold_rows((const float(*)[16])sums[t]));
+            bb_store_rows(task, row, task->first_row + t, bb_load_bias(task, row), fold_rows(totals[t]));
     }
 }
 
-BB_INLINE void unpack_panel(const struct bb_linear_task *task, struct source *source, int64_t row, int64_t count, float *panel, const enum kind kind,
-                            const int32_t bits)
+/* Columns [first, end) of `count` rows from `row` on, padded with zeros to a multiple of 64. */
+BB_INLINE void unpack_panel(const struct bb_linear_task *task, struct source *source, int64_t row, int64_t count, int64_t first, int64_t end,
+                            float *panel, const enum kind kind, const int32_t bits)
 {
-    const int64_t padded = padded_cols_of(source->cols);
-    widen_groups(source, task->weight, row, count);
     for (int64_t r = 0; r < count; r++) {
         seek_row(source, task->weight, row + r, r);
-        for (int64_t first = 0; first < source->cols; first += 64) {
+        for (int64_t column = first; column < end; column += 64) {
             __m512 values[4];
-            load_values(source, first, values, kind, bits, false, false);
+            if (end - column >= 64)
+                load_values(source, column, values, kind, bits, true, false);
+            else
+                load_values(source, column, values, kind, bits, false, false);
             BB_UNROLL
             for (int64_t i = 0; i < 4; i++)
-                _mm512_storeu_ps(panel + r * padded + first + 16 * i, values[i]);
+                _mm512_storeu_ps(panel + r * PANEL_COLS + column - first + 16 * i, values[i]);
         }
     }
 }
 
 /* Adds the products of 64 columns to the sums of a tile. rest: columns left, if not is_full. */
-BB_INLINE void add_tile(const float *panel, int64_t padded, const float *x, int64_t cols, __m512 sums[TILE_ROWS][TILE_X][4], const int32_t rows,
+BB_INLINE void add_tile(const float *panel, const float *x, int64_t stride, __m512 sums[TILE_ROWS][TILE_X][4], const int32_t rows,
                         const int32_t x_rows, const bool is_full, int64_t rest)
 {
     BB_UNROLL
@@ -305,12 +314,13 @@ BB_INLINE void add_tile(const float *panel, int64_t padded, const float *x, int6
         __m512 values[TILE_ROWS];
         BB_UNROLL
         for (int32_t r = 0; r < rows; r++) {
-            values[r] = _mm512_loadu_ps(panel + r * padded + 16 * i);
-            bb_keep_floats(&values[r]); /* read once, not again for each row of x */
+            values[r] = _mm512_loadu_ps(panel + r * PANEL_COLS + 16 * i);
+            bb_keep_floats(&values[r]); /* read once, not again for each row of x; the same below */
         }
         BB_UNROLL
         for (int32_t t = 0; t < x_rows; t++) {
-            const __m512 in = is_full ? _mm512_loadu_ps(x + t * cols + 16 * i) : _mm512_maskz_loadu_ps(mask, x + t * cols + 16 * i);
+            __m512 in = is_full ? _mm512_loadu_ps(x + t * stride + 16 * i) : _mm512_maskz_loadu_ps(mask, x + t * stride + 16 * i);
+            bb_keep_floats(&in);
             BB_UNROLL
             for (int32_t r = 0; r < rows; r++)
                 sums[r][t][i] = _mm512_fmadd_ps(values[r], in, sums[r][t][i]);
@@ -318,9 +328,8 @@ BB_INLINE void add_tile(const float *panel, int64_t padded, const float *x, int6
     }
 }
 
-/* rows x x_rows products of a panel; out: [x_rows][rows]. */
-BB_INLINE void multiply_tile(const float *panel, int64_t padded, const float *x, int64_t cols, float out[TILE_X][TILE_ROWS], const int32_t rows,
-                             const int32_t x_rows)
+/* Adds the products of `cols` columns of a panel's rows and rows of x to their totals [x_rows][PANEL_ROWS][16]. */
+BB_INLINE void multiply_tile(const float *panel, const float *x, int64_t cols, int64_t stride, float *totals, const int32_t rows, const int32_t x_rows)
 {
     __m512 sums[TILE_ROWS][TILE_X][4];
     BB_UNROLL
@@ -328,40 +337,33 @@ BB_INLINE void multiply_tile(const float *panel, int64_t padded, const float *x,
         sums[i / 4 / x_rows][i / 4 % x_rows][i % 4] = _mm512_setzero_ps();
     int64_t first = 0;
     for (; first + 64 <= cols; first += 64)
-        add_tile(panel + first, padded, x + first, cols, sums, rows, x_rows, true, 64);
+        add_tile(panel + first, x + first, stride, sums, rows, x_rows, true, 64);
     if (first < cols)
-        add_tile(panel + first, padded, x + first, cols, sums, rows, x_rows, false, cols - first);
+        add_tile(panel + first, x + first, stride, sums, rows, x_rows, false, cols - first);
     BB_UNROLL
     for (int32_t i = 0; i < rows * x_rows * 4; i++)
         bb_keep_floats(&sums[i / 4 / x_rows][i / 4 % x_rows][i % 4]);
     BB_UNROLL
-    for (int32_t i = 0; i < rows * x_rows; i++)
-        out[i % x_rows][i / x_rows] = fold(sums[i / x_rows][i % x_rows]);
+    for (int32_t i = 0; i < rows * x_rows; i++) {
+        float *total = totals + (i % x_rows * PANEL_ROWS + i / x_rows) * 16;
+        _mm512_storeu_ps(total, _mm512_add_ps(_mm512_loadu_ps(total), add_four(sums[i / x_rows][i % x_rows])));
+    }
 }
 
-static void multiply_panel(const struct bb_linear_task *task, const float *panel, int64_t row, int64_t count)
+/* x: of the task's first row, from the panel's first column on. */
+static void multiply_panel(const float *panel, int64_t count, const float *x, int64_t row_count, int64_t cols, int64_t stride, float *totals)
 {
-    const int64_t cols = task->weight->cols, padded = padded_cols_of(cols), end = task->first_row + task->row_count;
-    for (int64_t t = task->first_row; t < end; t += TILE_X) {
-        const int64_t x_rows = end - t < TILE_X ? end - t : TILE_X;
+    for (int64_t t = 0; t < row_count; t += TILE_X) {
+        const int64_t x_rows = row_count - t < TILE_X ? row_count - t : TILE_X;
         for (int64_t r = 0; r < count; r += TILE_ROWS) {
-            const int64_t rows = count - r < TILE_ROWS ? count - r : TILE_ROWS;
-            const float *from = panel + r * padded, *x = task->x + t * cols;
-            float out[TILE_X][TILE_ROWS];
-            if (rows == 2 && x_rows == 3)
-                multiply_tile(from, padded, x, cols, out, 2, 3);
-            else if (rows == 2 && x_rows == 2)
-                multiply_tile(from, padded, x, cols, out, 2, 2);
-            else if (rows == 2)
-                multiply_tile(from, padded, x, cols, out, 2, 1);
-            else if (x_rows == 3)
-                multiply_tile(from, padded, x, cols, out, 1, 3);
+            const float *from = panel + r * PANEL_COLS, *in = x + t * stride;
+            float *to = totals + (t * PANEL_ROWS + r) * 16;
+            if (x_rows == 3) /* a last odd row is multiplied with what lies behind it in the panel: nobody reads those totals */
+                multiply_tile(from, in, cols, stride, to, 2, 3);
             else if (x_rows == 2)
-                multiply_tile(from, padded, x, cols, out, 1, 2);
+                multiply_tile(from, in, cols, stride, to, 2, 2);
             else
-                multiply_tile(from, padded, x, cols, out, 1, 1);
-            for (int64_t i = 0; i < rows * x_rows; i++)
-                bb_linear_store(task, row + r + i / x_rows, t + i % x_rows, out[i % x_rows][i / x_rows]);
+                multiply_tile(from, in, cols, stride, to, 2, 1);
         }
     }
 }
@@ -377,11 +379,19 @@ BB_INLINE void multiply_kind(const struct bb_linear_task *task, const enum kind 
         multiply_few(task, &source, kind, bits, false);
         return;
     }
-    float *panel = task->scratch;
+    float *panel = (float *)task->scratch + panel_place(source.cols), *totals = panel + PANEL_ROWS * PANEL_COLS;
+    memset(panel, 0, PANEL_ROWS * PANEL_COLS * sizeof(float));
     for (int64_t row = 0; row < task->weight->rows; row += PANEL_ROWS) {
         const int64_t count = task->weight->rows - row < PANEL_ROWS ? task->weight->rows - row : PANEL_ROWS;
-        unpack_panel(task, &source, row, count, panel, kind, bits);
-        multiply_panel(task, panel, row, count);
+        widen_groups(&source, task->weight, row, count);
+        memset(totals, 0, (size_t)(task->row_count * PANEL_ROWS * 16) * sizeof(float));
+        for (int64_t first = 0; first < source.cols; first += PANEL_COLS) {
+            const int64_t end = source.cols - first < PANEL_COLS ? source.cols : first + PANEL_COLS;
+            unpack_panel(task, &source, row, count, first, end, panel, kind, bits);
+            multiply_panel(panel, count, task->x + task->first_row * source.cols + first, task->row_count, end - first, source.cols, totals);
+        }
+        for (int64_t t = 0; t < task->row_count; t++)
+            bb_store_rows(task, row, task->first_row + t, bb_load_bias(task, row), fold_rows(totals + t * PANEL_ROWS * 16));
     }
 }
 

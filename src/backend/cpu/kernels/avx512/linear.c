@@ -30,7 +30,7 @@ static size_t linear_scratch(int64_t cols, int64_t row_count)
 {
     const size_t many = sizeof(struct panel) + (size_t)row_count * PANEL_ROWS * sizeof(float);
     const size_t one = bb_avx512_one_scratch(cols);
-    const size_t exact = bb_avx512_exact_scratch(cols), rounded = many > one ? many : one;
+    const size_t exact = bb_avx512_exact_scratch(cols, row_count), rounded = many > one ? many : one;
     return rounded > exact ? rounded : exact;
 }
 

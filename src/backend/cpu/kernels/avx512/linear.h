@@ -149,6 +149,6 @@ static inline __m512 bb_load_bias(const struct bb_linear_task *task, int64_t row
 void bb_avx512_multiply_one(const struct bb_linear_task *task);  /* rounded product of one row of x (matvec.c) */
 size_t bb_avx512_one_scratch(int64_t cols);
 void bb_avx512_multiply_exact(const struct bb_linear_task *task); /* exact.c */
-size_t bb_avx512_exact_scratch(int64_t cols);
+size_t bb_avx512_exact_scratch(int64_t cols, int64_t row_count);
 
 #endif
