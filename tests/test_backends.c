@@ -319,6 +319,35 @@ static void test_attention_is_the_same_in_any_cut(void **state)
     }
 }
 
+/* One row over a long cache is shared out by segments: the same bits as a prompt's rows on one thread. */
+static void test_attention_shared_out_by_segments(void **state)
+{
+    (void)state;
+    static const struct attention_case cases[] = {
+        {.heads = 8, .kv_heads = 1, .head_dim = 64, .length = 600},
+        {.heads = 8, .kv_heads = 1, .head_dim = 32, .length = 1060, .window = 530, .keep = 4}};
+    for (size_t c = 0; c < BB_COUNT(cases); c++) {
+        struct attention_data data;
+        create_attention(&data, &cases[c]);
+        float *whole = malloc(data.q_count * sizeof(float));
+        for (int level = 0; bb_kernels_level_name(level) != NULL; level++) {
+            struct bb_backend *one = open_cpu(bb_kernels_level_name(level), 1);
+            struct bb_backend *five = open_cpu(bb_kernels_level_name(level), 5);
+            run_attention(&data, one, 0, data.length, data.length);
+            CHECK_NEAR(data.out, data.expected, data.q_count, 1e-5);
+            memcpy(whole, data.out, data.q_count * sizeof(float));
+            size_t last = data.q_count / (size_t)data.length * (size_t)(data.length - 20);
+            memset(data.out + last, 0, (data.q_count - last) * sizeof(float));
+            run_attention(&data, five, data.length - 20, data.length, 1);
+            assert_memory_equal(data.out, whole, data.q_count * sizeof(float));
+            bb_backend_close(one);
+            bb_backend_close(five);
+        }
+        free(whole);
+        free_attention(&data);
+    }
+}
+
 /* Two sequences of different length in one step give what each gives alone. */
 static void test_attention_of_several_sequences(void **state)
 {
@@ -391,6 +420,7 @@ int main(void)
         cmocka_unit_test(test_gather),
         cmocka_unit_test(test_attention_is_right),
         cmocka_unit_test(test_attention_is_the_same_in_any_cut),
+        cmocka_unit_test(test_attention_shared_out_by_segments),
         cmocka_unit_test(test_attention_of_several_sequences),
         cmocka_unit_test(test_cache_conversions),
     };

@@ -203,6 +203,7 @@ struct attention_job {
     int32_t group;                     /* query heads a key head */
     int32_t part_heads, parts;         /* query heads a tile; tiles of a group */
     int32_t tokens;                    /* of a span, a tile */
+    int32_t rows;                      /* that partials have room for: a tile's, rounded up to 16 */
     int32_t tile_count, segment_count; /* segment_count > 1: chunks are (tile, segment), else tiles */
     float *worker_memory;              /* [threads, worker_floats] */
     size_t worker_floats, partial_floats;
@@ -245,9 +246,9 @@ static struct tile find_tile(const struct attention_job *job, int32_t index)
     return tile;
 }
 
-static struct partial partial_at(float *memory)
+static struct partial partial_at(const struct attention_job *job, float *memory)
 {
-    return (struct partial){memory, memory + BB_ATTENTION_ROWS, memory + 2 * BB_ATTENTION_ROWS};
+    return (struct partial){memory, memory + job->rows, memory + 2 * job->rows};
 }
 
 static void clear_partial(const struct attention_job *job, struct partial partial, int32_t row_count)
@@ -319,8 +320,8 @@ static struct workspace workspace_of(const struct attention_job *job, int32_t wo
     float *memory = job->worker_memory + (size_t)worker * job->worker_floats;
     struct workspace space = {.scores = memory};
     space.queries = memory += rows * BB_ATTENTION_BLOCK;
-    space.local = partial_at(memory += rows * dim);
-    space.total = partial_at(memory += job->partial_floats);
+    space.local = partial_at(job, memory += rows * dim);
+    space.total = partial_at(job, memory += job->partial_floats);
     space.positions = (int32_t *)(void *)(memory += job->partial_floats);
     space.begins = space.positions + rows;
     space.keys = memory += 2 * rows;
@@ -428,26 +429,40 @@ static void run_tile(const struct attention_job *job, int32_t index, int32_t wor
     finish_tile(job, &tile, space.total);
 }
 
-/* One segment of a tile; who ends the tile's last one merges them in order. */
-static void run_tile_segment(const struct attention_job *job, int32_t index, int32_t segment, int32_t worker)
+/* How many segments a tile of positions [first_seen, last_seen] sees, that of the kept positions included. */
+static int32_t seen_segments(const struct bb_kv_view *cache, int32_t first_seen, int32_t last_seen)
+{
+    int32_t has_kept = cache->keep > 0 && first_seen >= SEGMENT;
+    return has_kept + last_seen / SEGMENT - first_seen / SEGMENT + 1;
+}
+
+/* Number `index` of these segments; beyond the last: one that no row sees. */
+static int32_t seen_segment(const struct bb_kv_view *cache, const struct tile *tile, int32_t index)
+{
+    int32_t has_kept = cache->keep > 0 && tile->first_seen >= SEGMENT;
+    return has_kept != 0 && index == 0 ? 0 : tile->first_seen / SEGMENT + index - has_kept;
+}
+
+/* One of the segments that a tile sees; who ends the tile's last one merges them in order. */
+static void run_tile_segment(const struct attention_job *job, int32_t tile_index, int32_t index, int32_t worker)
 {
     struct workspace space = workspace_of(job, worker);
-    struct tile tile = find_tile(job, index);
-    float *partials = job->partials + (size_t)index * (size_t)job->segment_count * job->partial_floats;
-    struct partial own = partial_at(partials + (size_t)segment * job->partial_floats);
+    struct tile tile = find_tile(job, tile_index);
+    float *partials = job->partials + (size_t)tile_index * (size_t)job->segment_count * job->partial_floats;
+    struct partial own = partial_at(job, partials + (size_t)index * job->partial_floats);
     struct bb_attention_tile attention = load_tile(job, &tile, &space);
     attention.maxima = own.maxima;
     attention.sums = own.sums;
     attention.outputs = own.outputs;
     clear_partial(job, own, attention.row_count);
-    if (is_seen(job, &tile, segment * SEGMENT, (segment + 1) * SEGMENT))
-        run_segment(job, &tile, &attention, segment, &space);
+    run_segment(job, &tile, &attention, seen_segment(job->cache, &tile, index), &space);
     /* Acquire and release pair with each other: the last one sees what the others wrote. */
-    if (atomic_fetch_sub_explicit(&job->unfinished[index], 1, memory_order_acq_rel) != 1)
+    if (atomic_fetch_sub_explicit(&job->unfinished[tile_index], 1, memory_order_acq_rel) != 1)
         return;
     clear_partial(job, space.total, attention.row_count);
     for (int32_t i = 0; i < job->segment_count; i++)
-        merge_partial(job, space.total, partial_at(partials + (size_t)i * job->partial_floats), attention.row_count);
+        merge_partial(job, space.total, partial_at(job, partials + (size_t)i * job->partial_floats),
+                      attention.row_count);
     finish_tile(job, &tile, space.total);
 }
 
@@ -464,7 +479,7 @@ static void attention_chunk(void *context, int32_t chunk, int32_t worker)
 static double plan(struct attention_job *job, int32_t thread_count)
 {
     const struct bb_attention_shape *shape = job->shape;
-    int32_t longest = 0;
+    int32_t most_segments = 1, most_tokens = 1;
     double work = 0.0;
     job->width = (shape->head_dim + BB_KV_TILE - 1) / BB_KV_TILE * BB_KV_TILE;
     job->group = shape->heads / shape->kv_heads;
@@ -473,15 +488,17 @@ static double plan(struct attention_job *job, int32_t thread_count)
     job->tokens = BB_ATTENTION_ROWS / job->part_heads;
     for (int32_t i = 0; i < job->batch->span_count; i++) {
         const struct bb_span *span = &job->batch->spans[i];
-        int32_t end = span->first_position + span->row_count;
+        int32_t first = first_seen(job->cache, span->first_position), last = span->first_position + span->row_count - 1;
         job->tile_count += span_token_tiles(job, span) * shape->kv_heads * job->parts;
-        longest = max32(longest, end);
-        work += 2.0 * span->row_count * end * shape->heads * shape->head_dim;
+        most_segments = max32(most_segments, seen_segments(job->cache, first, last));
+        most_tokens = max32(most_tokens, min32(span->row_count, job->tokens));
+        work += 2.0 * span->row_count * (last - first + 1 + job->cache->keep) * shape->heads * shape->head_dim;
     }
     job->segment_count = 1;
     if (thread_count > 1 && job->tile_count < TILES_A_THREAD * thread_count && work > INLINE_WORK)
-        job->segment_count = (longest + SEGMENT - 1) / SEGMENT;
-    job->partial_floats = (size_t)BB_ATTENTION_ROWS * (2 + (size_t)job->width);
+        job->segment_count = most_segments;
+    job->rows = (job->part_heads * most_tokens + 15) / 16 * 16;
+    job->partial_floats = (size_t)job->rows * (2 + (size_t)job->width);
     job->worker_floats = workspace_floats(job);
     return work;
 }
@@ -491,7 +508,11 @@ static bombus_status attention_locked(struct bb_cpu *cpu, struct attention_job *
     int32_t thread_count = bb_pool_thread_count(cpu->pool);
     double work = plan(job, thread_count);
     size_t tiles = (size_t)job->tile_count, workers = (size_t)thread_count * job->worker_floats;
-    size_t partials = job->segment_count > 1 ? tiles * (size_t)job->segment_count * job->partial_floats : 0;
+    /* Room for more segments than there are: a growing sequence is to ask for memory seldom. */
+    size_t room = 8;
+    while (room < (size_t)job->segment_count)
+        room *= 2;
+    size_t partials = job->segment_count > 1 ? tiles * room * job->partial_floats : 0;
     job->worker_memory = bb_cpu_scratch(cpu, BB_SCRATCH_ATTENTION,
                                         (workers + partials) * sizeof(float) + tiles * sizeof(atomic_int), error);
     if (job->worker_memory == NULL)
