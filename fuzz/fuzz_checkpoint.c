@@ -11,6 +11,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static char folder[64]; /* made at the first input, removed at exit */
+
 static uint64_t sum_bytes(const void *bytes, size_t size)
 {
     uint64_t sum = 0;
@@ -38,7 +40,7 @@ static void read_weight(const struct bb_checkpoint *checkpoint, const struct bb_
             abort();
 }
 
-static void read_folder(const char *folder)
+static void read_folder(void)
 {
     struct bb_checkpoint checkpoint;
     bombus_error error;
@@ -61,7 +63,7 @@ static void read_folder(const char *folder)
     bb_checkpoint_close(&checkpoint);
 }
 
-static void write_file(const char *folder, const char *name, const uint8_t *data, size_t size)
+static void write_file(const char *name, const uint8_t *data, size_t size)
 {
     char path[200];
     snprintf(path, sizeof path, "%s/%s", folder, name);
@@ -70,21 +72,31 @@ static void write_file(const char *folder, const char *name, const uint8_t *data
         abort();
 }
 
+static void remove_folder(void)
+{
+    static const char *const names[] = {"config.json", "model.safetensors"};
+    char path[200];
+    for (size_t i = 0; i < BB_COUNT(names); i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        unlink(path);
+    }
+    rmdir(folder);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static char folder[64];
     struct bb_buffer json = {0};
     bombus_error error;
     const uint8_t *end = size > 0 ? memchr(data, 0, size) : NULL;
     size_t config_size = end != NULL ? (size_t)(end - data) : size;
     if (folder[0] == '\0') {
         snprintf(folder, sizeof folder, "%s/bombus-fuzz-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-        if (mkdtemp(folder) == NULL)
+        if (mkdtemp(folder) == NULL || atexit(remove_folder) != 0)
             abort();
     }
-    write_file(folder, "config.json", data, config_size);
-    write_file(folder, "model.safetensors", end != NULL ? end + 1 : data, end != NULL ? size - config_size - 1 : 0);
-    read_folder(folder);
+    write_file("config.json", data, config_size);
+    write_file("model.safetensors", end != NULL ? end + 1 : data, end != NULL ? size - config_size - 1 : 0);
+    read_folder();
     if (bb_inspect(&json, folder, NULL, 0, &error) == BOMBUS_OK && json.length < 2)
         abort();
     bb_buffer_clear(&json);

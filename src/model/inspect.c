@@ -1,5 +1,4 @@
-/* What a model folder holds, as JSON. Stands on the same functions as loading, so that what it calls supported loads.
- */
+/* What a model folder holds, as JSON. Stands on the same functions as loading, so that what it calls supported loads. */
 #include "model/inspect.h"
 
 #include "base/file.h"
