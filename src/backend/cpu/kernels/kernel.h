@@ -22,7 +22,8 @@ enum {
 };
 
 /* Rows of activations rounded to int8. Codes lie in tiles of `tile` rows (the last tile is narrower): in a tile of width w, columns
- * 4k .. 4k+3 of its row t are the four bytes at (k * w + t) * 4; tile i begins at i * tile * cols. */
+ * 4k .. 4k+3 of its row t are the four bytes at (k * w + t) * 4; tile i begins at i * tile * cols. Only a level's own kernels read the codes:
+ * it may take 8 or 16 columns for 4. */
 struct bb_rounded {
     int64_t rows, cols;
     int32_t unit;  /* columns a step, a multiple of 16 */
