@@ -121,6 +121,8 @@ BB_INLINE void add_steps(const uint8_t *codes, const int8_t *x, __m256i sums[TIL
                                                : _mm256_maddubs_epi16(_mm256_abs_epi8(rows1), _mm256_sign_epi8(spread, rows1));
             small[t][0] = k == 0 ? products0 : _mm256_add_epi16(small[t][0], products0);
             small[t][1] = k == 0 ? products1 : _mm256_add_epi16(small[t][1], products1);
+            bb_keep(&small[t][0]); /* added now: gcc would else keep all products for a tree of sums */
+            bb_keep(&small[t][1]);
         }
     }
     BB_UNROLL

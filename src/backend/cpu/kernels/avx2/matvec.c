@@ -1,11 +1,11 @@
 /* Rounded product of one row of x with AVX2: bound by reading the weights.
  *
- * One row of weights at a time, in address order. Each unit gives 8 lanes of partial sums; those of 8 units are folded together until the lanes
+ * One row of weights at a time, in address order. Units give 2, 4 or 8 lanes of partial sums; those of 8 units are folded together until the lanes
  * are the sums of the units. The sums of 8 rows are kept; then their terms are made, transposed, and added unit by unit: the order that kernel.h
  * wants.
  *
- * 4-bit codes in units of 64 are not put in order: of 32 bytes the low nibbles are the even columns, the high nibbles the odd ones, and x is laid
- * out to match once a task. */
+ * 4-bit codes are not put in order: of 32 bytes the low nibbles are the even columns, the high nibbles the odd ones, and x is laid out to match
+ * once a task. */
 #include "backend/cpu/kernels/avx2/linear.h"
 
 enum {
@@ -15,9 +15,10 @@ enum {
 
 struct one {
     const struct bb_linear_task *task;
-    const int8_t *x;   /* codes, laid out to match the weights; zeroed up to a whole run of 8 units */
-    const float *sums; /* [units], zeroed up to a multiple of 8 */
-    int32_t *dots;     /* [ROWS][padded units] */
+    const int8_t *x;         /* codes, laid out to match the weights; zeroed up to a whole run of 8 units */
+    const float *sums;       /* [units], zeroed up to a multiple of 8 */
+    int32_t *dots;           /* [ROWS][padded units] */
+    float *scales, *biases;  /* [ROWS][groups] as f32, of the rows whose terms are being added */
     int64_t units, padded_units;
 };
 
@@ -30,7 +31,7 @@ static size_t padded_cols_of(int64_t cols)
 size_t bb_avx2_one_scratch(int64_t cols)
 {
     const size_t padded = padded_cols_of(cols), units = padded / 16;
-    return padded + units * sizeof(float) + ROWS * units * sizeof(int32_t);
+    return padded + units * sizeof(float) + ROWS * units * sizeof(int32_t) + 2 * (ROWS * units + 8) * sizeof(float);
 }
 
 /* Four registers of partial sums -> one: in each half, the sums of that half of a, b, c, d. */
@@ -52,18 +53,28 @@ BB_INLINE __m256i dot_32(const uint8_t *codes, const int8_t *x, const int32_t bi
     return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(unpacked), _mm256_sign_epi8(in, unpacked)), ones);
 }
 
-/* The products of unit i of a run (32 or 64 columns), summed to 8 lanes. */
-BB_INLINE __m256i unit_dot(const uint8_t *codes, const int8_t *x, int32_t i, const int32_t unit, const int32_t bits, const bool has_values)
+/* The products of 64 columns of 4-bit codes, summed to 8 lanes; x: 32 even columns, then 32 odd ones. */
+BB_INLINE __m256i dot_nibbles(const uint8_t *codes, const int8_t *x, const bool has_values)
 {
+    const __m256i nibble = _mm256_set1_epi8(15), packed = _mm256_loadu_si256((const __m256i *)(const void *)codes);
+    const __m256i in_even = _mm256_loadu_si256((const __m256i *)(const void *)x), in_odd = _mm256_loadu_si256((const __m256i *)(const void *)(x + 32));
+    __m256i even = _mm256_and_si256(packed, nibble), odd = _mm256_and_si256(_mm256_srli_epi16(packed, 4), nibble);
+    if (has_values) {
+        const __m256i values = _mm256_broadcastsi128_si256(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
+        even = _mm256_shuffle_epi8(values, even);
+        odd = _mm256_shuffle_epi8(values, odd);
+    }
+    const __m256i sums = _mm256_add_epi16(_mm256_maddubs_epi16(even, in_even), _mm256_maddubs_epi16(odd, in_odd));
+    return _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
+}
+
+/* Register i of a run: 64 columns of nibbles, or a unit of 32 or 64 columns in order; 8 lanes. */
+BB_INLINE __m256i dot(const uint8_t *codes, const int8_t *x, int32_t i, const int32_t unit, const int32_t bits, const bool has_values)
+{
+    if (bits == 4)
+        return dot_nibbles(codes + 32 * i, x + 64 * i, has_values);
     codes += i * unit / 8 * bits;
     x += i * unit;
-    if (unit == 64 && bits == 4) {
-        const __m256i nibble = _mm256_set1_epi8(15), packed = _mm256_loadu_si256((const __m256i *)(const void *)codes);
-        const __m256i even = _mm256_maddubs_epi16(_mm256_and_si256(packed, nibble), _mm256_loadu_si256((const __m256i *)(const void *)x));
-        const __m256i odd = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(packed, 4), nibble),
-                                                 _mm256_loadu_si256((const __m256i *)(const void *)(x + 32)));
-        return _mm256_madd_epi16(_mm256_add_epi16(even, odd), _mm256_set1_epi16(1));
-    }
     const __m256i sums = dot_32(codes, x, bits, has_values);
     return unit == 32 ? sums : _mm256_add_epi32(sums, dot_32(codes + 4 * bits, x + 32, bits, has_values));
 }
@@ -71,15 +82,16 @@ BB_INLINE __m256i unit_dot(const uint8_t *codes, const int8_t *x, int32_t i, con
 /* Sums of 8 units in their order. */
 BB_INLINE __m256i sum_units(const uint8_t *codes, const int8_t *x, const int32_t unit, const int32_t bits, const bool has_values)
 {
-    if (unit == 16) { /* two units a register of 32 columns */
-        const __m256i sums = fold_four(dot_32(codes, x, bits, has_values), dot_32(codes + 4 * bits, x + 32, bits, has_values),
-                                       dot_32(codes + 8 * bits, x + 64, bits, has_values), dot_32(codes + 12 * bits, x + 96, bits, has_values));
-        return _mm256_permutevar8x32_epi32(sums, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    if (unit == 16) { /* four units a register */
+        const __m256i pairs = _mm256_hadd_epi32(dot(codes, x, 0, unit, bits, has_values), dot(codes, x, 1, unit, bits, has_values));
+        return _mm256_permute4x64_epi64(pairs, 0xD8);
     }
-    const __m256i low = fold_four(unit_dot(codes, x, 0, unit, bits, has_values), unit_dot(codes, x, 1, unit, bits, has_values),
-                                  unit_dot(codes, x, 2, unit, bits, has_values), unit_dot(codes, x, 3, unit, bits, has_values));
-    const __m256i high = fold_four(unit_dot(codes, x, 4, unit, bits, has_values), unit_dot(codes, x, 5, unit, bits, has_values),
-                                   unit_dot(codes, x, 6, unit, bits, has_values), unit_dot(codes, x, 7, unit, bits, has_values));
+    const __m256i low = fold_four(dot(codes, x, 0, unit, bits, has_values), dot(codes, x, 1, unit, bits, has_values),
+                                  dot(codes, x, 2, unit, bits, has_values), dot(codes, x, 3, unit, bits, has_values));
+    if (unit == 32 && bits == 4) /* two units a register */
+        return _mm256_permutevar8x32_epi32(low, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    const __m256i high = fold_four(dot(codes, x, 4, unit, bits, has_values), dot(codes, x, 5, unit, bits, has_values),
+                                   dot(codes, x, 6, unit, bits, has_values), dot(codes, x, 7, unit, bits, has_values));
     return _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31));
 }
 
@@ -131,13 +143,25 @@ static void one_row(const struct one *one, int64_t row, int32_t *dots)
     }
 }
 
-/* Adds the terms of 8 rows from `row` on, unit by unit. */
-static __m256 add_terms(const struct one *one, int64_t row)
+/* Widens the scales and biases of `count` rows from `row` on. */
+static void widen_groups(const struct one *one, int64_t row, int64_t count)
+{
+    const struct bb_weight *weight = one->task->weight;
+    const int64_t groups = weight->cols / weight->scheme.group_size, all = count * groups;
+    for (int64_t g = 0; g < all; g += 8) {
+        __m256 scale, bias;
+        bb_load_groups(weight, row * groups + g, all - g, &scale, &bias);
+        _mm256_storeu_ps(one->scales + g, scale);
+        _mm256_storeu_ps(one->biases + g, bias);
+    }
+}
+
+/* Adds the terms of 8 rows from `row` on, unit by unit. is_double: two units a group. */
+BB_INLINE __m256 add_terms(const struct one *one, const bool is_double)
 {
     const struct bb_weight *weight = one->task->weight;
     const float *steps = one->task->rounded->steps;
-    const int64_t groups = weight->cols / weight->scheme.group_size, last = weight->rows - 1;
-    const bool is_double = weight->scheme.group_size > BB_UNIT_LIMIT; /* two units a group */
+    const int64_t groups = weight->cols / weight->scheme.group_size;
     const __m256 offset = _mm256_set1_ps(weight->scheme.bits == 8 ? 128.0f : 0.0f); /* of 8-bit codes */
     const __m256i twice = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
     __m256 total = _mm256_setzero_ps();
@@ -147,14 +171,11 @@ static __m256 add_terms(const struct one *one, int64_t row)
         __m256i terms[ROWS];
         BB_UNROLL
         for (int64_t i = 0; i < ROWS; i++) {
-            const int64_t first = (row + i < last ? row + i : last) * groups;
-            __m256 scale, bias;
+            const int64_t place = i * groups + (is_double ? u / 2 : u); /* behind a row: of the next, in terms that are not added */
+            __m256 scale = _mm256_loadu_ps(one->scales + place), bias = _mm256_loadu_ps(one->biases + place);
             if (is_double) {
-                bb_load_groups(weight, first + u / 2, (count + 1) / 2, &scale, &bias);
                 scale = _mm256_permutevar8x32_ps(scale, twice);
                 bias = _mm256_permutevar8x32_ps(bias, twice);
-            } else {
-                bb_load_groups(weight, first + u, count, &scale, &bias);
             }
             __m256 dots = _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(const void *)(one->dots + i * one->padded_units + u)));
             dots = _mm256_fmadd_ps(offset, sums, dots); /* exact: whole numbers below 2^24 */
@@ -170,16 +191,16 @@ static __m256 add_terms(const struct one *one, int64_t row)
     return total;
 }
 
-/* x for nibbles: of each 64 columns the 32 even ones, then the 32 odd ones. cols is a multiple of 64. */
-static void split_columns(int8_t *out, const int8_t *x, int64_t cols)
+/* x for nibbles: of each 64 columns the 32 even ones, then the 32 odd ones. In place; cols is a multiple of 64. */
+static void split_columns(int8_t *x, int64_t cols)
 {
     const __m256i low = _mm256_set1_epi16(255);
     for (int64_t i = 0; i < cols; i += 64) {
         const __m256i a = _mm256_loadu_si256((const __m256i *)(const void *)(x + i)), b = _mm256_loadu_si256((const __m256i *)(const void *)(x + i + 32));
         const __m256i even = _mm256_packus_epi16(_mm256_and_si256(a, low), _mm256_and_si256(b, low));
         const __m256i odd = _mm256_packus_epi16(_mm256_srli_epi16(a, 8), _mm256_srli_epi16(b, 8));
-        _mm256_storeu_si256((__m256i *)(void *)(out + i), _mm256_permute4x64_epi64(even, 0xD8));
-        _mm256_storeu_si256((__m256i *)(void *)(out + i + 32), _mm256_permute4x64_epi64(odd, 0xD8));
+        _mm256_storeu_si256((__m256i *)(void *)(x + i), _mm256_permute4x64_epi64(even, 0xD8));
+        _mm256_storeu_si256((__m256i *)(void *)(x + i + 32), _mm256_permute4x64_epi64(odd, 0xD8));
     }
 }
 
@@ -202,24 +223,29 @@ void bb_avx2_multiply_one(const struct bb_linear_task *task)
     const int64_t padded_units = padded_cols / rounded->unit;
     int8_t *x = task->scratch;
     float *sums = (float *)(void *)(x + padded_cols);
-    const struct one one = { .task = task, .x = x, .sums = sums, .dots = (int32_t *)(void *)(sums + padded_units), .units = units,
+    struct one one = { .task = task, .x = x, .sums = sums, .dots = (int32_t *)(void *)(sums + padded_units), .units = units,
         .padded_units = padded_units };
+    one.scales = (float *)(void *)(one.dots + ROWS * padded_units);
+    one.biases = one.scales + ROWS * padded_units + 8;
+    memset(one.scales, 0, (size_t)(2 * (ROWS * padded_units + 8)) * sizeof(float));
     memset(one.dots, 0, (size_t)(ROWS * padded_units) * sizeof(int32_t)); /* rows that are not there */
     memset(x + cols, 0, (size_t)(padded_cols - cols));
     for (int64_t i = 0; i < padded_units; i++)
         sums[i] = i < units ? rounded->sums[i] : 0.0f;
-    if (task->weight->scheme.bits == 4 && rounded->unit == 64)
-        split_columns(x, rounded->codes, cols);
-    else
-        memcpy(x, rounded->codes, (size_t)cols);
+    memcpy(x, rounded->codes, (size_t)cols);
+    if (task->weight->scheme.bits == 4)
+        split_columns(x, padded_cols);
     for (int64_t row = 0; row < ROWS && row < task->weight->rows; row++)
         prefetch_groups(task->weight, row);
     for (int64_t row = 0; row < task->weight->rows; row += ROWS) {
-        for (int64_t i = 0; i < ROWS && row + i < task->weight->rows; i++) {
+        const int64_t count = task->weight->rows - row < ROWS ? task->weight->rows - row : ROWS;
+        for (int64_t i = 0; i < count; i++) {
             if (row + i + ROWS < task->weight->rows)
                 prefetch_groups(task->weight, row + i + ROWS);
             one_row(&one, row + i, one.dots + i * padded_units);
         }
-        bb_store_rows(task, row, 0, bb_load_bias(task, row), add_terms(&one, row));
+        widen_groups(&one, row, count);
+        const bool is_double = task->weight->scheme.group_size > BB_UNIT_LIMIT;
+        bb_store_rows(task, row, 0, bb_load_bias(task, row), is_double ? add_terms(&one, true) : add_terms(&one, false));
     }
 }
