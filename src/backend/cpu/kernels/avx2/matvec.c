@@ -42,6 +42,14 @@ static inline __m256i fold_four(__m256i a, __m256i b, __m256i c, __m256i d)
     return _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
 }
 
+/* fold_four for sums of at most 8 products of 4-bit codes: two of them still fit 16 bits, where a fold is a pack and a multiply by ones. */
+static inline __m256i fold_four_small(__m256i a, __m256i b, __m256i c, __m256i d)
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+    const __m256i ab = _mm256_madd_epi16(_mm256_packs_epi32(a, b), ones), cd = _mm256_madd_epi16(_mm256_packs_epi32(c, d), ones);
+    return _mm256_madd_epi16(_mm256_packs_epi32(ab, cd), ones);
+}
+
 /* The products of 32 columns in order, summed to 8 lanes. */
 BB_INLINE __m256i dot_32(const uint8_t *codes, const int8_t *x, const int32_t bits, const bool has_values)
 {
@@ -79,6 +87,14 @@ BB_INLINE __m256i dot(const uint8_t *codes, const int8_t *x, int32_t i, const in
     return unit == 32 ? sums : _mm256_add_epi32(sums, dot_32(codes + 4 * bits, x + 32, bits, has_values));
 }
 
+/* Registers i .. i + 3 of a run, folded. */
+BB_INLINE __m256i fold_dots(const uint8_t *codes, const int8_t *x, int32_t i, const int32_t unit, const int32_t bits, const bool has_values)
+{
+    const __m256i a = dot(codes, x, i, unit, bits, has_values), b = dot(codes, x, i + 1, unit, bits, has_values);
+    const __m256i c = dot(codes, x, i + 2, unit, bits, has_values), d = dot(codes, x, i + 3, unit, bits, has_values);
+    return bits == 4 && !has_values ? fold_four_small(a, b, c, d) : fold_four(a, b, c, d);
+}
+
 /* Sums of 8 units in their order. */
 BB_INLINE __m256i sum_units(const uint8_t *codes, const int8_t *x, const int32_t unit, const int32_t bits, const bool has_values)
 {
@@ -86,12 +102,10 @@ BB_INLINE __m256i sum_units(const uint8_t *codes, const int8_t *x, const int32_t
         const __m256i pairs = _mm256_hadd_epi32(dot(codes, x, 0, unit, bits, has_values), dot(codes, x, 1, unit, bits, has_values));
         return _mm256_permute4x64_epi64(pairs, 0xD8);
     }
-    const __m256i low = fold_four(dot(codes, x, 0, unit, bits, has_values), dot(codes, x, 1, unit, bits, has_values),
-                                  dot(codes, x, 2, unit, bits, has_values), dot(codes, x, 3, unit, bits, has_values));
+    const __m256i low = fold_dots(codes, x, 0, unit, bits, has_values);
     if (unit == 32 && bits == 4) /* two units a register */
         return _mm256_permutevar8x32_epi32(low, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-    const __m256i high = fold_four(dot(codes, x, 4, unit, bits, has_values), dot(codes, x, 5, unit, bits, has_values),
-                                   dot(codes, x, 6, unit, bits, has_values), dot(codes, x, 7, unit, bits, has_values));
+    const __m256i high = fold_dots(codes, x, 4, unit, bits, has_values);
     return _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31));
 }
 
@@ -143,14 +157,29 @@ static void one_row(const struct one *one, int64_t row, int32_t *dots)
     }
 }
 
+/* `count` scales or biases from `first` on as f32; dtype is a constant. */
+BB_INLINE void widen(float *out, const void *data, int64_t first, int64_t count, const enum bb_dtype dtype)
+{
+    int64_t i = 0;
+    for (; i + 8 <= count; i += 8)
+        _mm256_storeu_ps(out + i, bb_load_8(data, dtype, first + i));
+    if (i < count)
+        _mm256_storeu_ps(out + i, bb_load_floats(data, dtype, first + i, count - i));
+}
+
 /* Widens the scales and biases of `count` rows from `row` on. */
 static void widen_groups(const struct one *one, int64_t row, int64_t count)
 {
     const struct bb_weight *weight = one->task->weight;
-    const int64_t groups = weight->cols / weight->scheme.group_size, all = count * groups;
+    const int64_t groups = weight->cols / weight->scheme.group_size, first = row * groups, all = count * groups;
+    if (weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16) {
+        widen(one->scales, weight->scales, first, all, BB_BF16);
+        widen(one->biases, weight->biases, first, all, BB_BF16);
+        return;
+    }
     for (int64_t g = 0; g < all; g += 8) {
         __m256 scale, bias;
-        bb_load_groups(weight, row * groups + g, all - g, &scale, &bias);
+        bb_load_groups(weight, first + g, all - g, &scale, &bias);
         _mm256_storeu_ps(one->scales + g, scale);
         _mm256_storeu_ps(one->biases + g, bias);
     }
@@ -182,11 +211,14 @@ BB_INLINE __m256 add_terms(const struct one *one, const bool is_double)
             terms[i] = _mm256_castps_si256(_mm256_fmadd_ps(scale, dots, _mm256_mul_ps(bias, sums)));
         }
         bb_transpose(terms);
-        BB_UNROLL
-        for (int64_t i = 0; i < 8; i++) {
-            if (i < count)
+        if (count == 8) {
+            BB_UNROLL
+            for (int64_t i = 0; i < 8; i++)
                 total = _mm256_fmadd_ps(_mm256_castsi256_ps(terms[i]), _mm256_set1_ps(steps[u + i]), total);
+            continue;
         }
+        for (int64_t i = 0; i < count; i++)
+            total = _mm256_fmadd_ps(_mm256_castsi256_ps(terms[i]), _mm256_set1_ps(steps[u + i]), total);
     }
     return total;
 }
