@@ -89,7 +89,7 @@ BB_INLINE __m512i fold_dots(const struct form *form, const uint8_t *run, const _
     return fold_four(dot(form, run, x, i), dot(form, run, x, i + 1), dot(form, run, x, i + 2), dot(form, run, x, i + 3));
 }
 
-/* Sums of a run's units in their order. A unit's partial sums fill `lanes` lanes: 16 registers of one unit, 8 of two, or 4 of four. */
+/* Sums of a run's units in their order. A unit's partial sums fill `lanes` lanes: 16 registers of one unit, 8 of two, 4 of four, or 2 of eight. */
 BB_INLINE __m512i sum_units(const struct form *form, const uint8_t *run, const __m512i x[X_REGISTERS], const int32_t lanes)
 {
     if (lanes == 16)
@@ -98,6 +98,11 @@ BB_INLINE __m512i sum_units(const struct form *form, const uint8_t *run, const _
     if (lanes == 8)
         return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15),
                                         fold_lanes(fold_dots(form, run, x, 0), fold_dots(form, run, x, 4)));
+    if (lanes == 2) {
+        const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        const __m512i a = dot(form, run, x, 0), b = dot(form, run, x, 1), odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+        return _mm512_add_epi32(_mm512_permutex2var_epi32(a, even, b), _mm512_permutex2var_epi32(a, odd, b));
+    }
     return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), fold_dots(form, run, x, 0));
 }
 
@@ -164,7 +169,7 @@ static void sum_rows(const struct one *one, int64_t row, int64_t count, int64_t 
         else if (unit == 32)
             sum_run(one, row, count, first, dots, 32, 4, true, true);
         else
-            sum_run(one, row, count, first, dots, 16, 4, false, true);
+            sum_run(one, row, count, first, dots, 16, 4, true, true);
     }
 }
 
@@ -273,7 +278,7 @@ void bb_avx512_multiply_one(const struct bb_linear_task *task)
     memset(sums + units, 0, (size_t)(padded_units - units) * sizeof(float));
     memcpy(sums, rounded->sums, (size_t)units * sizeof(float));
     memcpy(steps, rounded->steps, (size_t)units * sizeof(float));
-    if (one.unpacker.bits == 4 && rounded->unit != 16)
+    if (one.unpacker.bits == 4)
         split_columns(x, rounded->codes, cols);
     else
         memcpy(x, rounded->codes, (size_t)cols);
