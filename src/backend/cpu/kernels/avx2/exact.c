@@ -17,7 +17,8 @@ enum kind { KIND_CODES, KIND_VALUES, KIND_E4M3, KIND_BF16, KIND_F16, KIND_F32 };
 /* A weight row being read. */
 struct source {
     const uint8_t *data;
-    float *scales, *biases; /* of its groups, as f32, in the task's scratch */
+    const float *scales, *biases;   /* of its groups, as f32 */
+    float *all_scales, *all_biases; /* of PANEL_ROWS rows, in the task's scratch */
     int32_t group_shift;    /* log2 of the group */
     int64_t cols;
 };
@@ -27,9 +28,10 @@ static int64_t padded_of(int64_t cols)
     return (cols + 31) / 32 * 32;
 }
 
+/* Scales (or biases) of PANEL_ROWS rows as f32, and what the last 32 columns may read behind them. */
 static int64_t padded_groups_of(int64_t cols)
 {
-    return (cols / 16 + 15) / 8 * 8;
+    return PANEL_ROWS * (cols / 16) + 16;
 }
 
 size_t bb_avx2_exact_scratch(int64_t cols)
@@ -45,9 +47,10 @@ BB_INLINE __m256i load_bytes(const uint8_t *data, int64_t count)
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)copy));
 }
 
-/* Columns [first, first + 32) as f32, in four registers; behind the last column (unless is_full) anything finite, if scale and bias are. */
+/* Columns [first, first + 32) as f32, in four registers; behind the last column (unless is_full) 0.
+ * is_wide: the group is at least 32 columns. */
 BB_INLINE void load_values(const struct source *source, int64_t first, __m256 values[4], const enum kind kind, const int32_t bits,
-                           const bool is_full)
+                           const bool is_full, const bool is_wide)
 {
     const int64_t rest = is_full ? 32 : source->cols - first;
     __m256i codes = _mm256_setzero_si256();
@@ -59,7 +62,7 @@ BB_INLINE void load_values(const struct source *source, int64_t first, __m256 va
     const __m128i eights[4] = { low, _mm_unpackhi_epi64(low, low), high, _mm_unpackhi_epi64(high, high) };
     BB_UNROLL
     for (int64_t i = 0; i < 4; i++) {
-        const int64_t column = first + 8 * i, group = column >> source->group_shift;
+        const int64_t column = first + 8 * i, group = (is_wide ? first : column) >> source->group_shift;
         if (kind == KIND_CODES || kind == KIND_VALUES)
             values[i] = _mm256_fmadd_ps(_mm256_broadcast_ss(&source->scales[group]), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eights[i])),
                                         _mm256_broadcast_ss(&source->biases[group]));
@@ -69,36 +72,47 @@ BB_INLINE void load_values(const struct source *source, int64_t first, __m256 va
         else
             values[i] = is_full ? bb_load_8(source->data, kind == KIND_BF16 ? BB_BF16 : kind == KIND_F16 ? BB_F16 : BB_F32, column)
                                 : bb_load_floats(source->data, kind == KIND_BF16 ? BB_BF16 : kind == KIND_F16 ? BB_F16 : BB_F32, column, rest - 8 * i);
+        if (!is_full && column >= source->cols) /* quantized columns are a multiple of 8 */
+            values[i] = _mm256_setzero_ps();
     }
 }
 
 static struct source source_of(const struct bb_linear_task *task)
 {
-    const int64_t cols = task->weight->cols;
+    const int64_t cols = task->weight->cols, padded = padded_groups_of(cols);
     float *groups = (float *)task->scratch + PANEL_ROWS * padded_of(cols);
-    struct source source = { .cols = cols, .scales = groups, .biases = groups + padded_groups_of(cols) };
+    struct source source = { .cols = cols, .all_scales = groups, .all_biases = groups + padded };
+    memset(groups, 0, (size_t)(2 * padded) * sizeof(float));
     while ((1 << source.group_shift) < task->weight->scheme.group_size)
         source.group_shift++;
     return source;
 }
 
-/* Points the source at a row, and widens the row's scales and biases. */
-static void seek_row(struct source *source, const struct bb_weight *weight, int64_t row)
+/* Widens the scales and biases of `count` rows from `row` on. */
+static void widen_groups(const struct source *source, const struct bb_weight *weight, int64_t row, int64_t count)
 {
-    source->data = (const uint8_t *)weight->data + (size_t)row * bb_weight_row_bytes(weight);
     if (weight->scheme.mode == BB_QUANT_NONE)
         return;
-    const int64_t groups = weight->cols / weight->scheme.group_size;
-    for (int64_t g = 0; g < groups + 2; g += 8) { /* 0 in the places that the last 32 columns may lack */
-        const int64_t count = groups - g;
+    const int64_t groups = weight->cols / weight->scheme.group_size, first = row * groups, all = count * groups;
+    for (int64_t g = 0; g < all; g += 8) {
         __m256 scale, bias = _mm256_setzero_ps();
         if (weight->scheme.mode == BB_QUANT_MXFP8)
-            scale = bb_load_scale_bytes(weight->scales, weight->scheme.mode, row * groups + g, count);
+            scale = bb_load_scale_bytes(weight->scales, weight->scheme.mode, first + g, all - g);
         else
-            bb_load_groups(weight, row * groups + g, count, &scale, &bias);
-        _mm256_storeu_ps(source->scales + g, scale);
-        _mm256_storeu_ps(source->biases + g, bias);
+            bb_load_groups(weight, first + g, all - g, &scale, &bias);
+        _mm256_storeu_ps(source->all_scales + g, scale);
+        _mm256_storeu_ps(source->all_biases + g, bias);
     }
+}
+
+/* Points the source at row `row`, the `index`-th of those whose groups were widened. */
+static void seek_row(struct source *source, const struct bb_weight *weight, int64_t row, int64_t index)
+{
+    source->data = (const uint8_t *)weight->data + (size_t)row * bb_weight_row_bytes(weight);
+    source->scales = source->all_scales + index * (weight->cols >> source->group_shift);
+    source->biases = source->all_biases + index * (weight->cols >> source->group_shift);
+    if (weight->scheme.mode == BB_QUANT_NONE)
+        source->scales = source->biases = source->all_scales;
 }
 
 /* The end of a row: four registers of sums to one number. */
@@ -112,10 +126,10 @@ static inline float fold(const __m256 sums[4])
 
 /* The products of 32 columns of a weight row and a row of x. */
 BB_INLINE void add_columns(const struct source *source, const float *x, int64_t first, __m256 sums[4], const enum kind kind, const int32_t bits,
-                           const bool is_full)
+                           const bool is_full, const bool is_wide)
 {
     __m256 values[4];
-    load_values(source, first, values, kind, bits, is_full);
+    load_values(source, first, values, kind, bits, is_full, is_wide);
     BB_UNROLL
     for (int64_t i = 0; i < 4; i++) {
         const __m256 in = is_full ? _mm256_loadu_ps(x + first + 8 * i) : bb_load_floats(x, BB_F32, first + 8 * i, source->cols - first - 8 * i);
@@ -124,7 +138,7 @@ BB_INLINE void add_columns(const struct source *source, const float *x, int64_t 
 }
 
 /* One weight row, one row of x. */
-BB_INLINE float multiply_row(const struct source *source, const float *x, const enum kind kind, const int32_t bits)
+BB_INLINE float multiply_row(const struct source *source, const float *x, const enum kind kind, const int32_t bits, const bool is_wide)
 {
     __m256 sums[4] = { _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps() };
     int64_t first = 0;
@@ -132,21 +146,22 @@ BB_INLINE float multiply_row(const struct source *source, const float *x, const 
         const char *ahead = (const char *)source->data + first / 8 * bits + AHEAD;
         for (int32_t i = 0; i < 4 * bits; i += 64)
             _mm_prefetch(ahead + i, _MM_HINT_T0);
-        add_columns(source, x, first, sums, kind, bits, true);
+        add_columns(source, x, first, sums, kind, bits, true, is_wide);
     }
     if (first < source->cols)
-        add_columns(source, x, first, sums, kind, bits, false);
+        add_columns(source, x, first, sums, kind, bits, false, is_wide);
     return fold(sums);
 }
 
 BB_INLINE void unpack_panel(const struct bb_linear_task *task, struct source *source, int64_t row, int64_t count, float *panel, const enum kind kind,
                             const int32_t bits)
 {
+    widen_groups(source, task->weight, row, count);
     for (int64_t r = 0; r < count; r++, panel += padded_of(source->cols)) {
-        seek_row(source, task->weight, row + r);
+        seek_row(source, task->weight, row + r, r);
         for (int64_t first = 0; first < source->cols; first += 32) {
             __m256 values[4];
-            load_values(source, first, values, kind, bits, false);
+            load_values(source, first, values, kind, bits, false, false);
             BB_UNROLL
             for (int64_t i = 0; i < 4; i++)
                 _mm256_storeu_ps(panel + first + 8 * i, values[i]);
@@ -209,16 +224,29 @@ static void multiply_panel(const struct bb_linear_task *task, const float *panel
     }
 }
 
+/* Few rows of x: each weight row is unpacked for each. */
+BB_INLINE void multiply_few(const struct bb_linear_task *task, struct source *source, const enum kind kind, const int32_t bits, const bool is_wide)
+{
+    for (int64_t row = 0; row < task->weight->rows; row++) {
+        const int64_t rest = task->weight->rows - row;
+        if (row % PANEL_ROWS == 0)
+            widen_groups(source, task->weight, row, rest < PANEL_ROWS ? rest : PANEL_ROWS);
+        seek_row(source, task->weight, row, row % PANEL_ROWS);
+        for (int64_t t = task->first_row; t < task->first_row + task->row_count; t++)
+            bb_linear_store(task, row, t, multiply_row(source, task->x + t * source->cols, kind, bits, is_wide));
+    }
+}
+
 BB_INLINE void multiply_kind(const struct bb_linear_task *task, const enum kind kind, const int32_t bits)
 {
     struct source source = source_of(task);
     const int64_t rows = task->weight->rows;
+    if (task->row_count <= FEW_X && source.group_shift >= 5) {
+        multiply_few(task, &source, kind, bits, true);
+        return;
+    }
     if (task->row_count <= FEW_X) {
-        for (int64_t row = 0; row < rows; row++) {
-            seek_row(&source, task->weight, row);
-            for (int64_t t = task->first_row; t < task->first_row + task->row_count; t++)
-                bb_linear_store(task, row, t, multiply_row(&source, task->x + t * source.cols, kind, bits));
-        }
+        multiply_few(task, &source, kind, bits, false);
         return;
     }
     for (int64_t row = 0; row < rows; row += PANEL_ROWS) {
