@@ -14,7 +14,7 @@ enum {
     TILE_ROWS = 2,
     TILE_X = 3,
     AHEAD = 2048,    /* bytes to prefetch ahead */
-    FEW_X = 2        /* rows of x up to which a weight row is unpacked for each */
+    FEW_X = 6        /* rows of x up to which a weight row is unpacked for each */
 };
 
 enum kind { KIND_CODES, KIND_E4M3, KIND_BF16, KIND_F16, KIND_F32 };
