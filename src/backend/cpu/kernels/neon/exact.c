@@ -101,7 +101,7 @@ BB_INLINE void load_codes(const struct reader *reader, const struct source *sour
     if (count == BB_BLOCK)
         bb_unpack_block(&reader->unpacker, source->data + first / 8 * bits, codes, bits, has_values);
     else
-        bb_unpack_part(&reader->unpacker, source->data + first / 8 * bits, count, codes, bits, has_values);
+        bb_unpack_part(&reader->unpacker, source->data + first / 8 * bits, count, codes, bits < 8 ? bits : 8, has_values);
 }
 
 /* The values of columns [first, first + 16), whose codes are `codes`; of plain weights `count` (at most 16) are there, the others 0. */

@@ -37,7 +37,6 @@ BB_INLINE int32x4_t run_dots(const struct bb_unpacker *unpacker, const uint8_t *
 {
     const int32_t units_per_block = BB_BLOCK / unit;
     int32x4_t partial[4];
-    BB_UNROLL
     for (int32_t b = 0; b < 4 / units_per_block; b++, codes += 8 * bits, x += BB_BLOCK) {
         uint8x16_t block[4];
         if (is_split) {
