@@ -1,7 +1,7 @@
 /* exp, sigmoid, tanh, erf, sine and cosine of vectors. Each level includes its own vector.h before this header.
  *
- * Largest errors over the ranges that occur, against double: exp 1.2 ulp, tanh 1.9 ulp, erf 4 ulp, sine and cosine
- * 1e-7 absolute up to angles of 131,072 (measured by tests/test_backends.c's bounds). NaN stays NaN. */
+ * Largest errors found against double, over every 64th float in [-86, 88] (exp), below 20 (tanh) and all (erf), and multiples of 1/64 up to
+ * 131,072 (sine, cosine): exp 1.0 ulp, tanh 1.3 ulp, erf 5.5 ulp, sine and cosine 9.3e-8 absolute. NaN stays NaN. */
 #ifndef BB_VECTOR_MATH_H
 #define BB_VECTOR_MATH_H
 
