@@ -28,7 +28,7 @@ LIBRARIES := jansson libpcre2-8 libutf8proc libcurl libcrypto
 LIBRARY_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIBRARIES) 2>/dev/null)
 LIBRARY_LIBS := $(shell $(PKG_CONFIG) --libs $(LIBRARIES) 2>/dev/null)
 EDIT_LIBS := $(shell $(PKG_CONFIG) --libs libedit 2>/dev/null)
-BASE_FLAGS := -std=c17 -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L -fPIC -fvisibility=hidden -pthread -Iinclude -Isrc -MMD -MP $(WARNINGS) $(OPTIMIZE_$(BUILD))
+BASE_FLAGS := -std=c17 -ffp-contract=off -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L -fPIC -fvisibility=hidden -pthread -Iinclude -Isrc -MMD -MP $(WARNINGS) $(OPTIMIZE_$(BUILD))
 ALL_CFLAGS = $(BASE_FLAGS) $(LIBRARY_CFLAGS) $(CFLAGS)
 ALL_LIBS = $(LIBRARY_LIBS) -lm -pthread $(LDLIBS)
 
