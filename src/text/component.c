@@ -81,7 +81,8 @@ bombus_status bb_component_pattern(const struct bb_component *component, struct 
     return status;
 }
 
-bombus_status bb_component_item(const struct bb_component *component, json_t *item, struct bb_component *inner)
+/* The component for an item of a sequence. */
+static bombus_status enter_item(const struct bb_component *component, json_t *item, struct bb_component *inner)
 {
     *inner = *component;
     inner->json = item;
@@ -90,4 +91,24 @@ bombus_status bb_component_item(const struct bb_component *component, json_t *it
         return bb_fail(component->error, BOMBUS_ERROR_LIMIT, "%s: %s: more than %d sequences inside of each other",
                        component->path, component->where, BB_MAX_COMPONENT_DEPTH);
     return BOMBUS_OK;
+}
+
+bombus_status bb_component_walk(const struct bb_component *component, const char *const *names, size_t name_count,
+                                const char *key, bb_component_visit visit, void *context)
+{
+    size_t kind;
+    json_t *list;
+    struct bb_component inner;
+    bombus_status status = bb_component_kind(component, names, name_count, &kind);
+    if (status != BOMBUS_OK)
+        return status;
+    if (strcmp(names[kind], "Sequence") != 0)
+        return visit(context, kind, component);
+    status = bb_component_list(component, key, &list);
+    for (size_t i = 0; status == BOMBUS_OK && i < json_array_size(list); i++) {
+        status = enter_item(component, json_array_get(list, i), &inner);
+        if (status == BOMBUS_OK)
+            status = bb_component_walk(&inner, names, name_count, key, visit, context);
+    }
+    return status;
 }

@@ -33,9 +33,11 @@ BB_RESULT bombus_status bb_component_flag(const struct bb_component *component, 
 BB_RESULT bombus_status bb_component_count(const struct bb_component *component, const char *key, size_t *count);
 /* {"String": text} or {"Regex": text} under `pattern`. */
 BB_RESULT bombus_status bb_component_pattern(const struct bb_component *component, struct bb_regex **regex);
-/* The component for an item of a sequence. */
-BB_RESULT bombus_status bb_component_item(const struct bb_component *component, json_t *item,
-                                          struct bb_component *inner);
+/* Calls `visit` with the component and which of `names` its type is; where that is "Sequence", with each component of
+ * its list `key` instead, in order, at most BB_MAX_COMPONENT_DEPTH deep. Stops at the first failure. */
+typedef bombus_status (*bb_component_visit)(void *context, size_t kind, const struct bb_component *component);
+BB_RESULT bombus_status bb_component_walk(const struct bb_component *component, const char *const *names,
+                                          size_t name_count, const char *key, bb_component_visit visit, void *context);
 /* "path: where: " and the message; BOMBUS_ERROR_FORMAT. */
 bombus_status bb_component_fail(const struct bb_component *component, const char *key, const char *expected);
 

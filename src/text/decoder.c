@@ -120,23 +120,9 @@ static bombus_status read_step(struct step *step, const struct bb_component *com
     return step->content != NULL ? BOMBUS_OK : bb_fail_memory(component->error, length, "a decoder");
 }
 
-static bombus_status add_steps(struct bb_decoder *decoder, const struct bb_component *component)
+static bombus_status add_step(void *context, size_t kind, const struct bb_component *component)
 {
-    size_t kind;
-    bombus_status status = bb_component_kind(component, kind_names, KIND_COUNT, &kind);
-    if (status != BOMBUS_OK)
-        return status;
-    if (kind == SEQUENCE) {
-        json_t *list;
-        struct bb_component inner;
-        status = bb_component_list(component, "decoders", &list);
-        for (size_t i = 0; status == BOMBUS_OK && i < json_array_size(list); i++) {
-            status = bb_component_item(component, json_array_get(list, i), &inner);
-            if (status == BOMBUS_OK)
-                status = add_steps(decoder, &inner);
-        }
-        return status;
-    }
+    struct bb_decoder *decoder = context;
     struct step *steps = bb_resize(decoder->steps, decoder->count + 1, sizeof *steps);
     if (steps == NULL)
         return bb_fail_memory(component->error, sizeof *steps, "a decoder");
@@ -153,7 +139,7 @@ bombus_status bb_decoder_create(struct bb_decoder **decoder, const struct bb_com
     *decoder = bb_allocate(1, sizeof **decoder);
     if (*decoder == NULL)
         return bb_fail_memory(component->error, sizeof **decoder, "a decoder");
-    bombus_status status = add_steps(*decoder, component);
+    bombus_status status = bb_component_walk(component, kind_names, KIND_COUNT, "decoders", add_step, *decoder);
     if (status != BOMBUS_OK) {
         bb_decoder_free(*decoder);
         *decoder = NULL;

@@ -103,23 +103,9 @@ static bombus_status read_step(struct step *step, const struct bb_component *com
     return step->text != NULL ? BOMBUS_OK : bb_fail_memory(component->error, length, "a normalizer");
 }
 
-static bombus_status add_steps(struct bb_normalizer *normalizer, const struct bb_component *component)
+static bombus_status add_step(void *context, size_t kind, const struct bb_component *component)
 {
-    size_t kind;
-    bombus_status status = bb_component_kind(component, kind_names, KIND_COUNT, &kind);
-    if (status != BOMBUS_OK)
-        return status;
-    if (kind == SEQUENCE) {
-        json_t *list;
-        struct bb_component inner;
-        status = bb_component_list(component, "normalizers", &list);
-        for (size_t i = 0; status == BOMBUS_OK && i < json_array_size(list); i++) {
-            status = bb_component_item(component, json_array_get(list, i), &inner);
-            if (status == BOMBUS_OK)
-                status = add_steps(normalizer, &inner);
-        }
-        return status;
-    }
+    struct bb_normalizer *normalizer = context;
     struct step *steps = bb_resize(normalizer->steps, normalizer->count + 1, sizeof *steps);
     if (steps == NULL)
         return bb_fail_memory(component->error, sizeof *steps, "a normalizer");
@@ -136,7 +122,7 @@ bombus_status bb_normalizer_create(struct bb_normalizer **normalizer, const stru
     *normalizer = bb_allocate(1, sizeof **normalizer);
     if (*normalizer == NULL)
         return bb_fail_memory(component->error, sizeof **normalizer, "a normalizer");
-    bombus_status status = add_steps(*normalizer, component);
+    bombus_status status = bb_component_walk(component, kind_names, KIND_COUNT, "normalizers", add_step, *normalizer);
     if (status != BOMBUS_OK) {
         bb_normalizer_free(*normalizer);
         *normalizer = NULL;

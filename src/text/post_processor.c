@@ -73,23 +73,9 @@ static bombus_status read_cls_and_sep(const struct bb_component *component, stru
     return status;
 }
 
-static bombus_status add_templates(struct bb_post_processor *post_processor, const struct bb_component *component)
+static bombus_status add_template(void *context, size_t kind, const struct bb_component *component)
 {
-    size_t kind;
-    bombus_status status = bb_component_kind(component, kind_names, KIND_COUNT, &kind);
-    if (status != BOMBUS_OK)
-        return status;
-    if (kind == SEQUENCE) {
-        json_t *list;
-        struct bb_component inner;
-        status = bb_component_list(component, "processors", &list);
-        for (size_t i = 0; status == BOMBUS_OK && i < json_array_size(list); i++) {
-            status = bb_component_item(component, json_array_get(list, i), &inner);
-            if (status == BOMBUS_OK)
-                status = add_templates(post_processor, &inner);
-        }
-        return status;
-    }
+    struct bb_post_processor *post_processor = context;
     if (kind == BYTE_LEVEL) /* it only trims offsets */
         return BOMBUS_OK;
     struct bb_ids *templates = bb_resize(post_processor->templates, post_processor->count + 1, sizeof *templates);
@@ -98,7 +84,8 @@ static bombus_status add_templates(struct bb_post_processor *post_processor, con
     post_processor->templates = templates;
     struct bb_ids *template_ = &templates[post_processor->count++];
     *template_ = (struct bb_ids){0};
-    status = kind == TEMPLATE ? read_template(component, template_) : read_cls_and_sep(component, template_);
+    bombus_status status =
+        kind == TEMPLATE ? read_template(component, template_) : read_cls_and_sep(component, template_);
     if (status == BOMBUS_OK && template_->is_failed)
         status = bb_fail_memory(component->error, 0, "a post-processor");
     return status;
@@ -109,7 +96,8 @@ bombus_status bb_post_processor_create(struct bb_post_processor *post_processor,
     *post_processor = (struct bb_post_processor){0};
     if (component->json == NULL || json_is_null(component->json))
         return BOMBUS_OK;
-    bombus_status status = add_templates(post_processor, component);
+    bombus_status status =
+        bb_component_walk(component, kind_names, KIND_COUNT, "processors", add_template, post_processor);
     if (status != BOMBUS_OK)
         bb_post_processor_clear(post_processor);
     return status;

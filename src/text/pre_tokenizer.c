@@ -144,23 +144,9 @@ static bombus_status read_step(struct step *step, const struct bb_component *com
     return status;
 }
 
-static bombus_status add_steps(struct bb_pre_tokenizer *pre_tokenizer, const struct bb_component *component)
+static bombus_status add_step(void *context, size_t kind, const struct bb_component *component)
 {
-    size_t kind;
-    bombus_status status = bb_component_kind(component, kind_names, KIND_COUNT, &kind);
-    if (status != BOMBUS_OK)
-        return status;
-    if (kind == SEQUENCE) {
-        json_t *list;
-        struct bb_component inner;
-        status = bb_component_list(component, "pretokenizers", &list);
-        for (size_t i = 0; status == BOMBUS_OK && i < json_array_size(list); i++) {
-            status = bb_component_item(component, json_array_get(list, i), &inner);
-            if (status == BOMBUS_OK)
-                status = add_steps(pre_tokenizer, &inner);
-        }
-        return status;
-    }
+    struct bb_pre_tokenizer *pre_tokenizer = context;
     struct step *steps = bb_resize(pre_tokenizer->steps, pre_tokenizer->count + 1, sizeof *steps);
     if (steps == NULL)
         return bb_fail_memory(component->error, sizeof *steps, "a pre-tokenizer");
@@ -177,7 +163,8 @@ bombus_status bb_pre_tokenizer_create(struct bb_pre_tokenizer **pre_tokenizer, c
     *pre_tokenizer = bb_allocate(1, sizeof **pre_tokenizer);
     if (*pre_tokenizer == NULL)
         return bb_fail_memory(component->error, sizeof **pre_tokenizer, "a pre-tokenizer");
-    bombus_status status = add_steps(*pre_tokenizer, component);
+    bombus_status status =
+        bb_component_walk(component, kind_names, KIND_COUNT, "pretokenizers", add_step, *pre_tokenizer);
     if (status != BOMBUS_OK) {
         bb_pre_tokenizer_free(*pre_tokenizer);
         *pre_tokenizer = NULL;
