@@ -69,6 +69,15 @@ struct bb_linear_add_call {
     bool is_exact;
 };
 
+/* out[rows] += pair(x[rows]) for each term, as low_rank.h says; out holds W x + bias of `linear` before. With gains (DoRA) the part of W x
+ * changes too, without bias: out = bias + gain * (out - bias + ...); where several pairs with gains meet, their changes of W x add up. */
+struct bb_low_rank_call {
+    const struct bb_linear *linear;
+    const struct bb_low_rank_term *terms; /* [term_count] */
+    int32_t term_count;
+    struct bb_tensor x, out; /* [rows, cols], [rows, weight.rows] */
+};
+
 struct bb_attention_input_call {
     const struct bb_norm *norm;            /* NULL: x as it is */
     const struct bb_linear *q, *k, *v;
@@ -118,6 +127,8 @@ struct bb_backend_table {
     bombus_status (*embed)(struct bb_backend *backend, const struct bb_weight *embedding, const struct bb_batch *batch, float scale,
                            struct bb_tensor out, bombus_error *error);
     bombus_status (*linear)(struct bb_backend *backend, const struct bb_linear_call *call, bombus_error *error);
+    /* Over out = linear(x): adds what adapters add. */
+    bombus_status (*low_rank)(struct bb_backend *backend, const struct bb_low_rank_call *call, bombus_error *error);
     bombus_status (*norm)(struct bb_backend *backend, const struct bb_norm *norm, struct bb_tensor x, struct bb_tensor out,
                           bombus_error *error); /* out may be x */
     /* In place on x [rows, heads * head_dim]. */

@@ -8,6 +8,7 @@ struct bb_tensor bb_decoder_forward(struct bb_run *run, const struct bb_model *m
                                     const struct bb_batch *batch)
 {
     const struct bb_recipe *recipe = &model->recipe;
+    bb_run_begin(run, batch);
     struct bb_tensor x = bb_op_embed(run, &model->embedding, batch, recipe->embedding_scale);
     /* One layer's worth of memory serves all: a layer's unrounded keys and values are of no use after its attention. */
     struct bb_kv_view fresh = {0};
@@ -26,6 +27,7 @@ struct bb_tensor bb_decoder_forward(struct bb_run *run, const struct bb_model *m
             /* Of the other rows only keys and values were still of use. */
             mixed = bb_op_gather(run, mixed, batch->output_rows, batch->output_count);
             x = bb_op_gather(run, x, batch->output_rows, batch->output_count);
+            bb_run_keep_outputs(run);
         }
         /* Both write their result over x, so that everything else in the scratch memory is free again for the next block. */
         bb_attention_add(run, recipe, block, mixed, x);

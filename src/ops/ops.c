@@ -2,6 +2,8 @@
  * device's table called. */
 #include "ops/ops.h"
 
+#include "ops/low_rank.h"
+
 static bool has_failed(const struct bb_run *run)
 {
     return run->status != BOMBUS_OK;
@@ -68,13 +70,21 @@ struct bb_tensor bb_op_norm(struct bb_run *run, const struct bb_norm *norm, stru
     return out;
 }
 
-struct bb_tensor bb_op_linear(struct bb_run *run, const struct bb_linear *linear, struct bb_tensor x)
+/* linear(x) with what adapters add, into memory that is there. */
+static void linear_into(struct bb_run *run, const struct bb_linear *linear, struct bb_tensor x, struct bb_tensor out)
 {
-    struct bb_tensor out = bb_run_allocate(run, x.shape[0], linear->weight.rows, BB_F32);
-    if (check_columns(run, "linear", x, linear->weight.cols) && is_live(run)) {
+    if (is_live(run)) {
         struct bb_linear_call call = {.linear = linear, .x = x, .out = out, .is_exact = run->is_exact};
         keep(run, run->backend->table->linear(run->backend, &call, &run->error));
     }
+    bb_op_low_rank(run, linear, x, out);
+}
+
+struct bb_tensor bb_op_linear(struct bb_run *run, const struct bb_linear *linear, struct bb_tensor x)
+{
+    struct bb_tensor out = bb_run_allocate(run, x.shape[0], linear->weight.rows, BB_F32);
+    if (check_columns(run, "linear", x, linear->weight.cols))
+        linear_into(run, linear, x, out);
     return out;
 }
 
@@ -86,7 +96,7 @@ struct bb_tensor bb_op_linear_add(struct bb_run *run, const struct bb_linear *li
         !check_columns(run, "linear_add residual", residual, linear->weight.rows) ||
         !check_rows(run, "linear_add", residual, x.shape[0]))
         return residual;
-    if (table->linear_add != NULL) {
+    if (table->linear_add != NULL && run->adapted == NULL) {
         if (is_live(run)) {
             struct bb_linear_add_call call = {.linear = linear,
                                               .x = x,
@@ -117,10 +127,7 @@ static void expand_attention_input(struct bb_run *run, const struct bb_attention
     int64_t head_dim = call->cache->head_dim;
     size_t mark = bb_run_mark(run);
     struct bb_tensor x = call->norm != NULL ? bb_op_norm(run, call->norm, call->x) : call->x;
-    if (is_live(run)) {
-        struct bb_linear_call linear = {.linear = call->q, .x = x, .out = call->out, .is_exact = run->is_exact};
-        keep(run, table->linear(run->backend, &linear, &run->error));
-    }
+    linear_into(run, call->q, x, call->out);
     struct bb_tensor k = bb_op_linear(run, call->k, x), v = bb_op_linear(run, call->v, x);
     norm_in_place(run, call->q_norm, call->out);
     norm_in_place(run, call->k_norm, k);
@@ -184,7 +191,7 @@ struct bb_tensor bb_op_attention_input(struct bb_run *run, const struct bb_atten
     call.out = bb_run_allocate(run, call.x.shape[0], call.q->weight.rows, BB_F32);
     if (!check_attention_input(run, &call))
         return call.out;
-    if (run->backend->table->attention_input == NULL)
+    if (run->backend->table->attention_input == NULL || run->adapted != NULL)
         expand_attention_input(run, &call);
     else if (is_live(run))
         keep(run, run->backend->table->attention_input(run->backend, &call, &run->error));
@@ -221,7 +228,7 @@ struct bb_tensor bb_op_gated_input(struct bb_run *run, const struct bb_gated_inp
                           (long long)call.gate->weight.rows, (long long)call.up->weight.rows));
         return call.out;
     }
-    if (table->gated_input != NULL) {
+    if (table->gated_input != NULL && run->adapted == NULL) {
         if (is_live(run))
             keep(run, table->gated_input(run->backend, &call, &run->error));
         return call.out;

@@ -3,6 +3,7 @@
 
 #include "backend/backend.h"
 #include "base/memory.h"
+#include "tensor/batch.h"
 
 #include <stdint.h>
 
@@ -41,6 +42,21 @@ void bb_run_reset(struct bb_run *run)
     run->scratch_used = run->scratch_peak = 0;
     run->status = BOMBUS_OK;
     run->error = (bombus_error){0};
+    run->adapted = NULL;
+}
+
+void bb_run_begin(struct bb_run *run, const struct bb_batch *batch)
+{
+    run->adapted = NULL;
+    run->has_output_rows = false;
+    for (int32_t i = 0; i < batch->span_count; i++)
+        if (batch->spans[i].adapters != NULL && batch->spans[i].adapters->count > 0)
+            run->adapted = batch;
+}
+
+void bb_run_keep_outputs(struct bb_run *run)
+{
+    run->has_output_rows = true;
 }
 
 struct bb_tensor bb_run_allocate(struct bb_run *run, int64_t rows, int64_t columns, enum bb_dtype dtype)

@@ -6,6 +6,7 @@
 #include "tensor/tensor.h"
 
 struct bb_backend;
+struct bb_batch;
 
 struct bb_run {
     struct bb_backend *backend; /* borrowed */
@@ -13,6 +14,8 @@ struct bb_run {
     bool is_measuring;          /* operations only count scratch memory and touch no data */
     char *scratch;              /* device memory that operations allocate their outputs in */
     size_t scratch_size, scratch_used, scratch_peak;
+    const struct bb_batch *adapted; /* the batch at work if rows of it take adapters; NULL: none does (bb_run_begin) */
+    bool has_output_rows;       /* operations now see the batch's output rows alone (bb_run_keep_outputs) */
     bombus_status status;       /* the first failure; later operations do nothing */
     bombus_error error;
 };
@@ -26,6 +29,11 @@ BB_RESULT bombus_status bb_run_reserve(struct bb_run *run, size_t bytes, bombus_
 
 /* Forgets all outputs (their addresses are used again) and the status. */
 void bb_run_reset(struct bb_run *run);
+
+/* Operations from here on are on the rows of `batch` (borrowed until the next begin or reset): their adapters apply. */
+void bb_run_begin(struct bb_run *run, const struct bb_batch *batch);
+/* From here on they are on its output rows alone. */
+void bb_run_keep_outputs(struct bb_run *run);
 
 /* Uninitialized [rows, columns] in scratch memory, 64-byte aligned; on lack of memory a sticky error and data NULL (while measuring, data is
  * NULL without error). */

@@ -3,6 +3,7 @@
 #define BB_BATCH_H
 
 #include "tensor/dtype.h"
+#include "tensor/low_rank.h"
 
 #include <stdbool.h>
 
@@ -11,6 +12,7 @@ struct bb_span {
     int32_t first_row, row_count;
     int32_t first_position; /* position of first_row; rows before it are in the cache already */
     int32_t sequence;       /* which sequence of the kv cache */
+    const struct bb_adapter_set *adapters; /* of all its rows; NULL: the model as it is */
 };
 
 struct bb_batch {

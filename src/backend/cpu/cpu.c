@@ -126,6 +126,7 @@ bombus_status bb_cpu_open(struct bb_backend **backend, const struct bb_backend_o
                                            .upload = upload,
                                            .download = download};
     bb_cpu_fill_linear(&cpu->table);
+    bb_cpu_fill_low_rank(&cpu->table);
     bb_cpu_fill_rows(&cpu->table);
     bb_cpu_fill_attention(&cpu->table);
     bb_cpu_fill_experts(&cpu->table);

@@ -84,6 +84,7 @@ void bb_cpu_glu(struct bb_cpu *cpu, enum bb_activation activation, const float *
 
 /* Each file of the backend sets its own slots. */
 void bb_cpu_fill_linear(struct bb_backend_table *table);     /* linear.c: linear, linear_add, embed */
+void bb_cpu_fill_low_rank(struct bb_backend_table *table);   /* low_rank.c: low_rank */
 void bb_cpu_fill_rows(struct bb_backend_table *table);       /* rows.c: norm, rope, glu, add, gather, scale */
 void bb_cpu_fill_attention(struct bb_backend_table *table);  /* attention.c: write_cache, attention */
 void bb_cpu_fill_experts(struct bb_backend_table *table);    /* experts.c: route, experts */
