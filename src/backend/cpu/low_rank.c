@@ -55,7 +55,7 @@ void bb_cpu_low_rank_sum(struct bb_cpu_low_rank *work, int32_t chunk)
     }
     const struct bb_low_rank *pair = term->pair;
     const int64_t cols = product->linear->weight.cols;
-    const float factor = pair->scale * term->weight * product->scale;
+    const float factor = pair->scale * (term->weight * product->scale); /* as with the scale in the weight: ops/low_rank.c */
     const int32_t end = (chunk + 1) * SUM_ROWS < term->row_count ? (chunk + 1) * SUM_ROWS : term->row_count;
     for (int32_t row = chunk * SUM_ROWS; row < end; row++) {
         float *out = sums + (int64_t)row * pair->rank;
