@@ -225,6 +225,19 @@ typedef struct bombus_adapter_info {
 
 BOMBUS_API void bombus_adapter_get_info(const bombus_adapter *adapter, bombus_adapter_info *info);
 
+/* What an adapter's folder holds, as one JSON object (format, type, rank, scale, parameters, every module with its sizes), without a
+ * model. *json: free with bombus_free. */
+BOMBUS_RESULT bombus_status bombus_adapter_inspect(char **json, const char *folder, bombus_error *error);
+
+/* Writes the adapter in `folder` into `out_folder` in another format, "mlx" or "peft", with every number as it is. What that format cannot
+ * say (experts, embeddings, modules of different scales) is BOMBUS_ERROR_UNSUPPORTED, by name, and nothing is written. */
+BOMBUS_RESULT bombus_status bombus_adapter_convert(const char *folder, const char *format, const char *out_folder, bombus_error *error);
+
+/* Writes one adapter (mlx-lm's format, f32) that does what the sum of weights[i] * folders[i] does: their ranks stand one behind the
+ * other. DoRA cannot be summed and is BOMBUS_ERROR_UNSUPPORTED. */
+BOMBUS_RESULT bombus_status bombus_adapter_merge(const char *const *folders, const float *weights, size_t count, const char *out_folder,
+                                                 bombus_error *error);
+
 /* ---- session --------------------------------------------------------------------------------------------------- */
 
 /* One timeline of tokens with its cache. One thread at a time; different sessions of a model may run at once. */
