@@ -5,11 +5,20 @@
 #include "backend/cpu/kernels/kernel.h"
 #include "base/memory.h"
 
-enum { SUM_ROWS = 16 /* rows of x a chunk */, RANK_BLOCK = 64 };
+enum {
+    SUM_ROWS = 16, /* of x a chunk */
+    SUM_RANKS = 4, /* of A a chunk: two chunks or more a term, so that threads share even one */
+    RANK_BLOCK = 64
+};
 
-static int32_t term_chunks(const struct bb_low_rank_term *term)
+static int32_t rank_chunks(const struct bb_low_rank_term *term)
 {
-    return (term->row_count + SUM_ROWS - 1) / SUM_ROWS;
+    return (term->pair->rank + SUM_RANKS - 1) / SUM_RANKS;
+}
+
+static int64_t term_chunks(const struct bb_low_rank_term *term)
+{
+    return (int64_t)rank_chunks(term) * ((term->row_count + SUM_ROWS - 1) / SUM_ROWS);
 }
 
 bombus_status bb_cpu_low_rank_begin(struct bb_cpu *cpu, struct bb_cpu_low_rank *work, const struct bb_cpu_product *products,
@@ -49,18 +58,20 @@ void bb_cpu_low_rank_sum(struct bb_cpu_low_rank *work, int32_t chunk)
         term = &product->low_rank.terms[k];
         if (chunk < term_chunks(term))
             break;
-        chunk -= term_chunks(term);
+        chunk -= (int32_t)term_chunks(term);
         sums += (int64_t)term->row_count * term->pair->rank;
         k++;
     }
     const struct bb_low_rank *pair = term->pair;
     const int64_t cols = product->linear->weight.cols;
     const float factor = pair->scale * (term->weight * product->scale); /* as with the scale in the weight: ops/low_rank.c */
-    const int32_t end = (chunk + 1) * SUM_ROWS < term->row_count ? (chunk + 1) * SUM_ROWS : term->row_count;
-    for (int32_t row = chunk * SUM_ROWS; row < end; row++) {
-        float *out = sums + (int64_t)row * pair->rank;
-        work->kernels->low_rank_sums(out, pair->a, work->x + (term->first_row + row) * cols, pair->rank, cols);
-        for (int32_t r = 0; r < pair->rank; r++)
+    const int32_t first_rank = chunk % rank_chunks(term) * SUM_RANKS, first_row = chunk / rank_chunks(term) * SUM_ROWS;
+    const int32_t ranks = pair->rank - first_rank < SUM_RANKS ? pair->rank - first_rank : SUM_RANKS;
+    const int32_t end = first_row + SUM_ROWS < term->row_count ? first_row + SUM_ROWS : term->row_count;
+    for (int32_t row = first_row; row < end; row++) {
+        float *out = sums + (int64_t)row * pair->rank + first_rank;
+        work->kernels->low_rank_sums(out, pair->a + first_rank * cols, work->x + (term->first_row + row) * cols, ranks, cols);
+        for (int32_t r = 0; r < ranks; r++)
             out[r] *= factor;
     }
     /* release: the sums, read behind bb_pool_wait's acquire of 0 */
