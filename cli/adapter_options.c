@@ -23,12 +23,14 @@ bombus_status adapter_split(const char *text, char **reference, float *factor, b
     *factor = sign != NULL ? strtof(sign + 1, &end) : 1.0f;
     *reference = NULL;
     if (length == 0 || (sign != NULL && (end == sign + 1 || *end != '\0' || !isfinite(*factor))))
-        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "--adapter-path: '%.200s', expected DIR or DIR=SCALE with a number", text);
+        return bb_fail(error, BOMBUS_ERROR_ARGUMENT,
+                       "--adapter-path: '%.200s', expected DIR or DIR=SCALE with a number", text);
     *reference = bb_copy_text(text, length);
     return *reference != NULL ? BOMBUS_OK : bb_fail_memory(error, length, "--adapter-path");
 }
 
-static bombus_status open_one(struct adapters *adapters, const char *text, const bombus_model *model, bombus_error *error)
+static bombus_status open_one(struct adapters *adapters, const char *text, const bombus_model *model,
+                              bombus_error *error)
 {
     char *reference, *folder = NULL;
     bombus_status status = adapter_split(text, &reference, &adapters->factors[adapters->count], error);
@@ -43,7 +45,8 @@ static bombus_status open_one(struct adapters *adapters, const char *text, const
     return status;
 }
 
-bombus_status adapters_open(struct adapters *adapters, const struct adapter_settings *settings, const bombus_model *model, bombus_error *error)
+bombus_status adapters_open(struct adapters *adapters, const struct adapter_settings *settings,
+                            const bombus_model *model, bombus_error *error)
 {
     bombus_status status = BOMBUS_OK;
     *adapters = (struct adapters){0};
@@ -61,5 +64,6 @@ void adapters_close(struct adapters *adapters)
 
 bombus_status adapters_apply(const struct adapters *adapters, bombus_session *session, bombus_error *error)
 {
-    return bombus_session_set_adapters(session, (const bombus_adapter *const *)adapters->list, adapters->factors, adapters->count, error);
+    return bombus_session_set_adapters(session, (const bombus_adapter *const *)adapters->list, adapters->factors,
+                                       adapters->count, error);
 }

@@ -24,7 +24,8 @@ struct adapters {
 };
 
 /* Downloads what is not there, and opens all for the model. Close them also after failure. */
-bombus_status adapters_open(struct adapters *adapters, const struct adapter_settings *settings, const bombus_model *model, bombus_error *error);
+bombus_status adapters_open(struct adapters *adapters, const struct adapter_settings *settings,
+                            const bombus_model *model, bombus_error *error);
 void adapters_close(struct adapters *adapters);
 /* The session computes with their sum from now on. */
 bombus_status adapters_apply(const struct adapters *adapters, bombus_session *session, bombus_error *error);

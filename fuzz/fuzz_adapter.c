@@ -86,7 +86,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         write_file(folders[i], files[i], line != NULL ? line + 1 : data, rest);
         if (bb_adapter_open(&adapter, model, folders[i], NULL, &error) != BOMBUS_OK)
             continue;
-        if (bb_session_set_adapters(session, &adapter, &weight, 1, NULL) != BOMBUS_OK || bb_session_truncate(session, 0, NULL) != BOMBUS_OK ||
+        if (bb_session_set_adapters(session, &adapter, &weight, 1, NULL) != BOMBUS_OK ||
+            bb_session_truncate(session, 0, NULL) != BOMBUS_OK ||
             bb_session_step(session, &token, 1, NULL) != BOMBUS_OK)
             abort();
         bb_adapter_close(adapter);

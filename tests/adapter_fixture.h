@@ -24,7 +24,9 @@ static inline bool open_model(struct opened *opened, const char *name, int32_t t
     const char *folder = golden_model(name);
     if (folder == NULL)
         return false;
-    CHECK_OK(bb_backend_open(&opened->backend, "cpu", &(struct bb_backend_options){.thread_count = thread_count}, &error), error);
+    CHECK_OK(
+        bb_backend_open(&opened->backend, "cpu", &(struct bb_backend_options){.thread_count = thread_count}, &error),
+        error);
     CHECK_OK(bb_model_open(&opened->model, folder, opened->backend, &error), error);
     return true;
 }
@@ -112,7 +114,8 @@ static inline double compare(struct bb_session *session, const char *json_path, 
     json_t *json = json_load_file(json_path, 0, NULL);
     assert_non_null(json);
     CHECK_OK(bb_safetensors_open(&tensors, tensors_path, &error), error);
-    json_array_foreach(json_object_get(json, "prompts"), index, prompt) {
+    json_array_foreach(json_object_get(json, "prompts"), index, prompt)
+    {
         char name[64];
         int32_t count;
         snprintf(name, sizeof name, "%s.logits.f32", json_string_value(json_object_get(prompt, "name")));
@@ -152,7 +155,8 @@ struct made {
     size_t count;
 };
 
-static inline void add_tensor(struct made *made, const char *path, const char *part, int64_t experts, int64_t rows, int64_t cols, float offset)
+static inline void add_tensor(struct made *made, const char *path, const char *part, int64_t experts, int64_t rows,
+                              int64_t cols, float offset)
 {
     char name[256];
     struct bb_safetensors_entry *entry = &made->entries[made->count];
@@ -161,7 +165,8 @@ static inline void add_tensor(struct made *made, const char *path, const char *p
     float *data = calloc(count, sizeof *data);
     for (size_t i = 0; i < count; i++)
         data[i] = offset + number(made->count + 1, i);
-    *entry = (struct bb_safetensors_entry){.name = strdup(name), .dtype = BB_F32, .rank = (experts > 0) + 1 + (cols > 0), .data = data};
+    *entry = (struct bb_safetensors_entry){
+        .name = strdup(name), .dtype = BB_F32, .rank = (experts > 0) + 1 + (cols > 0), .data = data};
     entry->size = count * sizeof *data;
     int32_t place = 0;
     if (experts > 0)
@@ -180,8 +185,10 @@ static inline void write_made(struct made *made, const char *folder, bool is_dor
     CHECK_OK(bb_folder_create(scratch_path(folder), &error), error);
     CHECK_OK(bb_safetensors_write(path, made->entries, made->count, NULL, 0, &error), error);
     snprintf(path, sizeof path, "%s/adapter_config.json", scratch_path(folder));
-    snprintf(text, sizeof text, "{\"fine_tune_type\": \"%s\", \"num_layers\": -1, \"lora_parameters\": {\"rank\": %d, \"scale\": 1.5, \"dropout\": 0.0}}",
-             is_dora ? "dora" : "lora", MADE_RANK);
+    snprintf(
+        text, sizeof text,
+        "{\"fine_tune_type\": \"%s\", \"num_layers\": -1, \"lora_parameters\": {\"rank\": %d, \"scale\": 1.5, \"dropout\": 0.0}}",
+        is_dora ? "dora" : "lora", MADE_RANK);
     CHECK_OK(bb_file_write(path, text, strlen(text), &error), error);
     for (size_t i = 0; i < made->count; i++) {
         free((void *)(uintptr_t)made->entries[i].name);
@@ -203,7 +210,8 @@ static inline void make_adapter(const struct bb_model *model, const char *folder
             add_tensor(made, projection->path, "lora_b", projection->expert_count, projection->rows, MADE_RANK, 0.0f);
             continue;
         }
-        int64_t in = projection->is_embedding ? projection->rows : projection->cols, out = projection->is_embedding ? projection->cols : projection->rows;
+        int64_t in = projection->is_embedding ? projection->rows : projection->cols,
+                out = projection->is_embedding ? projection->cols : projection->rows;
         add_tensor(made, projection->path, "lora_a", 0, in, MADE_RANK, 0.0f);
         add_tensor(made, projection->path, "lora_b", 0, MADE_RANK, out, 0.0f);
         if (is_dora)

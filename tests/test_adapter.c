@@ -26,11 +26,16 @@ static void test_reference(void **state)
     static const struct {
         const char *model, *adapter, *reference;
     } cases[] = {
-        {"qwen3-4bit", "lora-default-r8", "lora-default-r8"},      {"qwen3-4bit", "lora-qv-r4-last2", "lora-qv-r4-last2"},
-        {"qwen3-4bit", "lora-bf16-r16-mlp", "lora-bf16-r16-mlp"},  {"qwen3-4bit", "lora-embed-r4", "lora-embed-r4"},
-        {"qwen3-4bit", "dora-r4", "dora-r4"},                      {"qwen3_moe-4bit", "lora-moe-r4", "lora-moe-r4"},
-        {"qwen3-4bit", "peft-lora-default-r8", "lora-default-r8"}, {"qwen3-4bit", "peft-lora-qv-r4-last2", "lora-qv-r4-last2"},
-        {"qwen3-4bit", "peft-dora-r4", "dora-r4"},                 {"qwen3-4bit", "peft-rslora-qv-r4-last2", "lora-qv-r4-last2"},
+        {"qwen3-4bit", "lora-default-r8", "lora-default-r8"},
+        {"qwen3-4bit", "lora-qv-r4-last2", "lora-qv-r4-last2"},
+        {"qwen3-4bit", "lora-bf16-r16-mlp", "lora-bf16-r16-mlp"},
+        {"qwen3-4bit", "lora-embed-r4", "lora-embed-r4"},
+        {"qwen3-4bit", "dora-r4", "dora-r4"},
+        {"qwen3_moe-4bit", "lora-moe-r4", "lora-moe-r4"},
+        {"qwen3-4bit", "peft-lora-default-r8", "lora-default-r8"},
+        {"qwen3-4bit", "peft-lora-qv-r4-last2", "lora-qv-r4-last2"},
+        {"qwen3-4bit", "peft-dora-r4", "dora-r4"},
+        {"qwen3-4bit", "peft-rslora-qv-r4-last2", "lora-qv-r4-last2"},
     };
     for (size_t i = 0; i < BB_COUNT(cases); i++) {
         struct opened opened;
@@ -50,7 +55,8 @@ static void test_reference(void **state)
 /* ---- made for a model: every family, every projection ---- */
 
 /* Puts W + sum of weights * what the pairs add in the place of each weight, in f32. The memory is freed by the caller. */
-static void merge_into(struct bb_model *model, struct bb_adapter *const *adapters, const float *weights, size_t count, void **memory)
+static void merge_into(struct bb_model *model, struct bb_adapter *const *adapters, const float *weights, size_t count,
+                       void **memory)
 {
     for (int32_t slot = 0; slot < model->slot_count; slot++) {
         struct bb_linear *linear = (struct bb_linear *)(uintptr_t)model->slots[slot];
@@ -131,7 +137,8 @@ static void check_merged(const char *name, bool is_dora)
 static void test_merged(void **state)
 {
     (void)state;
-    static const char *const models[] = {"llama-linear", "gemma2", "granite", "olmo2", "smollm3", "mixtral", "mixtral-hf-names", "qwen3_moe-sparse", "gpt_oss"};
+    static const char *const models[] = {"llama-linear", "gemma2",           "granite",          "olmo2",  "smollm3",
+                                         "mixtral",      "mixtral-hf-names", "qwen3_moe-sparse", "gpt_oss"};
     for (size_t i = 0; i < BB_COUNT(models); i++) {
         check_merged(models[i], false);
         check_merged(models[i], true);
@@ -148,7 +155,8 @@ static void test_kernels(void **state)
 {
     (void)state;
     enum { COLS = 131, RANK = 9, ROWS = 6 };
-    static float a[RANK * COLS], x[COLS], gains[COLS], sums[ROWS * RANK], expected[ROWS * COLS], actual[ROWS * COLS], parts[ROWS * COLS];
+    static float a[RANK * COLS], x[COLS], gains[COLS], sums[ROWS * RANK], expected[ROWS * COLS], actual[ROWS * COLS],
+        parts[ROWS * COLS];
     struct bb_kernels reference, kernels;
     bombus_error error;
     CHECK_OK(bb_kernels_choose(&reference, "reference", &error), error);
@@ -169,8 +177,14 @@ static void test_kernels(void **state)
                 kernels.rows.low_rank_sums(of_level, a, x, rank, cols);
                 CHECK_NEAR(of_level, of_reference, (size_t)rank, 1e-5);
                 for (int64_t rows = 1; rows <= ROWS; rows++) {
-                    struct bb_low_rank_add call = {
-                        .b = a, .sums = sums, .gains = rank % 2 == 0 ? gains : NULL, .out_stride = COLS, .b_stride = COLS, .row_count = rows, .count = cols, .rank = rank};
+                    struct bb_low_rank_add call = {.b = a,
+                                                   .sums = sums,
+                                                   .gains = rank % 2 == 0 ? gains : NULL,
+                                                   .out_stride = COLS,
+                                                   .b_stride = COLS,
+                                                   .row_count = rows,
+                                                   .count = cols,
+                                                   .rank = rank};
                     for (size_t i = 0; i < ROWS * COLS; i++)
                         expected[i] = actual[i] = parts[i] = number(5, i);
                     call.out = expected;
@@ -303,7 +317,8 @@ static void test_prefix(void **state)
     set(other, adapter, 1.0f);
     CHECK_OK(bb_prompt_cache_load(other, path, &error), error);
     check_prepare(other, ids, 10, 10);
-    assert_memory_equal(bb_session_logits(other), bb_session_logits(session), (size_t)opened.model->recipe.vocab_size * sizeof(float));
+    assert_memory_equal(bb_session_logits(other), bb_session_logits(session),
+                        (size_t)opened.model->recipe.vocab_size * sizeof(float));
     bb_session_free(session);
     bb_session_free(other);
     bb_adapter_close(adapter);
@@ -352,7 +367,8 @@ static void *generate_on(void *context)
     for (int round = 0; round < 20; round++) {
         static const int32_t tokens[] = {5, 6, 7};
         bombus_error error;
-        if (bb_session_truncate(session, 0, &error) != BOMBUS_OK || bb_session_step(session, tokens, 3, &error) != BOMBUS_OK)
+        if (bb_session_truncate(session, 0, &error) != BOMBUS_OK ||
+            bb_session_step(session, tokens, 3, &error) != BOMBUS_OK)
             generating->has_differed = true;
         else if (round == 0)
             generating->logits = memcpy(malloc(bytes), bb_session_logits(session), bytes);
@@ -389,7 +405,8 @@ static void test_threads(void **state)
     for (size_t i = 0; i < THREADS; i++) {
         pthread_join(threads[i], NULL);
         assert_false(generating[i].has_differed);
-        assert_memory_equal(generating[i].logits, generating[0].logits, (size_t)opened.model->recipe.vocab_size * sizeof(float));
+        assert_memory_equal(generating[i].logits, generating[0].logits,
+                            (size_t)opened.model->recipe.vocab_size * sizeof(float));
     }
     for (size_t i = 0; i < THREADS; i++)
         free(generating[i].logits);
@@ -400,8 +417,8 @@ static void test_threads(void **state)
 /* ---- what is refused ---- */
 
 /* Opening adapter_config.json and a tensors' file with this header must fail with this status and these words. */
-static void check_refused(const struct opened *opened, const char *file, const char *config, const char *header, size_t size,
-                          bombus_status expected, const char *words)
+static void check_refused(const struct opened *opened, const char *file, const char *config, const char *header,
+                          size_t size, bombus_status expected, const char *words)
 {
     struct bb_adapter *adapter;
     bombus_error error;
@@ -412,11 +429,12 @@ static void check_refused(const struct opened *opened, const char *file, const c
     scratch_safetensors(name, header, size);
     bombus_status status = bb_adapter_open(&adapter, opened->model, scratch_path("refused"), NULL, &error);
     if (status != expected || strstr(error.message, words) == NULL)
-        fail_msg("%s, expected %s: '%s' has no '%s'", bombus_status_name(status), bombus_status_name(expected), error.message, words);
+        fail_msg("%s, expected %s: '%s' has no '%s'", bombus_status_name(status), bombus_status_name(expected),
+                 error.message, words);
     assert_null(adapter);
 }
 
-#define MLX_CONFIG "{\"fine_tune_type\": \"lora\", \"lora_parameters\": {\"rank\": 2, \"scale\": 1.0}}"
+#define MLX_CONFIG             "{\"fine_tune_type\": \"lora\", \"lora_parameters\": {\"rank\": 2, \"scale\": 1.0}}"
 #define F32(shape, begin, end) "{\"dtype\":\"F32\",\"shape\":[" shape "],\"data_offsets\":[" #begin "," #end "]}"
 
 static void test_refused(void **state)
@@ -428,7 +446,8 @@ static void test_refused(void **state)
     const char *half = "{\"model.layers.0.self_attn.q_proj.lora_a\":" F32("4,2", 0, 32) "}";
     const char *stranger = "{\"model.layers.0.self_attn.q_proj.weight\":" F32("4,2", 0, 32) "}";
     const char *pair = "{\"x.lora_a\":" F32("4,2", 0, 32) ",\"x.lora_b\":" F32("2,4", 32, 64) "}";
-    const char *other = "{\"model.layers.0.self_attn.q_proj.lora_a\":" F32("4,2", 0, 32) ",\"model.layers.0.self_attn.q_proj.lora_b\":" F32("2,4", 32, 64) "}";
+    const char *other = "{\"model.layers.0.self_attn.q_proj.lora_a\":" F32(
+        "4,2", 0, 32) ",\"model.layers.0.self_attn.q_proj.lora_b\":" F32("2,4", 32, 64) "}";
     const char *ranks = "{\"x.lora_a\":" F32("4,3", 0, 48) ",\"x.lora_b\":" F32("3,4", 48, 96) "}";
     const char *integers = "{\"x.lora_a\":{\"dtype\":\"I32\",\"shape\":[4,2],\"data_offsets\":[0,32]}}";
     check_refused(&opened, mlx, MLX_CONFIG, half, 32, BOMBUS_ERROR_FORMAT, "has no lora_b");
@@ -441,18 +460,24 @@ static void test_refused(void **state)
     check_refused(&opened, mlx, "{\"lora_parameters\": {\"scale\": 1.0}}", pair, 64, BOMBUS_ERROR_FORMAT, "rank");
     check_refused(&opened, mlx, "{\"lora_parameters\": {\"rank\": 2}}", pair, 64, BOMBUS_ERROR_FORMAT, "scale");
     check_refused(&opened, mlx, "{\"fine_tune_type\": \"full\"}", pair, 64, BOMBUS_ERROR_UNSUPPORTED, "fine_tune_type");
-    check_refused(&opened, mlx, "{\"fine_tune_type\": \"dora\", \"lora_parameters\": {\"rank\": 2, \"scale\": 1}}", pair, 64, BOMBUS_ERROR_FORMAT, "magnitude");
-    check_refused(&opened, peft, "{\"r\": 2, \"bias\": \"all\"}", pair, 64, BOMBUS_ERROR_UNSUPPORTED, "bias is \"all\"");
-    check_refused(&opened, peft, "{\"r\": 2, \"modules_to_save\": [\"lm_head\"]}", pair, 64, BOMBUS_ERROR_UNSUPPORTED, "modules_to_save");
+    check_refused(&opened, mlx, "{\"fine_tune_type\": \"dora\", \"lora_parameters\": {\"rank\": 2, \"scale\": 1}}",
+                  pair, 64, BOMBUS_ERROR_FORMAT, "magnitude");
+    check_refused(&opened, peft, "{\"r\": 2, \"bias\": \"all\"}", pair, 64, BOMBUS_ERROR_UNSUPPORTED,
+                  "bias is \"all\"");
+    check_refused(&opened, peft, "{\"r\": 2, \"modules_to_save\": [\"lm_head\"]}", pair, 64, BOMBUS_ERROR_UNSUPPORTED,
+                  "modules_to_save");
     check_refused(&opened, peft, "{\"r\": 2, \"peft_type\": \"IA3\"}", pair, 64, BOMBUS_ERROR_UNSUPPORTED, "IA3");
-    check_refused(&opened, peft, "{\"r\": 2, \"init_lora_weights\": \"pissa_niter_4\"}", pair, 64, BOMBUS_ERROR_UNSUPPORTED, "init_lora_weights");
+    check_refused(&opened, peft, "{\"r\": 2, \"init_lora_weights\": \"pissa_niter_4\"}", pair, 64,
+                  BOMBUS_ERROR_UNSUPPORTED, "init_lora_weights");
     check_refused(&opened, peft, "{\"r\": 2, \"rank_pattern\": {\"(?<=a)b\": 4}}",
-                  "{\"base_model.model.x.lora_A.weight\":" F32("2,4", 0, 32) ",\"base_model.model.x.lora_B.weight\":" F32("4,2", 32, 64) "}", 64,
-                  BOMBUS_ERROR_UNSUPPORTED, "rank_pattern");
+                  "{\"base_model.model.x.lora_A.weight\":" F32(
+                      "2,4", 0, 32) ",\"base_model.model.x.lora_B.weight\":" F32("4,2", 32, 64) "}",
+                  64, BOMBUS_ERROR_UNSUPPORTED, "rank_pattern");
     check_refused(&opened, peft, "{\"r\": 2}", pair, 64, BOMBUS_ERROR_FORMAT, "of PEFT");
     struct bb_adapter *adapter;
     bombus_error error;
-    assert_int_equal(bb_adapter_open(&adapter, opened.model, scratch_path("nowhere"), NULL, &error), BOMBUS_ERROR_NOT_FOUND);
+    assert_int_equal(bb_adapter_open(&adapter, opened.model, scratch_path("nowhere"), NULL, &error),
+                     BOMBUS_ERROR_NOT_FOUND);
     close_model(&opened);
 }
 
@@ -521,15 +546,9 @@ static void test_patterns(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reference),
-        cmocka_unit_test(test_merged),
-        cmocka_unit_test(test_kernels),
-        cmocka_unit_test(test_batch),
-        cmocka_unit_test(test_prefix),
-        cmocka_unit_test(test_allocations),
-        cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_reference), cmocka_unit_test(test_merged),  cmocka_unit_test(test_kernels),
+        cmocka_unit_test(test_batch),     cmocka_unit_test(test_prefix),  cmocka_unit_test(test_allocations),
+        cmocka_unit_test(test_threads),   cmocka_unit_test(test_refused), cmocka_unit_test(test_memory),
         cmocka_unit_test(test_patterns),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);

@@ -57,13 +57,15 @@ static void test_scales(void **state)
     process_clear(&process);
     RUN(&process, 0, "", "generate", "-m", model, "--tokens", "1,2,3", "--max-tokens", "4", "--json", "-a", full);
     process_clear(&process);
-    RUN(&process, 0, "", "bench", "-m", model, "--prompt-tokens", "8", "--generation-tokens", "4", "--repetitions", "2", "-a", full, "--json");
+    RUN(&process, 0, "", "bench", "-m", model, "--prompt-tokens", "8", "--generation-tokens", "4", "--repetitions", "2",
+        "-a", full, "--json");
     json_t *object = json_loads(process.out, 0, NULL);
     assert_true(json_is_number(json_object_get(object, "adapter_generation_overhead")));
     assert_true(json_is_number(json_object_get(json_object_get(object, "adapted_generation_tokens_per_s"), "median")));
     json_decref(object);
     process_clear(&process);
-    RUN(&process, 0, "", "bench", "-m", model, "--prompt-tokens", "8", "--generation-tokens", "4", "--repetitions", "1", "-a", full);
+    RUN(&process, 0, "", "bench", "-m", model, "--prompt-tokens", "8", "--generation-tokens", "4", "--repetitions", "1",
+        "-a", full);
     assert_non_null(strstr(process.out, "adapted"));
     process_clear(&process);
 }
@@ -79,13 +81,15 @@ static void test_chat(void **state)
     CHECK_OK(bb_model_open(&opened.model, "models/bombus-stories-28m-4bit", opened.backend, &error), error);
     make_adapter(opened.model, "stories", false);
     close_model(&opened);
-    snprintf(lines, sizeof lines, "/adapter\n/adapter %s=0.01\n/adapter /nowhere\n/adapter none\n/exit\n", scratch_path("stories"));
+    snprintf(lines, sizeof lines, "/adapter\n/adapter %s=0.01\n/adapter /nowhere\n/adapter none\n/exit\n",
+             scratch_path("stories"));
     RUN(&process, 0, lines, "chat", "-m", "models/bombus-stories-28m-4bit");
     const char *first = strstr(process.err, "no adapter is at work"), *set = strstr(process.err, "stories=0.01");
     assert_non_null(first);
     assert_non_null(set);
-    assert_non_null(strstr(set + 1, "/nowhere"));     /* the failure, */
-    assert_non_null(strstr(strstr(set + 1, "/nowhere"), "stories=0.01")); /* after which the old one is still at work, */
+    assert_non_null(strstr(set + 1, "/nowhere")); /* the failure, */
+    assert_non_null(
+        strstr(strstr(set + 1, "/nowhere"), "stories=0.01")); /* after which the old one is still at work, */
     assert_non_null(strstr(set + 1, "no adapter is at work"));
     process_clear(&process);
 }

@@ -6,7 +6,8 @@
 #include "quant/affine.h"
 #include "quant/quant_modes.h"
 
-static const char mlx_fixture[] = "tests/fixtures/adapters/mlx-lora", peft_fixture[] = "tests/fixtures/adapters/peft-rslora";
+static const char mlx_fixture[] = "tests/fixtures/adapters/mlx-lora",
+                  peft_fixture[] = "tests/fixtures/adapters/peft-rslora";
 
 static bool open_folder(struct opened *opened, const char *folder)
 {
@@ -19,15 +20,16 @@ static bool open_folder(struct opened *opened, const char *folder)
 }
 
 /* Fuses adapters into the scratch folder `name` and gives the survival of all. */
-static double fuse(const struct opened *opened, struct bb_adapter *const *adapters, const float *weights, size_t count, const char *name,
-                   struct bb_fuse_options options)
+static double fuse(const struct opened *opened, struct bb_adapter *const *adapters, const float *weights, size_t count,
+                   const char *name, struct bb_fuse_options options)
 {
     struct bb_adapter_choice *choice;
     struct bb_fuse_report report;
     bombus_error error;
     scratch_remove(scratch_path(name));
     CHECK_OK(bb_adapter_choice_create(&choice, opened->model, adapters, weights, count, &error), error);
-    CHECK_OK(bb_fuse(opened->model, bb_adapter_choice_set(choice), scratch_path(name), &options, &report, &error), error);
+    CHECK_OK(bb_fuse(opened->model, bb_adapter_choice_set(choice), scratch_path(name), &options, &report, &error),
+             error);
     double survival = report.survival;
     assert_true(report.count > 0);
     for (size_t i = 0; i < report.count; i++) {
@@ -64,14 +66,16 @@ static double distance(const struct opened *opened, const struct bb_adapter *ada
         if (pair->rank == 0)
             continue;
         const struct bb_weight *weight = &opened->model->slots[slot]->weight;
-        float *before = malloc((size_t)weight->cols * sizeof *before), *after = malloc((size_t)weight->cols * sizeof *after);
+        float *before = malloc((size_t)weight->cols * sizeof *before),
+              *after = malloc((size_t)weight->cols * sizeof *after);
         for (int64_t i = 0; i < weight->rows; i++) {
             bb_quant_unpack_row(weight, i, before);
             bb_quant_unpack_row(&fused.model->slots[slot]->weight, i, after);
             for (int64_t k = 0; k < weight->cols; k++) {
                 double target = (double)before[k];
                 for (int32_t r = 0; r < pair->rank; r++)
-                    target += (double)pair->scale * (double)pair->b[r * pair->b_stride + i] * (double)pair->a[r * weight->cols + k];
+                    target += (double)pair->scale * (double)pair->b[r * pair->b_stride + i] *
+                              (double)pair->a[r * weight->cols + k];
                 sum += ((double)after[k] - target) * ((double)after[k] - target);
             }
         }
@@ -158,7 +162,8 @@ static void check_model(const char *name, bool is_dora, struct bb_fuse_options o
 static void test_models(void **state)
 {
     (void)state;
-    static const char *const models[] = {"llama-linear", "gemma2", "mixtral", "mixtral-hf-names", "qwen3_moe-sparse", "gpt_oss"};
+    static const char *const models[] = {"llama-linear",     "gemma2",           "mixtral",
+                                         "mixtral-hf-names", "qwen3_moe-sparse", "gpt_oss"};
     for (size_t i = 0; i < BB_COUNT(models); i++)
         check_model(models[i], true, (struct bb_fuse_options){.is_dequantized = true}, 0.1);
     check_model("llama-linear", false, (struct bb_fuse_options){.bits = 8}, 0.1);
@@ -199,16 +204,20 @@ static void test_refused(void **state)
     struct bb_adapter *adapter = open_adapter(&opened, scratch_path("first"));
     CHECK_OK(bb_adapter_choice_create(&choice, opened.model, &adapter, &one, 1, &error), error);
     scratch_text("there/config.json", "{}");
-    assert_int_equal(bb_fuse(opened.model, bb_adapter_choice_set(choice), scratch_path("there"), &(struct bb_fuse_options){0}, &report, &error),
+    assert_int_equal(bb_fuse(opened.model, bb_adapter_choice_set(choice), scratch_path("there"),
+                             &(struct bb_fuse_options){0}, &report, &error),
                      BOMBUS_ERROR_ARGUMENT);
-    assert_int_equal(bb_fuse(opened.model, bb_adapter_choice_set(choice), scratch_path("new"), &(struct bb_fuse_options){.bits = 7}, &report, &error),
+    assert_int_equal(bb_fuse(opened.model, bb_adapter_choice_set(choice), scratch_path("new"),
+                             &(struct bb_fuse_options){.bits = 7}, &report, &error),
                      BOMBUS_ERROR_ARGUMENT);
-    assert_int_equal(bb_fuse(opened.model, NULL, scratch_path("new"), &(struct bb_fuse_options){0}, &report, &error), BOMBUS_ERROR_ARGUMENT);
+    assert_int_equal(bb_fuse(opened.model, NULL, scratch_path("new"), &(struct bb_fuse_options){0}, &report, &error),
+                     BOMBUS_ERROR_ARGUMENT);
     bool is_done = false;
     for (uint64_t at = 1; !is_done; at++) { /* a folder with config.json is complete */
         char path[600];
         bb_memory_fail_at(at, false);
-        bombus_status status = bb_fuse(opened.model, bb_adapter_choice_set(choice), scratch_path("memory"), &(struct bb_fuse_options){0}, &report, &error);
+        bombus_status status = bb_fuse(opened.model, bb_adapter_choice_set(choice), scratch_path("memory"),
+                                       &(struct bb_fuse_options){0}, &report, &error);
         bb_memory_fail_at(0, false);
         bb_fuse_report_clear(&report);
         is_done = status == BOMBUS_OK;
@@ -226,7 +235,8 @@ static void test_nearest(void **state)
 {
     (void)state;
     enum { COLS = 256 };
-    static const struct bb_scheme schemes[] = {{BB_QUANT_AFFINE, 2, 32}, {BB_QUANT_AFFINE, 3, 64}, {BB_QUANT_AFFINE, 4, 64}, {BB_QUANT_AFFINE, 5, 128},
+    static const struct bb_scheme schemes[] = {{BB_QUANT_AFFINE, 2, 32}, {BB_QUANT_AFFINE, 3, 64},
+                                               {BB_QUANT_AFFINE, 4, 64}, {BB_QUANT_AFFINE, 5, 128},
                                                {BB_QUANT_AFFINE, 6, 64}, {BB_QUANT_AFFINE, 8, 32}};
     float row[COLS], plain[COLS], nearest[COLS];
     for (size_t s = 0; s < BB_COUNT(schemes); s++)
@@ -239,9 +249,15 @@ static void test_nearest(void **state)
             struct bb_packed_row packed[2];
             struct bb_weight weights[2];
             for (int k = 0; k < 2; k++) {
-                packed[k] = (struct bb_packed_row){.codes = codes[k], .scales = scales[k], .biases = biases[k], .dtype = BB_BF16};
-                weights[k] = (struct bb_weight){
-                    .data = codes[k], .scales = scales[k], .biases = biases[k], .dtype = BB_BF16, .scheme = schemes[s], .rows = 1, .cols = COLS};
+                packed[k] = (struct bb_packed_row){
+                    .codes = codes[k], .scales = scales[k], .biases = biases[k], .dtype = BB_BF16};
+                weights[k] = (struct bb_weight){.data = codes[k],
+                                                .scales = scales[k],
+                                                .biases = biases[k],
+                                                .dtype = BB_BF16,
+                                                .scheme = schemes[s],
+                                                .rows = 1,
+                                                .cols = COLS};
             }
             bb_quant_affine.pack_row(schemes[s], row, COLS, packed[0]);
             bb_affine_pack_nearest(schemes[s], row, COLS, NULL, 0, packed[1]);
@@ -292,7 +308,8 @@ static void check_round_trip(const char *folder)
     struct bb_adapter_file before, after;
     CHECK_OK(bb_adapter_file_open(&before, folder, &error), error);
     CHECK_OK(bb_adapter_file_open(&after, scratch_path("mlx"), &error), error);
-    assert_true(before.modules[0].scale == after.modules[0].scale && before.is_dora == after.is_dora && before.dropout == after.dropout);
+    assert_true(before.modules[0].scale == after.modules[0].scale && before.is_dora == after.is_dora &&
+                before.dropout == after.dropout);
     bb_adapter_file_close(&before);
     bb_adapter_file_close(&after);
 }
@@ -305,17 +322,20 @@ static void test_convert(void **state)
     /* The fixtures are one adapter in two formats. */
     CHECK_OK(bb_adapter_convert(peft_fixture, BB_ADAPTER_MLX, scratch_path("mlx"), &error), error);
     check_same_tensors(mlx_fixture, scratch_path("mlx"), "adapters.safetensors");
-    assert_int_equal(bb_adapter_convert(scratch_path("mlx"), BB_ADAPTER_MLX, scratch_path("mlx"), &error), BOMBUS_ERROR_ARGUMENT);
+    assert_int_equal(bb_adapter_convert(scratch_path("mlx"), BB_ADAPTER_MLX, scratch_path("mlx"), &error),
+                     BOMBUS_ERROR_ARGUMENT);
     struct opened opened;
     assert_true(open_folder(&opened, golden_model("mixtral")));
     make_adapter(opened.model, "first", false);
-    assert_int_equal(bb_adapter_convert(scratch_path("first"), BB_ADAPTER_PEFT, scratch_path("never"), &error), BOMBUS_ERROR_UNSUPPORTED);
+    assert_int_equal(bb_adapter_convert(scratch_path("first"), BB_ADAPTER_PEFT, scratch_path("never"), &error),
+                     BOMBUS_ERROR_UNSUPPORTED);
     assert_false(bb_folder_exists(scratch_path("never")));
     close_model(&opened);
     SKIP_WITHOUT_GOLDEN(golden_path("lora/adapters"));
     check_round_trip(golden_path("lora/adapters/dora-r4"));
     check_round_trip(golden_path("lora/adapters/lora-bf16-r16-mlp"));
-    CHECK_OK(bb_adapter_convert(golden_path("lora/adapters/dora-r4"), BB_ADAPTER_PEFT, scratch_path("dora"), &error), error);
+    CHECK_OK(bb_adapter_convert(golden_path("lora/adapters/dora-r4"), BB_ADAPTER_PEFT, scratch_path("dora"), &error),
+             error);
     check_same_tensors(golden_path("lora/adapters/peft-dora-r4"), scratch_path("dora"), "adapter_model.safetensors");
 }
 
@@ -347,7 +367,8 @@ static void test_merge(void **state)
         float *expected = all_logits(session, &prompt, ROWS);
         set(session, merged, 1.0f);
         float *actual = all_logits(session, &prompt, ROWS);
-        check_near(actual, expected, ROWS * (size_t)opened.model->recipe.vocab_size, 1e-4, models[m], __FILE__, __LINE__);
+        check_near(actual, expected, ROWS * (size_t)opened.model->recipe.vocab_size, 1e-4, models[m], __FILE__,
+                   __LINE__);
         free(expected);
         free(actual);
         bb_session_free(session);
@@ -361,8 +382,9 @@ static void test_merge(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),  cmocka_unit_test(test_models),  cmocka_unit_test(test_report), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_nearest), cmocka_unit_test(test_convert), cmocka_unit_test(test_merge),
+        cmocka_unit_test(test_golden),  cmocka_unit_test(test_models),  cmocka_unit_test(test_report),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_nearest), cmocka_unit_test(test_convert),
+        cmocka_unit_test(test_merge),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

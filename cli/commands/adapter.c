@@ -16,9 +16,12 @@ struct adapter_command_settings {
 };
 
 static const struct option options[] = {
-    {"to", 0, OPTION_CHOICE, offsetof(struct adapter_command_settings, to), "mlx|peft", .help = "convert: the format to write"},
-    {"out", 0, OPTION_FILE, offsetof(struct adapter_command_settings, out), "DIR", .help = "convert, merge: the folder to write"},
-    {"json", 0, OPTION_FLAG, offsetof(struct adapter_command_settings, json), NULL, .help = "inspect: print one JSON object"},
+    {"to", 0, OPTION_CHOICE, offsetof(struct adapter_command_settings, to), "mlx|peft",
+     .help = "convert: the format to write"},
+    {"out", 0, OPTION_FILE, offsetof(struct adapter_command_settings, out), "DIR",
+     .help = "convert, merge: the folder to write"},
+    {"json", 0, OPTION_FLAG, offsetof(struct adapter_command_settings, json), NULL,
+     .help = "inspect: print one JSON object"},
 };
 
 static const struct option_group groups[] = {{"Options", options, BB_COUNT(options), 0}};
@@ -28,14 +31,18 @@ static void print_modules(const json_t *object)
     const json_t *module;
     size_t index;
     printf("%s of %s, rank %lld, scale %g, %lld parameters, %s\n", json_string_value(json_object_get(object, "type")),
-           json_string_value(json_object_get(object, "format")), (long long)json_integer_value(json_object_get(object, "rank")),
-           json_real_value(json_object_get(object, "scale")), (long long)json_integer_value(json_object_get(object, "parameters")),
+           json_string_value(json_object_get(object, "format")),
+           (long long)json_integer_value(json_object_get(object, "rank")),
+           json_real_value(json_object_get(object, "scale")),
+           (long long)json_integer_value(json_object_get(object, "parameters")),
            report_bytes((double)json_integer_value(json_object_get(object, "bytes"))).text);
-    json_array_foreach(json_object_get(object, "modules"), index, module) {
+    json_array_foreach(json_object_get(object, "modules"), index, module)
+    {
         long long experts = (long long)json_integer_value(json_object_get(module, "experts"));
         printf("%-48s rank %-4lld scale %-8g %s [%lld, %lld]", json_string_value(json_object_get(module, "path")),
-               (long long)json_integer_value(json_object_get(module, "rank")), json_real_value(json_object_get(module, "scale")),
-               json_string_value(json_object_get(module, "dtype")), (long long)json_integer_value(json_object_get(module, "rows")),
+               (long long)json_integer_value(json_object_get(module, "rank")),
+               json_real_value(json_object_get(module, "scale")), json_string_value(json_object_get(module, "dtype")),
+               (long long)json_integer_value(json_object_get(module, "rows")),
                (long long)json_integer_value(json_object_get(module, "cols")));
         if (experts > 0)
             printf(", %lld experts", experts);
@@ -80,11 +87,13 @@ static int run(const void *given, const struct operands *operands)
     char *folders[OPTION_LIST_LIMIT] = {NULL};
     float factors[OPTION_LIST_LIMIT];
     const char *verb = operands->count > 0 ? operands->values[0] : "";
-    bool is_inspect = strcmp(verb, "inspect") == 0, is_convert = strcmp(verb, "convert") == 0, is_merge = strcmp(verb, "merge") == 0;
+    bool is_inspect = strcmp(verb, "inspect") == 0, is_convert = strcmp(verb, "convert") == 0,
+         is_merge = strcmp(verb, "merge") == 0;
     if (!is_inspect && !is_convert && !is_merge)
         return report_usage(&command_adapter, "one of inspect, convert and merge is needed");
     if (operands->count < 2 || (!is_merge && operands->count > 2))
-        return report_usage(&command_adapter, is_merge ? "merge needs adapters: DIR[=SCALE] ..." : "one adapter is needed");
+        return report_usage(&command_adapter,
+                            is_merge ? "merge needs adapters: DIR[=SCALE] ..." : "one adapter is needed");
     if (!is_inspect && settings->out == NULL)
         return report_usage(&command_adapter, "--out is needed: the folder to write");
     if (is_convert != (settings->to != NULL))
@@ -98,7 +107,8 @@ static int run(const void *given, const struct operands *operands)
     else if (status == BOMBUS_OK && is_convert)
         status = bombus_adapter_convert(folders[0], settings->to, settings->out, &error);
     else if (status == BOMBUS_OK)
-        status = bombus_adapter_merge((const char *const *)folders, factors, operands->count - 1, settings->out, &error);
+        status =
+            bombus_adapter_merge((const char *const *)folders, factors, operands->count - 1, settings->out, &error);
     if (status == BOMBUS_OK && !is_inspect)
         report("wrote %s", settings->out);
     for (size_t i = 0; i < BB_COUNT(folders); i++)

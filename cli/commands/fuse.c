@@ -19,10 +19,12 @@ struct fuse_settings {
 };
 
 static const struct option options[] = {
-    {"out", 0, OPTION_FILE, offsetof(struct fuse_settings, out), "DIR", .help = "the model folder to write", .also = "save-path"},
-    {"dequantize", 0, OPTION_FLAG, offsetof(struct fuse_settings, dequantize), NULL, .help = "write all quantized matrices as bf16", .also = "de-quantize"},
-    {"bits", 0, OPTION_INTEGER, offsetof(struct fuse_settings, bits), "N", .help = "new bits of the matrices that change: 2, 3, 4, 5, 6 or 8", .least = 2,
-     .most = 8},
+    {"out", 0, OPTION_FILE, offsetof(struct fuse_settings, out), "DIR", .help = "the model folder to write",
+     .also = "save-path"},
+    {"dequantize", 0, OPTION_FLAG, offsetof(struct fuse_settings, dequantize), NULL,
+     .help = "write all quantized matrices as bf16", .also = "de-quantize"},
+    {"bits", 0, OPTION_INTEGER, offsetof(struct fuse_settings, bits), "N",
+     .help = "new bits of the matrices that change: 2, 3, 4, 5, 6 or 8", .least = 2, .most = 8},
     {"json", 0, OPTION_FLAG, offsetof(struct fuse_settings, json), NULL, .help = "print the report as one JSON object"},
 };
 
@@ -48,18 +50,21 @@ static void print_report(const char *text)
     const json_t *matrix;
     size_t index, low_count = 0;
     printf("%-48s %10s %10s %12s %5s\n", "matrix", "survives", "along D", "|D| / |W|", "bits");
-    json_array_foreach(json_object_get(object, "matrices"), index, matrix) {
+    json_array_foreach(json_object_get(object, "matrices"), index, matrix)
+    {
         double survival = json_real_value(json_object_get(matrix, "survival"));
         low_count += survival < low_survival;
-        printf("%-48s %8.1f %% %8.1f %% %12.2e %5lld\n", json_string_value(json_object_get(matrix, "path")), 100.0 * survival,
-               100.0 * json_real_value(json_object_get(matrix, "projection")), json_real_value(json_object_get(matrix, "relative")),
+        printf("%-48s %8.1f %% %8.1f %% %12.2e %5lld\n", json_string_value(json_object_get(matrix, "path")),
+               100.0 * survival, 100.0 * json_real_value(json_object_get(matrix, "projection")),
+               json_real_value(json_object_get(matrix, "relative")),
                (long long)json_integer_value(json_object_get(matrix, "bits")));
     }
     printf("%-48s %8.1f %%\n", "all", 100.0 * json_real_value(json_object_get(object, "survival")));
     if (low_count > 0)
-        report("warning: less than %.0f %% of the adapter's effect survives in %zu of %zu matrices: its changes are smaller than the steps of the grid. "
-               "More --bits or --dequantize keep them, and so does running the adapter with -a",
-               100.0 * low_survival, low_count, json_array_size(json_object_get(object, "matrices")));
+        report(
+            "warning: less than %.0f %% of the adapter's effect survives in %zu of %zu matrices: its changes are smaller than the steps of the grid. "
+            "More --bits or --dequantize keep them, and so does running the adapter with -a",
+            100.0 * low_survival, low_count, json_array_size(json_object_get(object, "matrices")));
     json_decref(object);
 }
 
@@ -85,8 +90,8 @@ static int run(const void *given, const struct operands *operands)
         status = adapters_open(&adapters, &settings->adapter, model, &error);
     if (status == BOMBUS_OK) {
         interrupt_catch();
-        status = bombus_fuse(model, (const bombus_adapter *const *)adapters.list, adapters.factors, adapters.count, settings->out, &fuse_options, &json,
-                             &error);
+        status = bombus_fuse(model, (const bombus_adapter *const *)adapters.list, adapters.factors, adapters.count,
+                             settings->out, &fuse_options, &json, &error);
         interrupt_release();
     }
     if (status == BOMBUS_OK && settings->json)
@@ -113,6 +118,7 @@ const struct command command_fuse = {
     .group_count = BB_COUNT(groups),
     .settings_size = sizeof(struct fuse_settings),
     .examples = {{"bombus fuse -a my-adapter --out fused", "the default model with an adapter"},
-                 {"bombus fuse -m ./model -a one=0.7 -a two --bits 8 --out fused", "a sum of two, in 8 bits where they change the model"}},
+                 {"bombus fuse -m ./model -a one=0.7 -a two --bits 8 --out fused",
+                  "a sum of two, in 8 bits where they change the model"}},
     .run = run,
 };

@@ -55,8 +55,8 @@ void bombus_adapter_get_info(const bombus_adapter *adapter, bombus_adapter_info 
                                   .parameter_count = inner->parameter_count};
 }
 
-static bombus_status set_adapters(bombus_session *session, const bombus_adapter *const *adapters, const float *weights, size_t count,
-                                  struct bb_adapter **inner, float *factors, bombus_error *error)
+static bombus_status set_adapters(bombus_session *session, const bombus_adapter *const *adapters, const float *weights,
+                                  size_t count, struct bb_adapter **inner, float *factors, bombus_error *error)
 {
     for (size_t i = 0; i < count; i++) {
         if (adapters[i] == NULL)
@@ -67,8 +67,8 @@ static bombus_status set_adapters(bombus_session *session, const bombus_adapter 
     return bb_session_set_adapters(session->session, inner, factors, count, error);
 }
 
-bombus_status bombus_session_set_adapters(bombus_session *session, const bombus_adapter *const *adapters, const float *weights,
-                                          size_t count, bombus_error *error)
+bombus_status bombus_session_set_adapters(bombus_session *session, const bombus_adapter *const *adapters,
+                                          const float *weights, size_t count, bombus_error *error)
 {
     bombus_status status = bb_check_pointer(session, "session", error);
     if (status == BOMBUS_OK)
@@ -103,7 +103,8 @@ bombus_status bombus_adapter_inspect(char **json, const char *folder, bombus_err
     return status;
 }
 
-bombus_status bombus_adapter_convert(const char *folder, const char *format, const char *out_folder, bombus_error *error)
+bombus_status bombus_adapter_convert(const char *folder, const char *format, const char *out_folder,
+                                     bombus_error *error)
 {
     bombus_status status = bb_check_pointer(folder, "folder", error);
     if (status == BOMBUS_OK)
@@ -118,7 +119,8 @@ bombus_status bombus_adapter_convert(const char *folder, const char *format, con
     return bb_adapter_convert(folder, is_peft ? BB_ADAPTER_PEFT : BB_ADAPTER_MLX, out_folder, error);
 }
 
-bombus_status bombus_adapter_merge(const char *const *folders, const float *weights, size_t count, const char *out_folder, bombus_error *error)
+bombus_status bombus_adapter_merge(const char *const *folders, const float *weights, size_t count,
+                                   const char *out_folder, bombus_error *error)
 {
     bombus_status status = bb_check_pointer(folders, "folders", error);
     if (status == BOMBUS_OK)

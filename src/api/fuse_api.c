@@ -12,9 +12,10 @@ static bombus_status make_json(char **json, const struct bb_fuse_report *report,
     bool is_good = matrices != NULL;
     for (size_t i = 0; i < report->count && is_good; i++) {
         const struct bb_fuse_result *result = &report->results[i];
-        is_good = json_array_append_new(matrices, json_pack("{s:s, s:f, s:f, s:f, s:i}", "path", result->path, "survival", result->survival,
-                                                            "projection", result->projection, "relative", result->relative, "bits",
-                                                            (int)result->scheme.bits)) == 0;
+        is_good =
+            json_array_append_new(matrices, json_pack("{s:s, s:f, s:f, s:f, s:i}", "path", result->path, "survival",
+                                                      result->survival, "projection", result->projection, "relative",
+                                                      result->relative, "bits", (int)result->scheme.bits)) == 0;
     }
     json_t *object = json_pack("{s:f, s:o}", "survival", report->survival, "matrices", matrices);
     char *text = is_good && object != NULL ? json_dumps(object, JSON_INDENT(2)) : NULL;
@@ -24,8 +25,9 @@ static bombus_status make_json(char **json, const struct bb_fuse_report *report,
     return *json != NULL ? BOMBUS_OK : bb_fail_memory(error, report->count, "the report of a fused model");
 }
 
-static bombus_status fuse(const bombus_model *model, struct bb_adapter *const *adapters, const float *weights, size_t count, const char *out_folder,
-                          const struct bb_fuse_options *options, char **report_json, bombus_error *error)
+static bombus_status fuse(const bombus_model *model, struct bb_adapter *const *adapters, const float *weights,
+                          size_t count, const char *out_folder, const struct bb_fuse_options *options,
+                          char **report_json, bombus_error *error)
 {
     struct bb_adapter_choice *choice;
     struct bb_fuse_report report;
@@ -40,8 +42,9 @@ static bombus_status fuse(const bombus_model *model, struct bb_adapter *const *a
     return status;
 }
 
-bombus_status bombus_fuse(const bombus_model *model, const bombus_adapter *const *adapters, const float *weights, size_t count,
-                          const char *out_folder, const bombus_fuse_options *options, char **report_json, bombus_error *error)
+bombus_status bombus_fuse(const bombus_model *model, const bombus_adapter *const *adapters, const float *weights,
+                          size_t count, const char *out_folder, const bombus_fuse_options *options, char **report_json,
+                          bombus_error *error)
 {
     static const bombus_fuse_options defaults;
     bombus_status status = bb_check_pointer(report_json, "report_json", error);
@@ -59,8 +62,10 @@ bombus_status bombus_fuse(const bombus_model *model, const bombus_adapter *const
     if (status != BOMBUS_OK)
         return status;
     options = options != NULL ? options : &defaults;
-    struct bb_fuse_options inner_options = {
-        .is_dequantized = options->is_dequantized, .bits = options->bits, .progress = options->progress, .context = options->context};
+    struct bb_fuse_options inner_options = {.is_dequantized = options->is_dequantized,
+                                            .bits = options->bits,
+                                            .progress = options->progress,
+                                            .context = options->context};
     struct bb_adapter **inner = bb_allocate(count, sizeof *inner);
     float *factors = bb_allocate(count, sizeof *factors);
     if (inner == NULL || factors == NULL)

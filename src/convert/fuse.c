@@ -15,15 +15,15 @@ static const char *const part_names[] = {".biases", ".scales", ".weight"}; /* by
 
 /* A matrix of the new folder: rows of the weights of consecutive slots (slot_count 0: of one that no adapter can change). */
 struct matrix {
-    const char *base;      /* "model.layers.0.self_attn.q_proj" */
+    const char *base;        /* "model.layers.0.self_attn.q_proj" */
     struct bb_weight weight; /* as it is */
     const struct bb_linear *const *slots;
     int32_t slot_count;
     bool is_changed;
-    struct bb_scheme scheme; /* of the new one; BB_QUANT_NONE: plain, in `dtype` */
-    enum bb_dtype dtype;     /* of its elements if plain, else of its scales */
+    struct bb_scheme scheme;       /* of the new one; BB_QUANT_NONE: plain, in `dtype` */
+    enum bb_dtype dtype;           /* of its elements if plain, else of its scales */
     struct bb_fuse_result *result; /* NULL: not changed */
-    bool is_reported;        /* made before: parts of it may lie in several shards */
+    bool is_reported;              /* made before: parts of it may lie in several shards */
 };
 
 struct fuse {
@@ -58,7 +58,8 @@ static bombus_status fail_memory(size_t bytes, bombus_error *error)
 }
 
 /* Adds the matrix of tensors BASE.weight (.scales, .biases), if it is there. */
-static bombus_status add_matrix(struct fuse *fuse, const char *base, const struct bb_linear *const *slots, int32_t slot_count, bombus_error *error)
+static bombus_status add_matrix(struct fuse *fuse, const char *base, const struct bb_linear *const *slots,
+                                int32_t slot_count, bombus_error *error)
 {
     const struct bb_checkpoint *checkpoint = &fuse->model->checkpoint;
     const struct bb_fuse_options *options = fuse->options;
@@ -67,7 +68,8 @@ static bombus_status add_matrix(struct fuse *fuse, const char *base, const struc
     snprintf(name, sizeof name, "%s.weight", base);
     if (bb_map_find(&fuse->index, name, strlen(name)) != NULL || !bb_checkpoint_has(checkpoint, name))
         return BOMBUS_OK;
-    *matrix = (struct matrix){.slots = slots, .slot_count = slot_count, .base = bb_arena_copy_text(&fuse->arena, base, strlen(base))};
+    *matrix = (struct matrix){
+        .slots = slots, .slot_count = slot_count, .base = bb_arena_copy_text(&fuse->arena, base, strlen(base))};
     if (matrix->base == NULL)
         return fail_memory(strlen(base), error);
     bombus_status status = bb_checkpoint_describe(checkpoint, base, &matrix->weight, error);
@@ -140,7 +142,8 @@ static bombus_status find_matrices(struct fuse *fuse, bombus_error *error)
         const struct bb_low_rank *lookup = bb_adapter_use_pair(&fuse->set->uses[k], model->embedding_slot);
         const struct bb_low_rank *head = bb_adapter_use_pair(&fuse->set->uses[k], model->head.slot);
         if ((lookup == NULL) != (head == NULL) || (lookup != NULL && (lookup->a != head->a || lookup->b != head->b)))
-            return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "the adapter changes one of 'model.embed_tokens' and 'lm_head', which are one matrix here");
+            return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED,
+                           "the adapter changes one of 'model.embed_tokens' and 'lm_head', which are one matrix here");
     }
     for (int32_t i = 0; i < model->projection_count && status == BOMBUS_OK; i++)
         status = add_projection(fuse, &model->projections[i], error);
@@ -151,8 +154,9 @@ static bombus_status find_matrices(struct fuse *fuse, bombus_error *error)
         if (!matrix->is_changed)
             continue;
         matrix->result = &fuse->report->results[fuse->report->count++];
-        *matrix->result = (struct bb_fuse_result){.path = bb_arena_copy_text(&fuse->report->arena, matrix->base, strlen(matrix->base)),
-                                                  .scheme = matrix->scheme};
+        *matrix->result = (struct bb_fuse_result){
+            .path = bb_arena_copy_text(&fuse->report->arena, matrix->base, strlen(matrix->base)),
+            .scheme = matrix->scheme};
         if (matrix->result->path == NULL)
             status = fail_memory(strlen(matrix->base), error);
     }
@@ -162,7 +166,8 @@ static bombus_status find_matrices(struct fuse *fuse, bombus_error *error)
 /* ---- one matrix ---- */
 
 /* delta = what the adapters add to row `row` (of the slot's own matrix), of which `plain` is what it is now. */
-static void add_deltas(const struct fuse *fuse, int32_t slot, int64_t row, const float *plain, int64_t cols, float *delta, float *one)
+static void add_deltas(const struct fuse *fuse, int32_t slot, int64_t row, const float *plain, int64_t cols,
+                       float *delta, float *one)
 {
     for (int32_t k = 0; k < fuse->set->count; k++) {
         const struct bb_adapter_use *use = &fuse->set->uses[k];
@@ -213,12 +218,14 @@ static void pack(const struct matrix *matrix, const struct bb_weight *made, cons
         return;
     }
     size_t scale_bytes = bb_weight_scale_row_bytes(made);
-    struct bb_packed_row out = {.codes = (uint8_t *)data,
-                                .scales = (char *)(uintptr_t)made->scales + (size_t)index * scale_bytes,
-                                .biases = made->biases != NULL ? (char *)(uintptr_t)made->biases + (size_t)index * scale_bytes : NULL,
-                                .dtype = matrix->dtype};
+    struct bb_packed_row out = {
+        .codes = (uint8_t *)data,
+        .scales = (char *)(uintptr_t)made->scales + (size_t)index * scale_bytes,
+        .biases = made->biases != NULL ? (char *)(uintptr_t)made->biases + (size_t)index * scale_bytes : NULL,
+        .dtype = matrix->dtype};
     if (scheme.mode == BB_QUANT_AFFINE)
-        bb_affine_pack_nearest(scheme, row, cols, scheme.bits == matrix->weight.scheme.bits ? &matrix->weight : NULL, index, out);
+        bb_affine_pack_nearest(scheme, row, cols, scheme.bits == matrix->weight.scheme.bits ? &matrix->weight : NULL,
+                               index, out);
     else
         bb_quant_mode_of(scheme.mode)->pack_row(scheme, row, cols, out);
 }
@@ -263,7 +270,8 @@ static bombus_status make_matrix(struct fuse *fuse, struct matrix *matrix, bombu
     struct sums sums = {0};
     const struct bb_fuse_options *options = fuse->options;
     if (options->progress != NULL && !options->progress(options->context, fuse->done, fuse->matrix_count))
-        return bb_fail(error, BOMBUS_ERROR_CANCELLED, "stopped by the caller after %zu of %zu matrices", fuse->done, fuse->matrix_count);
+        return bb_fail(error, BOMBUS_ERROR_CANCELLED, "stopped by the caller after %zu of %zu matrices", fuse->done,
+                       fuse->matrix_count);
     for (size_t i = 0; i < BB_COUNT(fuse->parts); i++) {
         bb_release(fuse->parts[i]);
         fuse->parts[i] = fuse->sizes[i] > 0 ? bb_allocate(1, fuse->sizes[i]) : NULL;
@@ -293,8 +301,10 @@ static bombus_status make_matrix(struct fuse *fuse, struct matrix *matrix, bombu
 /* Bytes of part i of the new matrix; 0 where it has none. */
 static size_t part_size(const struct matrix *matrix, size_t i)
 {
-    struct bb_weight made = {.dtype = matrix->dtype, .scheme = matrix->scheme, .rows = matrix->weight.rows, .cols = matrix->weight.cols};
-    bool has_scales = matrix->scheme.mode != BB_QUANT_NONE, has_biases = has_scales && bb_quant_mode_of(matrix->scheme.mode)->has_biases;
+    struct bb_weight made = {
+        .dtype = matrix->dtype, .scheme = matrix->scheme, .rows = matrix->weight.rows, .cols = matrix->weight.cols};
+    bool has_scales = matrix->scheme.mode != BB_QUANT_NONE,
+         has_biases = has_scales && bb_quant_mode_of(matrix->scheme.mode)->has_biases;
     if (i == 2)
         return (size_t)made.rows * bb_weight_row_bytes(&made);
     return (i == 1 ? has_scales : has_biases) ? (size_t)made.rows * bb_weight_scale_row_bytes(&made) : 0;
@@ -309,7 +319,8 @@ static size_t part_of(const char *name)
     return 2;
 }
 
-static bombus_status make(void *context, const struct bb_safetensors_entry *entry, const void **data, bombus_error *error)
+static bombus_status make(void *context, const struct bb_safetensors_entry *entry, const void **data,
+                          bombus_error *error)
 {
     struct fuse *fuse = context;
     struct matrix *matrix = &fuse->matrices[*bb_map_find(&fuse->index, entry->name, strlen(entry->name))];
@@ -327,7 +338,8 @@ static bombus_status make(void *context, const struct bb_safetensors_entry *entr
 /* ---- the folder ---- */
 
 /* The entry of a tensor in the new folder; false where it has none there. */
-static bool new_entry(const struct fuse *fuse, const struct bb_safetensors_entry *old, struct bb_safetensors_entry *entry)
+static bool new_entry(const struct fuse *fuse, const struct bb_safetensors_entry *old,
+                      struct bb_safetensors_entry *entry)
 {
     const uint64_t *number = bb_map_find(&fuse->index, old->name, strlen(old->name));
     *entry = *old;
@@ -353,7 +365,8 @@ struct written {
     uint64_t bytes;
 };
 
-static bombus_status write_shard(struct fuse *fuse, const char *out_folder, size_t shard, struct written *written, bombus_error *error)
+static bombus_status write_shard(struct fuse *fuse, const char *out_folder, size_t shard, struct written *written,
+                                 bombus_error *error)
 {
     const struct bb_checkpoint *checkpoint = &fuse->model->checkpoint;
     const struct bb_safetensors *file = &checkpoint->files[shard];
@@ -363,7 +376,8 @@ static bombus_status write_shard(struct fuse *fuse, const char *out_folder, size
     char *path = bb_path_join(out_folder, name);
     struct bb_safetensors_entry *entries = bb_allocate(file->count, sizeof *entries);
     size_t count = 0;
-    bombus_status status = path != NULL && entries != NULL ? BOMBUS_OK : fail_memory(file->count * sizeof *entries, error);
+    bombus_status status =
+        path != NULL && entries != NULL ? BOMBUS_OK : fail_memory(file->count * sizeof *entries, error);
     for (size_t i = 0; i < file->count && status == BOMBUS_OK; i++) {
         if (!new_entry(fuse, &file->entries[i], &entries[count]))
             continue;
@@ -389,10 +403,11 @@ static bombus_status write_config(const struct fuse *fuse, const char *out_folde
     for (size_t i = 0; i < fuse->matrix_count; i++) {
         const struct matrix *matrix = &fuse->matrices[i];
         if (matrix->scheme.mode != BB_QUANT_NONE && matrix->scheme.bits != matrix->weight.scheme.bits)
-            entries[count++] =
-                (struct bb_scheme_entry){.path = matrix->base, .scheme = matrix->scheme, .mode = bb_quant_mode_of(matrix->scheme.mode)->name};
+            entries[count++] = (struct bb_scheme_entry){
+                .path = matrix->base, .scheme = matrix->scheme, .mode = bb_quant_mode_of(matrix->scheme.mode)->name};
     }
-    bombus_status status = bb_checkpoint_write_config(&fuse->model->checkpoint, out_folder, fuse->options->is_dequantized, entries, count, error);
+    bombus_status status = bb_checkpoint_write_config(&fuse->model->checkpoint, out_folder,
+                                                      fuse->options->is_dequantized, entries, count, error);
     bb_release(entries);
     return status;
 }
@@ -402,12 +417,14 @@ static bombus_status write_folder(struct fuse *fuse, const char *out_folder, bom
     const struct bb_checkpoint *checkpoint = &fuse->model->checkpoint;
     struct written written = {.names = bb_allocate(checkpoint->tensor_count, sizeof *written.names),
                               .shards = bb_allocate(checkpoint->tensor_count, sizeof *written.shards)};
-    bombus_status status = written.names != NULL && written.shards != NULL ? bb_folder_create(out_folder, error)
-                                                                          : fail_memory(checkpoint->tensor_count * sizeof *written.names, error);
+    bombus_status status = written.names != NULL && written.shards != NULL
+                               ? bb_folder_create(out_folder, error)
+                               : fail_memory(checkpoint->tensor_count * sizeof *written.names, error);
     for (size_t i = 0; i < checkpoint->file_count && status == BOMBUS_OK; i++)
         status = write_shard(fuse, out_folder, i, &written, error);
     if (status == BOMBUS_OK)
-        status = bb_checkpoint_write_index(out_folder, written.names, written.shards, written.count, checkpoint->file_count, written.bytes, error);
+        status = bb_checkpoint_write_index(out_folder, written.names, written.shards, written.count,
+                                           checkpoint->file_count, written.bytes, error);
     if (status == BOMBUS_OK)
         status = bb_checkpoint_copy_others(checkpoint, out_folder, error);
     if (status == BOMBUS_OK)
@@ -434,8 +451,8 @@ static bombus_status check(const struct fuse *fuse, const char *out_folder, bomb
     return config != NULL ? BOMBUS_OK : fail_memory(strlen(out_folder), error);
 }
 
-bombus_status bb_fuse(const struct bb_model *model, const struct bb_adapter_set *set, const char *out_folder, const struct bb_fuse_options *options,
-                      struct bb_fuse_report *report, bombus_error *error)
+bombus_status bb_fuse(const struct bb_model *model, const struct bb_adapter_set *set, const char *out_folder,
+                      const struct bb_fuse_options *options, struct bb_fuse_report *report, bombus_error *error)
 {
     struct fuse fuse = {.model = model, .set = set, .options = options, .report = report};
     *report = (struct bb_fuse_report){0};

@@ -19,11 +19,11 @@ enum bb_adapter_module_kind {
 struct bb_adapter_module {
     const char *path; /* in the model, as the format names it: "model.layers.3.self_attn.q_proj"; in the file's arena */
     enum bb_adapter_module_kind kind;
-    int32_t rank, expert_count; /* experts: 0 unless BB_MODULE_EXPERTS */
-    int64_t rows, cols;         /* of the projection (of one expert) */
-    float scale;                /* of B (A x), whatever the format calls it */
+    int32_t rank, expert_count;                           /* experts: 0 unless BB_MODULE_EXPERTS */
+    int64_t rows, cols;                                   /* of the projection (of one expert) */
+    float scale;                                          /* of B (A x), whatever the format calls it */
     const struct bb_safetensors_entry *a, *b, *magnitude; /* magnitude: DoRA, [rows]; NULL: LoRA */
-    bool a_is_transposed, b_is_transposed; /* the file holds [cols, rank] for A, [rows, rank] for B */
+    bool a_is_transposed, b_is_transposed;                /* the file holds [cols, rank] for A, [rows, rank] for B */
 };
 
 struct bb_adapter_file {
@@ -46,7 +46,8 @@ BB_RESULT bombus_status bb_adapter_file_open(struct bb_adapter_file *file, const
 void bb_adapter_file_close(struct bb_adapter_file *file); /* a zeroed or half-open one is allowed */
 
 /* A [rank, cols] and B [rank, rows] of expert `expert` (0 where there are none) in f32, and the magnitudes [rows] (may be NULL). */
-void bb_adapter_module_read(const struct bb_adapter_module *module, int32_t expert, float *a, float *b, float *magnitude);
+void bb_adapter_module_read(const struct bb_adapter_module *module, int32_t expert, float *a, float *b,
+                            float *magnitude);
 
 /* A [rank, cols] and B [rank, rows] of all experts one after the other as the file's own elements, with rows of zeros up to `rank`; a and b are zeroed
  * and of the size that this takes. */
@@ -77,6 +78,7 @@ struct bb_adapter_content {
 
 /* Writes tensors and adapter_config.json into `folder` (made where it is not there), each atomically. Experts and embeddings are BOMBUS_ERROR_UNSUPPORTED
  * in PEFT's format, by the module's name. */
-BB_RESULT bombus_status bb_adapter_file_write(const char *folder, const struct bb_adapter_content *content, bombus_error *error);
+BB_RESULT bombus_status bb_adapter_file_write(const char *folder, const struct bb_adapter_content *content,
+                                              bombus_error *error);
 
 #endif

@@ -19,8 +19,8 @@ static void transpose(char *out, const char *in, int64_t rows, int64_t cols, siz
             memcpy(out + (size_t)(j * rows + i) * size, in + (size_t)(i * cols + j) * size, size);
 }
 
-static void copy_experts(const struct bb_safetensors_entry *entry, bool is_transposed, int32_t expert_count, int32_t rank, int64_t count,
-                         int32_t target_rank, char *out)
+static void copy_experts(const struct bb_safetensors_entry *entry, bool is_transposed, int32_t expert_count,
+                         int32_t rank, int64_t count, int32_t target_rank, char *out)
 {
     size_t size = element_size(entry->dtype), matrix = (size_t)rank * (size_t)count * size;
     for (int32_t i = 0; i < (expert_count > 0 ? expert_count : 1); i++) {
@@ -46,9 +46,10 @@ static const char *kind_name(enum bb_adapter_module_kind kind)
 
 static json_t *describe_module(const struct bb_adapter_module *module)
 {
-    return json_pack("{s:s, s:s, s:i, s:f, s:I, s:I, s:i, s:s}", "path", module->path, "kind", kind_name(module->kind), "rank", (int)module->rank,
-                     "scale", (double)module->scale, "rows", (json_int_t)module->rows, "cols", (json_int_t)module->cols, "experts",
-                     (int)module->expert_count, "dtype", bb_dtype_name(module->a->dtype));
+    return json_pack("{s:s, s:s, s:i, s:f, s:I, s:I, s:i, s:s}", "path", module->path, "kind", kind_name(module->kind),
+                     "rank", (int)module->rank, "scale", (double)module->scale, "rows", (json_int_t)module->rows,
+                     "cols", (json_int_t)module->cols, "experts", (int)module->expert_count, "dtype",
+                     bb_dtype_name(module->a->dtype));
 }
 
 bombus_status bb_adapter_file_inspect(char **json, const struct bb_adapter_file *file, bombus_error *error)
@@ -64,9 +65,11 @@ bombus_status bb_adapter_file_inspect(char **json, const struct bb_adapter_file 
     }
     for (size_t i = 0; i < file->tensors.count; i++)
         bytes += file->tensors.entries[i].size;
-    json_t *object = json_pack("{s:s, s:s, s:i, s:f, s:f, s:I, s:I, s:o}", "format", file->format == BB_ADAPTER_PEFT ? "peft" : "mlx", "type",
-                               file->is_dora ? "dora" : "lora", "rank", (int)rank, "scale", (double)file->modules[0].scale, "dropout",
-                               (double)file->dropout, "parameters", (json_int_t)file->parameter_count, "bytes", (json_int_t)bytes, "modules", modules);
+    json_t *object =
+        json_pack("{s:s, s:s, s:i, s:f, s:f, s:I, s:I, s:o}", "format",
+                  file->format == BB_ADAPTER_PEFT ? "peft" : "mlx", "type", file->is_dora ? "dora" : "lora", "rank",
+                  (int)rank, "scale", (double)file->modules[0].scale, "dropout", (double)file->dropout, "parameters",
+                  (json_int_t)file->parameter_count, "bytes", (json_int_t)bytes, "modules", modules);
     char *text = is_good && object != NULL ? json_dumps(object, JSON_INDENT(2)) : NULL;
     *json = text != NULL ? bb_copy_text(text, strlen(text)) : NULL;
     free(text);
@@ -83,13 +86,16 @@ struct output {
 };
 
 /* One tensor: of `expert_count` matrices [rows, cols] (cols 0: a vector), turned round if `is_transposed`. */
-static bombus_status add_tensor(struct output *output, const struct bb_adapter_part *part, const char *suffix, const void *data, enum bb_dtype dtype,
-                                int64_t rows, int64_t cols, bool is_transposed, bombus_error *error)
+static bombus_status add_tensor(struct output *output, const struct bb_adapter_part *part, const char *suffix,
+                                const void *data, enum bb_dtype dtype, int64_t rows, int64_t cols, bool is_transposed,
+                                bombus_error *error)
 {
     bool is_peft = output->content->format == BB_ADAPTER_PEFT, is_vector = cols == 0;
     size_t length = strlen(part->path) + strlen(suffix) + sizeof "base_model.model.", size = element_size(dtype);
-    size_t matrix = (size_t)rows * (size_t)(is_vector ? 1 : cols) * size, experts = part->expert_count > 0 ? (size_t)part->expert_count : 1;
-    char *name = bb_arena_allocate(&output->arena, 1, length), *copy = bb_arena_allocate(&output->arena, experts, matrix);
+    size_t matrix = (size_t)rows * (size_t)(is_vector ? 1 : cols) * size,
+           experts = part->expert_count > 0 ? (size_t)part->expert_count : 1;
+    char *name = bb_arena_allocate(&output->arena, 1, length),
+         *copy = bb_arena_allocate(&output->arena, experts, matrix);
     if (name == NULL || copy == NULL)
         return bb_fail_memory(error, experts * matrix, "an adapter's tensor");
     snprintf(name, length, "%s%s%s", is_peft ? "base_model.model." : "", part->path, suffix);
@@ -114,21 +120,26 @@ static bombus_status add_part(struct output *output, const struct bb_adapter_par
     int64_t rank = output->content->rank;
     bool is_peft = output->content->format == BB_ADAPTER_PEFT, is_linear = part->kind == BB_MODULE_LINEAR;
     if (is_peft && !is_linear)
-        return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "module '%.300s' is of kind %s, which PEFT's format cannot say: %s", part->path,
+        return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED,
+                       "module '%.300s' is of kind %s, which PEFT's format cannot say: %s", part->path,
                        kind_name(part->kind),
-                       part->kind == BB_MODULE_EMBEDDING ? "mlx-lm adapts a tied head with it, PEFT the lookup alone" : "it has no stacked experts");
+                       part->kind == BB_MODULE_EMBEDDING ? "mlx-lm adapts a tied head with it, PEFT the lookup alone"
+                                                         : "it has no stacked experts");
     bombus_status status;
     if (part->kind == BB_MODULE_EMBEDDING) { /* the first factor is over tokens */
         status = add_tensor(output, part, ".lora_a", part->b, part->b_dtype, rank, part->rows, true, error);
         if (status == BOMBUS_OK)
             status = add_tensor(output, part, ".lora_b", part->a, part->a_dtype, rank, part->cols, false, error);
     } else {
-        status = add_tensor(output, part, is_peft ? ".lora_A.weight" : ".lora_a", part->a, part->a_dtype, rank, part->cols, is_linear && !is_peft, error);
+        status = add_tensor(output, part, is_peft ? ".lora_A.weight" : ".lora_a", part->a, part->a_dtype, rank,
+                            part->cols, is_linear && !is_peft, error);
         if (status == BOMBUS_OK)
-            status = add_tensor(output, part, is_peft ? ".lora_B.weight" : ".lora_b", part->b, part->b_dtype, rank, part->rows, !is_linear || is_peft, error);
+            status = add_tensor(output, part, is_peft ? ".lora_B.weight" : ".lora_b", part->b, part->b_dtype, rank,
+                                part->rows, !is_linear || is_peft, error);
     }
     if (status == BOMBUS_OK && part->magnitude != NULL)
-        status = add_tensor(output, part, is_peft ? ".lora_magnitude_vector" : ".m", part->magnitude, part->magnitude_dtype, part->rows, 0, false, error);
+        status = add_tensor(output, part, is_peft ? ".lora_magnitude_vector" : ".m", part->magnitude,
+                            part->magnitude_dtype, part->rows, 0, false, error);
     return status;
 }
 
@@ -164,15 +175,17 @@ static bombus_status write_config(const struct bb_adapter_content *content, cons
     json_t *keys = list_keys(content);
     json_t *object =
         content->format == BB_ADAPTER_PEFT
-            ? json_pack("{s:s, s:s, s:i, s:f, s:f, s:s, s:b, s:b, s:b, s:o, s:s, s:b}", "peft_type", "LORA", "task_type", "CAUSAL_LM", "r",
-                        (int)content->rank, "lora_alpha", content->scale * content->rank, "lora_dropout", (double)content->dropout, "bias", "none",
-                        "fan_in_fan_out", 0, "use_rslora", 0, "use_dora", (int)content->is_dora, "target_modules", keys, "base_model_name_or_path", "",
+            ? json_pack("{s:s, s:s, s:i, s:f, s:f, s:s, s:b, s:b, s:b, s:o, s:s, s:b}", "peft_type", "LORA",
+                        "task_type", "CAUSAL_LM", "r", (int)content->rank, "lora_alpha", content->scale * content->rank,
+                        "lora_dropout", (double)content->dropout, "bias", "none", "fan_in_fan_out", 0, "use_rslora", 0,
+                        "use_dora", (int)content->is_dora, "target_modules", keys, "base_model_name_or_path", "",
                         "inference_mode", 1)
-            : json_pack("{s:s, s:i, s:{s:i, s:f, s:f, s:o}}", "fine_tune_type", content->is_dora ? "dora" : "lora", "num_layers",
-                        (int)content->num_layers, "lora_parameters", "rank", (int)content->rank, "scale", content->scale, "dropout",
-                        (double)content->dropout, "keys", keys);
+            : json_pack("{s:s, s:i, s:{s:i, s:f, s:f, s:o}}", "fine_tune_type", content->is_dora ? "dora" : "lora",
+                        "num_layers", (int)content->num_layers, "lora_parameters", "rank", (int)content->rank, "scale",
+                        content->scale, "dropout", (double)content->dropout, "keys", keys);
     char *text = object != NULL ? json_dumps(object, JSON_INDENT(4)) : NULL;
-    bombus_status status = text != NULL ? bb_file_write(path, text, strlen(text), error) : bb_fail_memory(error, content->part_count, path);
+    bombus_status status = text != NULL ? bb_file_write(path, text, strlen(text), error)
+                                        : bb_fail_memory(error, content->part_count, path);
     free(text);
     json_decref(object);
     return status;

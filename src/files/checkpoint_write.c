@@ -14,7 +14,8 @@ enum { MAX_COPY_SIZE = 1 << 28 };
 static bombus_status write_json(const char *folder, const char *name, json_t *object, bombus_error *error)
 {
     char *path = bb_path_join(folder, name), *text = object != NULL ? json_dumps(object, JSON_INDENT(4)) : NULL;
-    bombus_status status = path != NULL && text != NULL ? bb_file_write(path, text, strlen(text), error) : bb_fail_memory(error, strlen(folder), name);
+    bombus_status status = path != NULL && text != NULL ? bb_file_write(path, text, strlen(text), error)
+                                                        : bb_fail_memory(error, strlen(folder), name);
     free(text);
     bb_release(path);
     return status;
@@ -23,8 +24,8 @@ static bombus_status write_json(const char *folder, const char *name, json_t *ob
 static bool set_scheme(json_t *quantization, const struct bb_scheme_entry *entry)
 {
     return json_object_set_new(quantization, entry->path,
-                               json_pack("{s:i, s:i, s:s}", "group_size", (int)entry->scheme.group_size, "bits", (int)entry->scheme.bits, "mode",
-                                         entry->mode)) == 0;
+                               json_pack("{s:i, s:i, s:s}", "group_size", (int)entry->scheme.group_size, "bits",
+                                         (int)entry->scheme.bits, "mode", entry->mode)) == 0;
 }
 
 bombus_status bb_checkpoint_write_config(const struct bb_checkpoint *checkpoint, const char *folder, bool is_dense,
@@ -60,8 +61,8 @@ void bb_checkpoint_shard_name(char name[BB_SHARD_NAME_SIZE], size_t index, size_
         snprintf(name, BB_SHARD_NAME_SIZE, "model-%05zu-of-%05zu.safetensors", index + 1, count);
 }
 
-bombus_status bb_checkpoint_write_index(const char *folder, const char *const *names, const size_t *shards, size_t count, size_t shard_count,
-                                        uint64_t total_bytes, bombus_error *error)
+bombus_status bb_checkpoint_write_index(const char *folder, const char *const *names, const size_t *shards,
+                                        size_t count, size_t shard_count, uint64_t total_bytes, bombus_error *error)
 {
     json_t *map = json_object();
     bool is_good = map != NULL;
@@ -71,7 +72,8 @@ bombus_status bb_checkpoint_write_index(const char *folder, const char *const *n
         is_good = json_object_set_new(map, names[i], json_string(shard)) == 0;
     }
     json_t *object = json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)total_bytes, "weight_map", map);
-    bombus_status status = is_good ? write_json(folder, "model.safetensors.index.json", object, error) : bb_fail_memory(error, count, "an index of shards");
+    bombus_status status = is_good ? write_json(folder, "model.safetensors.index.json", object, error)
+                                   : bb_fail_memory(error, count, "an index of shards");
     json_decref(object);
     return status;
 }

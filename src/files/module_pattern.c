@@ -17,7 +17,8 @@ struct rest {
     const struct rest *next;
 };
 
-static bool match(struct matcher *matcher, const char *pattern, const char *end, const char *name, const struct rest *rest);
+static bool match(struct matcher *matcher, const char *pattern, const char *end, const char *name,
+                  const struct rest *rest);
 
 /* Past the atom at `pattern`; NULL if it is not closed. */
 static const char *atom_end(const char *pattern, const char *end)
@@ -95,7 +96,8 @@ static bool match_rest(struct matcher *matcher, const char *name, const struct r
 }
 
 /* One of the alternatives in [pattern, end), which stand between bars. */
-static bool match_alternatives(struct matcher *matcher, const char *pattern, const char *end, const char *name, const struct rest *rest)
+static bool match_alternatives(struct matcher *matcher, const char *pattern, const char *end, const char *name,
+                               const struct rest *rest)
 {
     const char *begin = pattern;
     for (const char *at = pattern; at <= end; at++) {
@@ -115,7 +117,8 @@ static bool match_alternatives(struct matcher *matcher, const char *pattern, con
     return false;
 }
 
-static bool match_once(struct matcher *matcher, const char *atom, const char *past, const char *name, const struct rest *rest)
+static bool match_once(struct matcher *matcher, const char *atom, const char *past, const char *name,
+                       const struct rest *rest)
 {
     if (*atom == '(') {
         if (atom[1] == '?') {
@@ -131,7 +134,8 @@ static bool match_once(struct matcher *matcher, const char *atom, const char *pa
 }
 
 /* The atom as often as it goes, then fewer. */
-static bool match_repeated(struct matcher *matcher, const char *atom, const char *past, const char *name, const struct rest *rest)
+static bool match_repeated(struct matcher *matcher, const char *atom, const char *past, const char *name,
+                           const struct rest *rest)
 {
     const char *last = name;
     while (last < matcher->name_end && takes(matcher, atom, past, *last))
@@ -145,7 +149,8 @@ static bool match_repeated(struct matcher *matcher, const char *atom, const char
     return false;
 }
 
-static bool match(struct matcher *matcher, const char *pattern, const char *end, const char *name, const struct rest *rest)
+static bool match(struct matcher *matcher, const char *pattern, const char *end, const char *name,
+                  const struct rest *rest)
 {
     if (++matcher->steps > STEP_LIMIT || matcher->depth >= DEPTH_LIMIT)
         matcher->is_refused = true;
@@ -169,7 +174,8 @@ static bool match(struct matcher *matcher, const char *pattern, const char *end,
     if (repeat == '{' || (repeat != '\0' && repeat != '?' && *pattern == '('))
         matcher->is_refused = true;
     else if (repeat == '\0' || repeat == '?')
-        is_match = match_once(matcher, pattern, past, name, &next) || (repeat == '?' && match_rest(matcher, name, &next));
+        is_match =
+            match_once(matcher, pattern, past, name, &next) || (repeat == '?' && match_rest(matcher, name, &next));
     else
         is_match = match_repeated(matcher, pattern, past, name, &next);
     matcher->depth--;
@@ -188,6 +194,7 @@ bombus_status bb_module_pattern_match(const char *pattern, const char *name, boo
     for (const char *dot = strchr(name, '.'); dot != NULL && !*is_match && !is_anchored; dot = strchr(dot + 1, '.'))
         *is_match = match_alternatives(&matcher, begin, end, dot + 1, NULL);
     if (matcher.is_refused)
-        return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "the pattern '%.200s' is not one that names of modules are looked up by", pattern);
+        return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED,
+                       "the pattern '%.200s' is not one that names of modules are looked up by", pattern);
     return BOMBUS_OK;
 }

@@ -21,7 +21,8 @@ struct loader {
 
 static bombus_status fail_place(const struct loader *loader, const struct bb_adapter_module *module, const char *why)
 {
-    return bb_fail(loader->error, BOMBUS_ERROR_MISMATCH, "%s: module '%.300s' (tensor '%.300s') fits nothing in the model: %s", loader->file->path,
+    return bb_fail(loader->error, BOMBUS_ERROR_MISMATCH,
+                   "%s: module '%.300s' (tensor '%.300s') fits nothing in the model: %s", loader->file->path,
                    module->path, module->a->name, why);
 }
 
@@ -36,7 +37,8 @@ static const struct bb_projection *find_expert(const struct bb_model *model, con
         char *end;
         const char *number = path + length + 1;
         long value = *number >= '0' && *number <= '9' ? strtol(number, &end, 10) : -1;
-        if (value >= 0 && value < projection->expert_count && *end == '.' && strcmp(end + 1, projection->expert_name) == 0) {
+        if (value >= 0 && value < projection->expert_count && *end == '.' &&
+            strcmp(end + 1, projection->expert_name) == 0) {
             *expert = (int32_t)value;
             return projection;
         }
@@ -68,7 +70,8 @@ static double row_length(const float *row, int64_t count)
     return sqrt(sum);
 }
 
-void bb_adapter_gains(const struct bb_weight *weight, const struct bb_low_rank *pair, const float *magnitude, float *gains, float *row)
+void bb_adapter_gains(const struct bb_weight *weight, const struct bb_low_rank *pair, const float *magnitude,
+                      float *gains, float *row)
 {
     for (int64_t i = 0; i < weight->rows; i++) {
         bb_quant_unpack_row(weight, i, row);
@@ -83,8 +86,8 @@ void bb_adapter_gains(const struct bb_weight *weight, const struct bb_low_rank *
 }
 
 /* The pair of one expert, or of a whole projection, cut into its parts' rows. */
-static bombus_status load_pair(struct loader *loader, const struct bb_adapter_module *module, const struct bb_projection *projection,
-                               int32_t expert, int32_t slot, int32_t part_count)
+static bombus_status load_pair(struct loader *loader, const struct bb_adapter_module *module,
+                               const struct bb_projection *projection, int32_t expert, int32_t slot, int32_t part_count)
 {
     bombus_status status = BOMBUS_OK;
     size_t rank = (size_t)module->rank, rows = (size_t)module->rows, cols = (size_t)module->cols;
@@ -115,17 +118,19 @@ static bombus_status load_pair(struct loader *loader, const struct bb_adapter_mo
     return BOMBUS_OK;
 }
 
-static bombus_status fail_shape(const struct loader *loader, const struct bb_adapter_module *module, const struct bb_projection *projection)
+static bombus_status fail_shape(const struct loader *loader, const struct bb_adapter_module *module,
+                                const struct bb_projection *projection)
 {
     char found[48] = "", expected[48] = "";
     if (module->expert_count > 0)
         snprintf(found, sizeof found, " of each of %d experts", module->expert_count);
     if (projection->expert_count > 0)
         snprintf(expected, sizeof expected, " of each of %d experts", projection->expert_count);
-    return bb_fail(loader->error, BOMBUS_ERROR_MISMATCH,
-                   "%s: module '%.300s' (tensor '%.300s') is for a matrix [%lld, %lld]%s, expected [%lld, %lld]%s: an adapter of another model",
-                   loader->file->path, module->path, module->a->name, (long long)module->rows, (long long)module->cols, found,
-                   (long long)projection->rows, (long long)projection->cols, expected);
+    return bb_fail(
+        loader->error, BOMBUS_ERROR_MISMATCH,
+        "%s: module '%.300s' (tensor '%.300s') is for a matrix [%lld, %lld]%s, expected [%lld, %lld]%s: an adapter of another model",
+        loader->file->path, module->path, module->a->name, (long long)module->rows, (long long)module->cols, found,
+        (long long)projection->rows, (long long)projection->cols, expected);
 }
 
 static bombus_status load_module(struct loader *loader, const struct bb_adapter_module *module)
@@ -209,17 +214,23 @@ bombus_status bb_adapter_open(struct bb_adapter **adapter, const struct bb_model
     *adapter = NULL;
     if (made == NULL)
         return bb_fail_memory(error, sizeof *made, "an adapter");
-    struct loader loader = {.adapter = made, .model = model, .file = &file, .options = options != NULL ? options : &defaults, .error = error};
+    struct loader loader = {.adapter = made,
+                            .model = model,
+                            .file = &file,
+                            .options = options != NULL ? options : &defaults,
+                            .error = error};
     bombus_status status = BOMBUS_OK;
     atomic_init(&made->holders, 1);
     made->slot_count = model->slot_count;
     made->model_fingerprint = model->fingerprint;
     made->pairs = bb_arena_allocate(&made->arena, (size_t)model->slot_count, sizeof *made->pairs);
-    loader.has_layer = bb_arena_allocate(&made->arena, (size_t)model->recipe.num_hidden_layers, sizeof *loader.has_layer);
+    loader.has_layer =
+        bb_arena_allocate(&made->arena, (size_t)model->recipe.num_hidden_layers, sizeof *loader.has_layer);
     if (made->pairs == NULL || loader.has_layer == NULL)
         status = bb_fail_memory(error, (size_t)model->slot_count * sizeof *made->pairs, "an adapter");
     if (status == BOMBUS_OK && loader.options->has_scale && !isfinite(loader.options->scale))
-        status = bb_fail(error, BOMBUS_ERROR_ARGUMENT, "scale: %g, expected a finite number", (double)loader.options->scale);
+        status =
+            bb_fail(error, BOMBUS_ERROR_ARGUMENT, "scale: %g, expected a finite number", (double)loader.options->scale);
     if (status == BOMBUS_OK)
         status = bb_adapter_file_open(&file, folder, error);
     if (status == BOMBUS_OK)
@@ -252,22 +263,24 @@ struct bb_adapter_choice {
     struct bb_adapter *adapters[USE_LIMIT]; /* [set.count] */
 };
 
-static bombus_status check_choice(const struct bb_model *model, struct bb_adapter *const *adapters, const float *weights, size_t count,
-                                  bombus_error *error)
+static bombus_status check_choice(const struct bb_model *model, struct bb_adapter *const *adapters,
+                                  const float *weights, size_t count, bombus_error *error)
 {
     if (count > USE_LIMIT)
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "count: %zu adapters at once, at most %d", count, USE_LIMIT);
     for (size_t i = 0; i < count; i++) {
         if (!isfinite(weights[i]))
-            return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "weights[%zu]: %g, expected a finite number", i, (double)weights[i]);
+            return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "weights[%zu]: %g, expected a finite number", i,
+                           (double)weights[i]);
         if (adapters[i]->model_fingerprint != model->fingerprint || adapters[i]->slot_count != model->slot_count)
             return bb_fail(error, BOMBUS_ERROR_MISMATCH, "adapters[%zu]: opened for another model", i);
     }
     return BOMBUS_OK;
 }
 
-bombus_status bb_adapter_choice_create(struct bb_adapter_choice **choice, const struct bb_model *model, struct bb_adapter *const *adapters,
-                                       const float *weights, size_t count, bombus_error *error)
+bombus_status bb_adapter_choice_create(struct bb_adapter_choice **choice, const struct bb_model *model,
+                                       struct bb_adapter *const *adapters, const float *weights, size_t count,
+                                       bombus_error *error)
 {
     *choice = NULL;
     bombus_status status = check_choice(model, adapters, weights, count, error);
@@ -287,7 +300,8 @@ bombus_status bb_adapter_choice_create(struct bb_adapter_choice **choice, const 
             continue;
         bb_adapter_hold(adapters[i]);
         made->adapters[place] = adapters[i];
-        made->uses[place] = (struct bb_adapter_use){.pairs = adapters[i]->pairs, .slot_count = adapters[i]->slot_count, .weight = weights[i]};
+        made->uses[place] = (struct bb_adapter_use){
+            .pairs = adapters[i]->pairs, .slot_count = adapters[i]->slot_count, .weight = weights[i]};
         made->set.count++;
         made->fingerprint = bb_hash(&adapters[i]->fingerprint, sizeof adapters[i]->fingerprint, made->fingerprint);
         made->fingerprint = bb_hash(&weights[i], sizeof weights[i], made->fingerprint);

@@ -19,7 +19,8 @@ static const struct bb_adapter_set *next_span(struct walk *walk, int32_t *first_
         *row_count = span->row_count;
         if (walk->run->has_output_rows) {
             *first_row = walk->output;
-            while (walk->output < batch->output_count && batch->output_rows[walk->output] < span->first_row + span->row_count)
+            while (walk->output < batch->output_count &&
+                   batch->output_rows[walk->output] < span->first_row + span->row_count)
                 walk->output++;
             *row_count = walk->output - *first_row;
         }
@@ -76,11 +77,13 @@ const struct bb_adapter_set *const *bb_op_row_adapters(struct bb_run *run)
     return run->row_adapters;
 }
 
-static void apply(struct bb_run *run, const struct bb_linear *linear, struct bb_low_rank_terms terms, struct bb_tensor x, struct bb_tensor out)
+static void apply(struct bb_run *run, const struct bb_linear *linear, struct bb_low_rank_terms terms,
+                  struct bb_tensor x, struct bb_tensor out)
 {
     if (terms.count == 0 || run->status != BOMBUS_OK)
         return;
-    struct bb_low_rank_call call = {.linear = linear, .terms = terms.terms, .term_count = terms.count, .x = x, .out = out};
+    struct bb_low_rank_call call = {
+        .linear = linear, .terms = terms.terms, .term_count = terms.count, .x = x, .out = out};
     run->status = run->backend->table->low_rank(run->backend, &call, &run->error);
 }
 
@@ -89,8 +92,8 @@ void bb_op_low_rank(struct bb_run *run, const struct bb_linear *linear, struct b
     apply(run, linear, bb_op_terms(run, linear, 0), x, out);
 }
 
-void bb_op_linear_add_gains(struct bb_run *run, const struct bb_linear *linear, struct bb_tensor x, struct bb_tensor residual, float scale,
-                            struct bb_low_rank_terms terms)
+void bb_op_linear_add_gains(struct bb_run *run, const struct bb_linear *linear, struct bb_tensor x,
+                            struct bb_tensor residual, float scale, struct bb_low_rank_terms terms)
 {
     /* The rows of one span are all with gains or all without. */
     struct bb_low_rank_term *with = run->terms + run->term_count, *without = with + run->term_count;
@@ -121,7 +124,8 @@ void bb_op_linear_add_gains(struct bb_run *run, const struct bb_linear *linear, 
     bb_run_release(run, mark);
 }
 
-void bb_op_embed_low_rank(struct bb_run *run, int32_t slot, const struct bb_batch *batch, float scale, struct bb_tensor x)
+void bb_op_embed_low_rank(struct bb_run *run, int32_t slot, const struct bb_batch *batch, float scale,
+                          struct bb_tensor x)
 {
     struct bb_low_rank_terms terms = is_live(run) ? find_terms(run, slot, 0) : (struct bb_low_rank_terms){0};
     if (terms.count == 0)

@@ -21,21 +21,25 @@ static int64_t term_chunks(const struct bb_low_rank_term *term)
     return (int64_t)rank_chunks(term) * ((term->row_count + SUM_ROWS - 1) / SUM_ROWS);
 }
 
-bombus_status bb_cpu_low_rank_begin(struct bb_cpu *cpu, struct bb_cpu_low_rank *work, const struct bb_cpu_product *products,
-                                    int32_t product_count, const float *x, bombus_error *error)
+bombus_status bb_cpu_low_rank_begin(struct bb_cpu *cpu, struct bb_cpu_low_rank *work,
+                                    const struct bb_cpu_product *products, int32_t product_count, const float *x,
+                                    bombus_error *error)
 {
     size_t floats = 0;
     int64_t chunks = 0;
-    *work = (struct bb_cpu_low_rank){.kernels = &cpu->kernels->rows, .products = products, .product_count = product_count, .x = x};
+    *work = (struct bb_cpu_low_rank){
+        .kernels = &cpu->kernels->rows, .products = products, .product_count = product_count, .x = x};
     for (int32_t i = 0; i < product_count; i++)
         for (int32_t k = 0; k < products[i].low_rank.count; k++) {
-            floats += (size_t)products[i].low_rank.terms[k].row_count * (size_t)products[i].low_rank.terms[k].pair->rank;
+            floats +=
+                (size_t)products[i].low_rank.terms[k].row_count * (size_t)products[i].low_rank.terms[k].pair->rank;
             chunks += term_chunks(&products[i].low_rank.terms[k]);
         }
     if (chunks == 0)
         return BOMBUS_OK;
     if (chunks > INT32_MAX / 2)
-        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "a product with %lld chunks of low-rank terms is too large", (long long)chunks);
+        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "a product with %lld chunks of low-rank terms is too large",
+                       (long long)chunks);
     work->sums = bb_cpu_scratch(cpu, BB_SCRATCH_LOW_RANK, floats * sizeof(float), error);
     if (work->sums == NULL)
         return BOMBUS_ERROR_MEMORY;
@@ -64,13 +68,15 @@ void bb_cpu_low_rank_sum(struct bb_cpu_low_rank *work, int32_t chunk)
     }
     const struct bb_low_rank *pair = term->pair;
     const int64_t cols = product->linear->weight.cols;
-    const float factor = pair->scale * (term->weight * product->scale); /* as with the scale in the weight: ops/low_rank.c */
+    const float factor =
+        pair->scale * (term->weight * product->scale); /* as with the scale in the weight: ops/low_rank.c */
     const int32_t first_rank = chunk % rank_chunks(term) * SUM_RANKS, first_row = chunk / rank_chunks(term) * SUM_ROWS;
     const int32_t ranks = pair->rank - first_rank < SUM_RANKS ? pair->rank - first_rank : SUM_RANKS;
     const int32_t end = first_row + SUM_ROWS < term->row_count ? first_row + SUM_ROWS : term->row_count;
     for (int32_t row = first_row; row < end; row++) {
         float *out = sums + (int64_t)row * pair->rank + first_rank;
-        work->kernels->low_rank_sums(out, pair->a + first_rank * cols, work->x + (term->first_row + row) * cols, ranks, cols);
+        work->kernels->low_rank_sums(out, pair->a + first_rank * cols, work->x + (term->first_row + row) * cols, ranks,
+                                     cols);
         for (int32_t r = 0; r < ranks; r++)
             out[r] *= factor;
     }
@@ -79,14 +85,15 @@ void bb_cpu_low_rank_sum(struct bb_cpu_low_rank *work, int32_t chunk)
 }
 
 /* W x of one row times 1 + what the terms with gains make of it, without the bias. */
-static void apply_gains(const struct bb_linear *linear, const struct bb_low_rank_term *terms, int32_t count, int64_t first, int64_t row_count,
-                        float *out)
+static void apply_gains(const struct bb_linear *linear, const struct bb_low_rank_term *terms, int32_t count,
+                        int64_t first, int64_t row_count, float *out)
 {
     bool has_gains = false;
     for (int32_t k = 0; k < count; k++)
         has_gains = has_gains || terms[k].pair->gains != NULL;
     for (int64_t i = 0; i < row_count && has_gains; i++) {
-        float factor = 1.0f, bias = linear->bias != NULL ? bb_dtype_load(linear->bias, linear->bias_dtype, (size_t)(first + i)) : 0.0f;
+        float factor = 1.0f,
+              bias = linear->bias != NULL ? bb_dtype_load(linear->bias, linear->bias_dtype, (size_t)(first + i)) : 0.0f;
         for (int32_t k = 0; k < count; k++)
             factor += terms[k].pair->gains != NULL ? terms[k].weight * (terms[k].pair->gains[first + i] - 1.0f) : 0.0f;
         out[i] = bias + factor * (out[i] - bias);
@@ -102,8 +109,8 @@ static int32_t same_rows(const struct bb_low_rank_term *terms, int32_t limit)
     return count;
 }
 
-void bb_cpu_low_rank_add(struct bb_cpu_low_rank *work, const struct bb_cpu_product *product, int64_t first_weight_row, int64_t weight_row_count,
-                         int64_t first_row, int64_t row_count)
+void bb_cpu_low_rank_add(struct bb_cpu_low_rank *work, const struct bb_cpu_product *product, int64_t first_weight_row,
+                         int64_t weight_row_count, int64_t first_row, int64_t row_count)
 {
     if (product->low_rank.count == 0)
         return;
@@ -116,20 +123,23 @@ void bb_cpu_low_rank_add(struct bb_cpu_low_rank *work, const struct bb_cpu_produ
         const struct bb_low_rank_term *terms = &product->low_rank.terms[k];
         count = same_rows(terms, product->low_rank.count - k);
         const int64_t begin = terms->first_row > first_row ? terms->first_row : first_row;
-        const int64_t term_end = terms->first_row + terms->row_count, end = term_end < first_row + row_count ? term_end : first_row + row_count;
+        const int64_t term_end = terms->first_row + terms->row_count,
+                      end = term_end < first_row + row_count ? term_end : first_row + row_count;
         for (int64_t row = begin; row < end; row++)
-            apply_gains(product->linear, terms, count, first_weight_row, weight_row_count, product->out + row * product->out_stride + first_weight_row);
+            apply_gains(product->linear, terms, count, first_weight_row, weight_row_count,
+                        product->out + row * product->out_stride + first_weight_row);
         for (int32_t i = 0; i < count; i++) {
             const struct bb_low_rank *pair = terms[i].pair;
-            work->kernels->low_rank_add(&(struct bb_low_rank_add){.out = product->out + begin * product->out_stride + first_weight_row,
-                                                                  .b = pair->b + first_weight_row,
-                                                                  .sums = sums + (begin - terms->first_row) * pair->rank,
-                                                                  .gains = pair->gains != NULL ? pair->gains + first_weight_row : NULL,
-                                                                  .out_stride = product->out_stride,
-                                                                  .b_stride = pair->b_stride,
-                                                                  .row_count = end - begin,
-                                                                  .count = weight_row_count,
-                                                                  .rank = pair->rank});
+            work->kernels->low_rank_add(
+                &(struct bb_low_rank_add){.out = product->out + begin * product->out_stride + first_weight_row,
+                                          .b = pair->b + first_weight_row,
+                                          .sums = sums + (begin - terms->first_row) * pair->rank,
+                                          .gains = pair->gains != NULL ? pair->gains + first_weight_row : NULL,
+                                          .out_stride = product->out_stride,
+                                          .b_stride = pair->b_stride,
+                                          .row_count = end - begin,
+                                          .count = weight_row_count,
+                                          .rank = pair->rank});
             sums += (int64_t)terms->row_count * pair->rank;
         }
     }
@@ -150,8 +160,10 @@ static void chunk(void *context, int32_t index, int32_t worker)
         bb_cpu_low_rank_sum(&job->low_rank, index);
         return;
     }
-    const int64_t first = (index - job->low_rank.chunk_count) * job->chunk_rows, rest = job->product.linear->weight.rows - first;
-    bb_cpu_low_rank_add(&job->low_rank, &job->product, first, rest < job->chunk_rows ? rest : job->chunk_rows, 0, job->row_count);
+    const int64_t first = (index - job->low_rank.chunk_count) * job->chunk_rows,
+                  rest = job->product.linear->weight.rows - first;
+    bb_cpu_low_rank_add(&job->low_rank, &job->product, first, rest < job->chunk_rows ? rest : job->chunk_rows, 0,
+                        job->row_count);
 }
 
 static bombus_status low_rank(struct bb_backend *backend, const struct bb_low_rank_call *call, bombus_error *error)
@@ -168,14 +180,16 @@ static bombus_status low_rank(struct bb_backend *backend, const struct bb_low_ra
     bb_pool_lock(cpu->pool);
     bombus_status status = bb_cpu_low_rank_begin(cpu, &job.low_rank, &job.product, 1, call->x.data, error);
     if (status == BOMBUS_OK && job.low_rank.chunk_count > 0)
-        bb_pool_run(cpu->pool, job.low_rank.chunk_count + (int32_t)((weight_rows + job.chunk_rows - 1) / job.chunk_rows), chunk, &job);
+        bb_pool_run(cpu->pool,
+                    job.low_rank.chunk_count + (int32_t)((weight_rows + job.chunk_rows - 1) / job.chunk_rows), chunk,
+                    &job);
     bb_pool_unlock(cpu->pool);
     return status;
 }
 
 /* What one term adds to a token's row: the token's entries of B times A. */
-static void add_to_token(const struct bb_row_kernels *kernels, const struct bb_low_rank_term *term, int32_t token, float scale, float *out,
-                         int64_t cols)
+static void add_to_token(const struct bb_row_kernels *kernels, const struct bb_low_rank_term *term, int32_t token,
+                         float scale, float *out, int64_t cols)
 {
     const struct bb_low_rank *pair = term->pair;
     const float factor = scale * term->weight * pair->scale * (pair->gains != NULL ? pair->gains[token] : 1.0f);
@@ -184,12 +198,18 @@ static void add_to_token(const struct bb_row_kernels *kernels, const struct bb_l
         const int32_t count = pair->rank - first < RANK_BLOCK ? pair->rank - first : RANK_BLOCK;
         for (int32_t r = 0; r < count; r++)
             sums[r] = factor * pair->b[(first + r) * pair->b_stride + token];
-        kernels->low_rank_add(&(struct bb_low_rank_add){
-            .out = out, .b = pair->a + first * cols, .sums = sums, .b_stride = cols, .row_count = 1, .count = cols, .rank = count});
+        kernels->low_rank_add(&(struct bb_low_rank_add){.out = out,
+                                                        .b = pair->a + first * cols,
+                                                        .sums = sums,
+                                                        .b_stride = cols,
+                                                        .row_count = 1,
+                                                        .count = cols,
+                                                        .rank = count});
     }
 }
 
-static bombus_status embed_low_rank(struct bb_backend *backend, const struct bb_embed_low_rank_call *call, bombus_error *error)
+static bombus_status embed_low_rank(struct bb_backend *backend, const struct bb_embed_low_rank_call *call,
+                                    bombus_error *error)
 {
     const struct bb_row_kernels *kernels = &((struct bb_cpu *)backend)->kernels->rows;
     const int64_t cols = call->out.shape[1];
@@ -200,7 +220,9 @@ static bombus_status embed_low_rank(struct bb_backend *backend, const struct bb_
         for (int32_t row = terms->first_row; row < terms->first_row + terms->row_count; row++) {
             float *out = (float *)call->out.data + row * cols, factor = 1.0f;
             for (int32_t i = 0; i < count; i++)
-                factor += terms[i].pair->gains != NULL ? terms[i].weight * (terms[i].pair->gains[call->tokens[row]] - 1.0f) : 0.0f;
+                factor += terms[i].pair->gains != NULL
+                              ? terms[i].weight * (terms[i].pair->gains[call->tokens[row]] - 1.0f)
+                              : 0.0f;
             for (int64_t i = 0; i < cols && factor != 1.0f; i++)
                 out[i] *= factor;
             for (int32_t i = 0; i < count; i++)
