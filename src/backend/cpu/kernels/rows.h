@@ -5,6 +5,13 @@
 
 #include "backend/backend.h"
 
+struct bb_low_rank_add {
+    float *out;
+    const float *b, *sums, *gains;
+    int64_t out_stride, b_stride, row_count, count;
+    int32_t rank;
+};
+
 struct bb_row_kernels {
     /* out[i] = x[i] / sqrt(mean of x^2 + eps) * weight[i] (or 1 + weight[i], or 1 where weight is NULL); out may be
      * x. */
@@ -19,6 +26,11 @@ struct bb_row_kernels {
     void (*add)(float *out, const float *a, const float *b, float scale, int64_t count);
     /* x[i] = scale * x[i], then softcap * tanh(x[i] / softcap) if softcap > 0. */
     void (*scale)(float *x, float scale, float softcap, int64_t count);
+    /* Low-rank pairs (tensor/low_rank.h). sums[r] = a[r] . x, a [rank, cols]. */
+    void (*low_rank_sums)(float *sums, const float *a, const float *x, int32_t rank, int64_t cols);
+    /* For `row_count` rows, at out_stride and with `rank` sums each: out[i] += gains[i] * sum over r of sums[r] * b[r * b_stride + i] (gains NULL: 1).
+     * An entry does not depend on where the run begins. */
+    void (*low_rank_add)(const struct bb_low_rank_add *call);
 };
 
 void bb_kernels_fill_reference_rows(struct bb_row_kernels *kernels);

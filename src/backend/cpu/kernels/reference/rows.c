@@ -73,6 +73,27 @@ static void scale(float *x, float factor, float softcap, int64_t count)
     }
 }
 
+static void low_rank_sums(float *sums, const float *a, const float *x, int32_t rank, int64_t cols)
+{
+    for (int32_t r = 0; r < rank; r++) {
+        float sum = 0.0f;
+        for (int64_t i = 0; i < cols; i++)
+            sum += a[r * cols + i] * x[i];
+        sums[r] = sum;
+    }
+}
+
+static void low_rank_add(const struct bb_low_rank_add *call)
+{
+    for (int64_t row = 0; row < call->row_count; row++)
+        for (int64_t i = 0; i < call->count; i++) {
+            float sum = 0.0f;
+            for (int32_t r = 0; r < call->rank; r++)
+                sum += call->sums[row * call->rank + r] * call->b[r * call->b_stride + i];
+            call->out[row * call->out_stride + i] += call->gains != NULL ? call->gains[i] * sum : sum;
+        }
+}
+
 void bb_kernels_fill_reference_rows(struct bb_row_kernels *kernels)
 {
     kernels->norm = norm;
@@ -81,4 +102,6 @@ void bb_kernels_fill_reference_rows(struct bb_row_kernels *kernels)
     kernels->glu = glu;
     kernels->add = add;
     kernels->scale = scale;
+    kernels->low_rank_sums = low_rank_sums;
+    kernels->low_rank_add = low_rank_add;
 }

@@ -190,6 +190,95 @@ static void scale(float *x, float factor, float softcap, int64_t count)
     }
 }
 
+/* ---- low-rank pairs ---- */
+
+/* Rows of A at once: each has two sums, so that additions do not wait for each other. */
+enum { SUM_ROWS = 4, ADD_VECTORS = 4 };
+
+BB_INLINE void sum_rows(float *sums, const float *a, const float *x, int64_t cols, int32_t row_count)
+{
+    vec totals[2][SUM_ROWS];
+    int64_t i = 0;
+    for (int32_t r = 0; r < row_count; r++)
+        totals[0][r] = totals[1][r] = vec_set(0.0f);
+    for (; i + 2 * LANES <= cols; i += 2 * LANES) {
+        const vec first = vec_load(x + i), second = vec_load(x + i + LANES);
+        BB_UNROLL
+        for (int32_t r = 0; r < row_count; r++) {
+            totals[0][r] = vec_fma(vec_load(a + r * cols + i), first, totals[0][r]);
+            totals[1][r] = vec_fma(vec_load(a + r * cols + i + LANES), second, totals[1][r]);
+        }
+    }
+    for (; i < cols; i += LANES) {
+        const int64_t part = cols - i < LANES ? cols - i : LANES;
+        const vec entries = vec_load_part(x + i, part);
+        BB_UNROLL
+        for (int32_t r = 0; r < row_count; r++)
+            totals[0][r] = vec_fma(vec_load_part(a + r * cols + i, part), entries, totals[0][r]);
+    }
+    for (int32_t r = 0; r < row_count; r++)
+        sums[r] = vec_sum(vec_add(totals[0][r], totals[1][r]));
+}
+
+static void low_rank_sums(float *sums, const float *a, const float *x, int32_t rank, int64_t cols)
+{
+    int32_t r = 0;
+    for (; r + SUM_ROWS <= rank; r += SUM_ROWS)
+        sum_rows(sums + r, a + r * cols, x, cols, SUM_ROWS);
+    for (; r < rank; r++)
+        sum_rows(sums + r, a + r * cols, x, cols, 1);
+}
+
+/* `vectors` whole vectors of `rows` rows, from entry i of row `row` on. */
+BB_INLINE void add_tile(const struct bb_low_rank_add *call, int64_t row, int64_t i, int32_t rows, int32_t vectors)
+{
+    const float *sums = call->sums + row * call->rank, *b = call->b + i;
+    float *out = call->out + row * call->out_stride + i;
+    vec totals[ADD_VECTORS];
+    BB_UNROLL
+    for (int32_t k = 0; k < rows * vectors; k++)
+        totals[k] = vec_set(0.0f);
+    for (int32_t r = 0; r < call->rank; r++, b += call->b_stride)
+        BB_UNROLL
+        for (int32_t k = 0; k < rows * vectors; k++)
+            totals[k] = vec_fma(vec_set(sums[k / vectors * call->rank + r]), vec_load(b + k % vectors * LANES), totals[k]);
+    BB_UNROLL
+    for (int32_t k = 0; k < rows * vectors; k++) {
+        float *place = out + k / vectors * call->out_stride + k % vectors * LANES;
+        const vec gain = call->gains != NULL ? vec_load(call->gains + i + k % vectors * LANES) : vec_set(1.0f);
+        vec_store(place, vec_fma(gain, totals[k], vec_load(place)));
+    }
+}
+
+static void add_part(const struct bb_low_rank_add *call, int64_t i, int64_t part)
+{
+    const vec gain = call->gains != NULL ? vec_load_part(call->gains + i, part) : vec_set(1.0f);
+    for (int64_t row = 0; row < call->row_count; row++) {
+        float *out = call->out + row * call->out_stride + i;
+        vec total = vec_set(0.0f);
+        for (int32_t r = 0; r < call->rank; r++)
+            total = vec_fma(vec_set(call->sums[row * call->rank + r]), vec_load_part(call->b + r * call->b_stride + i, part), total);
+        vec_store_part(out, vec_fma(gain, total, vec_load_part(out, part)), part);
+    }
+}
+
+/* Four sums at once that do not wait for each other: of one row, or of four where a run is short. */
+static void low_rank_add(const struct bb_low_rank_add *call)
+{
+    int64_t i = 0;
+    for (; i + ADD_VECTORS * LANES <= call->count && call->row_count == 1; i += ADD_VECTORS * LANES)
+        add_tile(call, 0, i, 1, ADD_VECTORS);
+    for (; i + LANES <= call->count; i += LANES) {
+        int64_t row = 0;
+        for (; row + ADD_VECTORS <= call->row_count; row += ADD_VECTORS)
+            add_tile(call, row, i, ADD_VECTORS, 1);
+        for (; row < call->row_count; row++)
+            add_tile(call, row, i, 1, 1);
+    }
+    if (i < call->count)
+        add_part(call, i, call->count - i);
+}
+
 static void fill_rows(struct bb_row_kernels *kernels)
 {
     kernels->norm = norm;
@@ -198,6 +287,8 @@ static void fill_rows(struct bb_row_kernels *kernels)
     kernels->glu = glu;
     kernels->add = add;
     kernels->scale = scale;
+    kernels->low_rank_sums = low_rank_sums;
+    kernels->low_rank_add = low_rank_add;
 }
 
 #endif
