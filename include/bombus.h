@@ -454,6 +454,9 @@ typedef struct bombus_request {
     /* May be NULL. Without speculation (draft, ngram_size). Its callbacks and `finished` are called from the engine's thread, one at a
      * time and never under a lock: they may submit and cancel, and should be quick, since all requests wait for them. */
     const bombus_generate_options *options;
+    const bombus_adapter *const *adapters; /* [adapter_count], of the engine's model; held while it runs, so the caller may close them */
+    const float *adapter_weights;    /* [adapter_count]; NULL: each 1 */
+    size_t adapter_count;            /* 0: the model as it is */
     int32_t priority;                /* higher first; of equals, the one submitted first */
     int32_t deadline_ms;             /* from submission to the last token; 0: none */
     bombus_request_finished finished; /* may be NULL */
@@ -461,7 +464,7 @@ typedef struct bombus_request {
 } bombus_request;
 
 /* Hands a request to the engine, which copies it. *id (may be NULL) is set before any callback, and never used twice. Refused at once:
- * a wrong option (ARGUMENT), more than context_size or kv_bytes can ever hold (CONTEXT_FULL), a full queue (LIMIT), an engine that is
+ * a wrong option (ARGUMENT), an adapter of another model (MISMATCH), more than context_size or kv_bytes can ever hold (CONTEXT_FULL), a full queue (LIMIT), an engine that is
  * being freed (CANCELLED); no callback is called then. max_tokens is cut to what context_size leaves. */
 BOMBUS_RESULT bombus_status bombus_engine_submit(bombus_engine *engine, const bombus_request *request, uint64_t *id, bombus_error *error);
 

@@ -125,6 +125,9 @@ struct plan {
     int32_t prompt[256];
     size_t prompt_count;
     bombus_generate_options options;
+    const bombus_adapter *adapters[2];
+    float weights[2];
+    size_t adapter_count;
 };
 
 static inline void make_plan(struct plan *plan, const struct opened *opened, uint64_t number)
@@ -158,6 +161,7 @@ static inline void run_alone(struct log *log, const struct opened *opened, const
     memset(log, 0, sizeof *log);
     options.context = log;
     CHECK_OK(bombus_session_create(&session, opened->model, &session_options, &error), error);
+    CHECK_OK(bombus_session_set_adapters(session, plan->adapters, plan->weights, plan->adapter_count, &error), error);
     CHECK_OK(bombus_generate(session, opened->tokenizer, plan->prompt, plan->prompt_count, &options, &result, &error),
              error);
     log->finish_reason = result.finish_reason;
@@ -183,6 +187,9 @@ static inline bombus_status submit(bombus_engine *engine, struct log *log, struc
     bombus_request request = {.prompt = plan->prompt,
                               .prompt_count = plan->prompt_count,
                               .options = &options,
+                              .adapters = plan->adapters,
+                              .adapter_weights = plan->weights,
+                              .adapter_count = plan->adapter_count,
                               .finished = finish,
                               .context = log};
     return bombus_engine_submit(engine, &request, &log->id, error);

@@ -182,12 +182,67 @@ static void test_prefixes(void **state)
     close_model(&opened);
 }
 
+/* Adapters of the reference data, one request this, another that, some a sum of two, some none; closed while requests use them. */
+static void test_adapters(void **state)
+{
+    (void)state;
+    enum { COUNT = 48, ADAPTERS = 4 };
+    static const char *const names[ADAPTERS] = {"lora-default-r8", "lora-embed-r4", "dora-r4", "lora-qv-r4-last2"};
+    static struct log logs[COUNT], alone[COUNT];
+    struct opened opened;
+    bombus_adapter *adapters[ADAPTERS];
+    struct plan plan;
+    struct crowd crowd;
+    bombus_error error;
+    OPEN_OR_SKIP(opened, "qwen3-4bit", 2);
+    for (size_t i = 0; i < ADAPTERS; i++) {
+        char path[128];
+        snprintf(path, sizeof path, "lora/adapters/%s", names[i]);
+        SKIP_WITHOUT_GOLDEN(golden_path(path));
+        CHECK_OK(bombus_adapter_open(&adapters[i], opened.model, golden_path(path), NULL, &error), error);
+    }
+    bombus_engine *engine = new_engine(&opened, &(bombus_engine_options){.context_size = 300, .max_batch = 12});
+    crowd_init(&crowd);
+    for (int turn = 0; turn < 2;
+         turn++) /* alone; then together, closing the adapters before all that use them have begun */
+        for (size_t i = 0; i < COUNT; i++) {
+            make_plan(&plan, &opened, i);
+            plan.options.max_tokens = 20;
+            for (; plan.adapter_count < i % 3; plan.adapter_count++) {
+                plan.adapters[plan.adapter_count] = adapters[(i + plan.adapter_count) % ADAPTERS];
+                plan.weights[plan.adapter_count] = i % 2 == 0 ? 1.0f : 0.4f;
+            }
+            if (turn == 0)
+                run_alone(&alone[i], &opened, &plan, 0);
+            else
+                CHECK_OK(submit(engine, &logs[i], &crowd, &plan, &error), error);
+        }
+    plan.adapters[0] = NULL;
+    plan.adapter_count = 1;
+    struct log refused;
+    assert_int_equal(submit(engine, &refused, &crowd, &plan, &error), BOMBUS_ERROR_ARGUMENT);
+    for (size_t i = 0; i < ADAPTERS; i++)
+        bombus_adapter_close(adapters[i]);
+    crowd_wait(&crowd, COUNT);
+    for (size_t i = 0; i < COUNT; i++)
+        check_same(&logs[i], &alone[i]);
+    make_plan(&plan, &opened, 1); /* had an adapter above */
+    plan.options.max_tokens = 20;
+    run_alone(&logs[1], &opened, &plan, 0);
+    assert_memory_not_equal(logs[1].logprobs, alone[1].logprobs, sizeof alone[1].logprobs);
+    assert_true(check_idle(engine, COUNT).reused_tokens > 0);
+    bombus_engine_free(engine);
+    crowd_clear(&crowd);
+    close_model(&opened);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_tokens), cmocka_unit_test(test_quantized_cache),
         cmocka_unit_test(test_exact),       cmocka_unit_test(test_pressure),
         cmocka_unit_test(test_text),        cmocka_unit_test(test_prefixes),
+        cmocka_unit_test(test_adapters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

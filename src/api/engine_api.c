@@ -50,7 +50,11 @@ bombus_status bombus_engine_submit(bombus_engine *engine, const bombus_request *
     bombus_status status = bb_check_pointer(engine, "engine", error);
     if (status == BOMBUS_OK)
         status = bb_check_pointer(request, "request", error);
-    return status != BOMBUS_OK ? status : bb_engine_submit(engine->engine, request, id, error);
+    struct bb_adapter_choice *adapters = NULL;
+    if (status == BOMBUS_OK)
+        status = bb_choose_adapters(&adapters, engine->model->model, request->adapters, request->adapter_weights,
+                                    request->adapter_count, error);
+    return status != BOMBUS_OK ? status : bb_engine_submit(engine->engine, request, adapters, id, error);
 }
 
 bool bombus_engine_cancel(bombus_engine *engine, uint64_t id)

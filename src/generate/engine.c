@@ -355,12 +355,17 @@ static bombus_status enqueue(struct bb_engine *engine, struct bb_request *reques
     return status;
 }
 
-bombus_status bb_engine_submit(struct bb_engine *engine, const bombus_request *given, uint64_t *id, bombus_error *error)
+bombus_status bb_engine_submit(struct bb_engine *engine, const bombus_request *given,
+                               struct bb_adapter_choice *adapters, uint64_t *id, bombus_error *error)
 {
     struct bb_request *request;
     bombus_status status = bb_request_create(&request, given, engine->tokenizer, &engine->limits, error);
-    if (status == BOMBUS_OK)
-        status = enqueue(engine, request, id, error);
+    if (status != BOMBUS_OK) {
+        bb_adapter_choice_free(adapters);
+        return status;
+    }
+    request->adapters = adapters;
+    status = enqueue(engine, request, id, error);
     if (status != BOMBUS_OK)
         bb_request_free(request);
     return status;

@@ -94,6 +94,7 @@ void bb_request_free(struct bb_request *request)
     if (request == NULL)
         return;
     bb_completion_clear(&request->completion);
+    bb_adapter_choice_free(request->adapters);
     bb_release(request->timeline);
     bb_release(request);
 }

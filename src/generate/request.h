@@ -4,10 +4,9 @@
 
 #include "generate/completion.h"
 #include "generate/prefix_tree.h"
+#include "model/adapter.h"
 
 #include <stdatomic.h>
-
-struct bb_adapter_set;
 
 /* What a request needs to know of its engine. */
 struct bb_request_limits {
@@ -22,8 +21,7 @@ struct bb_request {
     void *progress_context;
     bombus_request_finished finished;
     void *context;
-    const struct bb_adapter_set *adapters; /* NULL: the model as it is */
-    uint64_t identity;                     /* of the adapters and their weights: prefixes are shared among equals */
+    struct bb_adapter_choice *adapters; /* its own; NULL: the model as it is. Prefixes are shared among equals */
     int32_t priority;
     int32_t overtaken; /* requests that came later and began earlier */
     int32_t *timeline; /* prompt and generated tokens */
@@ -39,7 +37,7 @@ struct bb_request {
     atomic_bool is_cancelled;
 };
 
-/* Checks and copies a request. Everything that it will need but the cache is taken here. On failure *request is NULL. */
+/* Checks and copies a request. Everything that it will need but the cache and the adapters is taken here. On failure *request is NULL. */
 BB_RESULT bombus_status bb_request_create(struct bb_request **request, const bombus_request *given,
                                           const struct bb_tokenizer *tokenizer, const struct bb_request_limits *limits,
                                           bombus_error *error);

@@ -165,7 +165,7 @@ bool bb_runner_fits(const struct bb_runner *runner, const struct bb_request *req
         return false;
     int32_t idle = 0, shared = 0;
     if (may_share(runner, request))
-        shared = bb_prefix_tree_match(runner->tree, request->identity, request->timeline,
+        shared = bb_prefix_tree_match(runner->tree, bb_adapter_choice_fingerprint(request->adapters), request->timeline,
                                       (request->prompt_count - 1) / PAGE, &idle);
     int64_t taken = (int64_t)runner->pages_aside + bb_prefix_tree_busy(runner->tree) + idle;
     return taken + bb_request_page_limit(request) - shared <= runner->options.page_limit;
@@ -207,7 +207,7 @@ void bb_runner_add(struct bb_runner *runner, struct bb_request *request)
     request->pages = bb_request_page_limit(request);
     runner->pages_aside += request->pages;
     if (may_share(runner, request))
-        request->prefix = bb_prefix_tree_enter(runner->tree, request->identity);
+        request->prefix = bb_prefix_tree_enter(runner->tree, bb_adapter_choice_fingerprint(request->adapters));
     request->shares = request->prefix != NULL;
     catch_up(runner, slot);
 }
@@ -362,7 +362,7 @@ static struct bb_batch lay_out(struct bb_runner *runner)
                                                              .row_count = count,
                                                              .first_position = request->fed,
                                                              .sequence = i,
-                                                             .adapters = request->adapters};
+                                                             .adapters = bb_adapter_choice_set(request->adapters)};
         memcpy(runner->tokens + batch.row_count, request->timeline + request->fed,
                (size_t)count * sizeof *runner->tokens);
         for (int32_t j = 0; j < count; j++)
