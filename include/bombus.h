@@ -429,7 +429,7 @@ typedef struct bombus_engine_options {
     uint64_t kv_bytes;     /* memory for the cache of all requests and of shared prefixes; 0: 1 GiB, or what one request of context_size
                             * positions needs where that is more */
     int32_t kv_bits;       /* as in bombus_session_options; a prompt's first chunk is then 64 tokens */
-    int32_t prefill_step_size; /* prompt tokens a step, of all requests together, at least 64; 0: 256 */
+    int32_t prefill_step_size; /* prompt tokens a step, of all requests together, at least 64; 0: 128 */
     int32_t queue_limit;   /* requests that wait at most; 0: 1024 */
     bool no_prefix_sharing; /* true: each request computes its whole prompt */
     bombus_precision precision;
