@@ -54,6 +54,16 @@ static void test_same_tokens(void **state)
     }
 }
 
+/* The default model has shapes of a real one: products of all sizes of blocks. */
+static void test_default_model(void **state)
+{
+    (void)state;
+    struct opened opened;
+    assert_true(open_model(&opened, "models/bombus-stories-28m-4bit", 2));
+    check_crowd(&opened, &(bombus_engine_options){.max_batch = 64, .context_size = 300}, 64);
+    close_model(&opened);
+}
+
 static void test_quantized_cache(void **state)
 {
     (void)state;
@@ -239,10 +249,10 @@ static void test_adapters(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_tokens), cmocka_unit_test(test_quantized_cache),
-        cmocka_unit_test(test_exact),       cmocka_unit_test(test_pressure),
-        cmocka_unit_test(test_text),        cmocka_unit_test(test_prefixes),
-        cmocka_unit_test(test_adapters),
+        cmocka_unit_test(test_same_tokens),     cmocka_unit_test(test_default_model),
+        cmocka_unit_test(test_quantized_cache), cmocka_unit_test(test_exact),
+        cmocka_unit_test(test_pressure),        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_prefixes),        cmocka_unit_test(test_adapters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
