@@ -60,7 +60,7 @@ static void test_default_model(void **state)
     (void)state;
     struct opened opened;
     assert_true(open_model(&opened, "models/bombus-stories-28m-4bit", 2));
-    check_crowd(&opened, &(bombus_engine_options){.max_batch = 64, .context_size = 300}, 64);
+    check_crowd(&opened, &(bombus_engine_options){.max_batch = 24, .context_size = 300}, 24);
     close_model(&opened);
 }
 
