@@ -373,7 +373,8 @@ typedef bool (*bombus_prompt_progress)(void *context, size_t done, size_t total)
 typedef enum bombus_finish_reason {
     BOMBUS_FINISH_LENGTH = 0, /* max_tokens, or the context is full */
     BOMBUS_FINISH_STOP,       /* an end-of-turn id or a stop string */
-    BOMBUS_FINISH_CANCELLED
+    BOMBUS_FINISH_CANCELLED,
+    BOMBUS_FINISH_DEADLINE    /* an engine's request: its deadline_ms passed */
 } bombus_finish_reason;
 
 typedef struct bombus_generate_options {
@@ -400,6 +401,7 @@ typedef struct bombus_generate_result {
     bombus_finish_reason finish_reason;
     size_t prompt_count, reused_count; /* prompt tokens; how many of them the session held already */
     size_t draft_count, accepted_count; /* tokens proposed by speculation, and those that were right */
+    double queue_seconds; /* an engine's request: from submission until its prompt began */
     double prompt_seconds, generation_seconds;
 } bombus_generate_result;
 
@@ -461,6 +463,73 @@ BOMBUS_RESULT bombus_status bombus_prepare_data(const char *const *posts, const 
 BOMBUS_RESULT bombus_status bombus_prepare_files(const char *const *paths, size_t count, const char *folder,
                                                  const bombus_prepare_options *options, bombus_prepare_result *result,
                                                  bombus_error *error);
+
+/* ---- engine ---------------------------------------------------------------------------------------------------- */
+
+/* Many generations at once. An engine has a thread of its own that computes all running requests as the rows of one batch: they join and
+ * leave between steps, and prompts are computed in chunks beside running generations. A request gives the tokens and log-probabilities that
+ * bombus_generate would, whatever runs beside it. Any thread may submit, cancel and ask for figures; docs/engine.md tells the rules. */
+typedef struct bombus_engine bombus_engine;
+
+typedef struct bombus_engine_options {
+    int32_t max_batch;     /* requests that run at once, at most 1024; 0: 16 */
+    int32_t context_size;  /* positions that one request can take, prompt and tokens; 0: max_position_embeddings */
+    uint64_t kv_bytes;     /* memory for the cache of all requests and of shared prefixes; 0: 1 GiB, or what one request of context_size
+                            * positions needs where that is more */
+    int32_t kv_bits;       /* as in bombus_session_options; a prompt's first chunk is then 64 tokens */
+    int32_t prefill_step_size; /* prompt tokens a step, of all requests together, at least 64; 0: 128 */
+    int32_t queue_limit;   /* requests that wait at most; 0: 1024 */
+    bool no_prefix_sharing; /* true: each request computes its whole prompt */
+    bombus_precision precision;
+    bool has_precision;    /* false: the model's */
+} bombus_engine_options;
+
+/* Starts an engine. It keeps a hold of the model; the tokenizer (NULL: no text, no end-of-turn ids, no stop strings) is borrowed and must
+ * outlive it. On failure *engine is NULL. */
+BOMBUS_RESULT bombus_status bombus_engine_create(bombus_engine **engine, bombus_model *model, const bombus_tokenizer *tokenizer,
+                                                 const bombus_engine_options *options, bombus_error *error);
+/* Ends all requests as cancelled (their callbacks are called), then the thread. Not from a callback. NULL is allowed. */
+BOMBUS_API void bombus_engine_free(bombus_engine *engine);
+
+/* The end of a request, called once for every request that was submitted, as the last of its callbacks. `error` is NULL where it went well:
+ * result->finish_reason then says how it ended. After a failure the result holds what was generated until then. Both, and what they point
+ * at, live until the callback returns. */
+typedef void (*bombus_request_finished)(void *context, uint64_t id, const bombus_generate_result *result, const bombus_error *error);
+
+typedef struct bombus_request {
+    const int32_t *prompt;           /* [prompt_count], at least one token */
+    size_t prompt_count;
+    /* May be NULL. Without speculation (draft, ngram_size). Its callbacks and `finished` are called from the engine's thread, one at a
+     * time and never under a lock: they may submit and cancel, and should be quick, since all requests wait for them. */
+    const bombus_generate_options *options;
+    const bombus_adapter *const *adapters; /* [adapter_count], of the engine's model; held while it runs, so the caller may close them */
+    const float *adapter_weights;    /* [adapter_count]; NULL: each 1 */
+    size_t adapter_count;            /* 0: the model as it is */
+    int32_t priority;                /* higher first; of equals, the one submitted first */
+    int32_t deadline_ms;             /* from submission to the last token; 0: none */
+    bombus_request_finished finished; /* may be NULL */
+    void *context;                   /* of `finished` */
+} bombus_request;
+
+/* Hands a request to the engine, which copies it. *id (may be NULL) is set before any callback, and never used twice. Refused at once:
+ * a wrong option (ARGUMENT), an adapter of another model (MISMATCH), more than context_size or kv_bytes can ever hold (CONTEXT_FULL), a full queue (LIMIT), an engine that is
+ * being freed (CANCELLED); no callback is called then. max_tokens is cut to what context_size leaves. */
+BOMBUS_RESULT bombus_status bombus_engine_submit(bombus_engine *engine, const bombus_request *request, uint64_t *id, bombus_error *error);
+
+/* The request ends as cancelled before its next token. False if there is none of this id (any more). */
+BOMBUS_API bool bombus_engine_cancel(bombus_engine *engine, uint64_t id);
+
+typedef struct bombus_engine_stats {
+    int32_t running_count, waiting_count; /* requests now */
+    uint64_t finished_count, failed_count, cancelled_count; /* requests since the beginning; deadlines count as cancelled */
+    uint64_t step_count;
+    uint64_t prompt_tokens, reused_tokens, generated_tokens; /* prompt tokens computed, and those found in the cache */
+    uint64_t kv_bytes, kv_limit_bytes; /* cache memory in use, shared prefixes included, and the bound on it */
+    uint64_t prefix_bytes;             /* of it, prefixes kept for later requests */
+    uint64_t evicted_bytes;            /* prefixes given up for room, since the beginning */
+} bombus_engine_stats;
+
+BOMBUS_API void bombus_engine_get_stats(const bombus_engine *engine, bombus_engine_stats *stats);
 
 /* ---- the machine ----------------------------------------------------------------------------------------------- */
 

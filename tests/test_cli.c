@@ -606,7 +606,7 @@ static void test_bench(void **state)
     (void)state;
     json_t *object = RUN_JSON("bench", "--prompt-tokens", "8", "--generation-tokens", "4", "--repetitions", "3",
                               "--batch", "2", "--threads", "1");
-    static const char *const speeds[] = {"prompt_tokens_per_s", "generation_tokens_per_s"};
+    static const char *const speeds[] = {"prompt_tokens_per_s", "generation_tokens_per_s", "single_generation_tokens_per_s"};
     for (size_t i = 0; i < BB_COUNT(speeds); i++) {
         const json_t *speed = json_object_get(object, speeds[i]);
         assert_true(number_of(speed, "min") > 0.0);
@@ -614,6 +614,7 @@ static void test_bench(void **state)
         assert_true(number_of(speed, "median") <= number_of(speed, "max"));
     }
     assert_true(number_of(object, "read_bandwidth_bytes_per_s") > 1e8);
+    assert_true(number_of(object, "batch_ratio") > 0.0);
     assert_true(number_of(object, "bandwidth_share") > 0.0);
     assert_true(number_of(object, "load_s") > 0.0);
     assert_true(number_of(object, "peak_memory_bytes") > 1e6);

@@ -177,6 +177,56 @@ static void test_share(void **state)
     bb_kv_cache_free(cache);
 }
 
+/* Pages held without their sequence, and given to another, also where a window has dropped them meanwhile. */
+static void test_retain(void **state)
+{
+    (void)state;
+    enum { COUNT = 5 };
+    struct bb_kv_cache *cache = create((struct bb_kv_cache_options){ .sequence_count = 3, .context_size = 640, .page_limit = 9 });
+    int32_t pages[COUNT][2];
+    assert_int_equal(bb_kv_cache_group_count(cache), 2);
+    size_t bytes = bb_kv_cache_page_bytes(&recipe, BB_KV_F32);
+    assert_int_equal(bytes, 3 * bb_kv_page_bytes(BB_KV_F32, 64, PAGE, 2, 32));
+    for (int32_t i = 0; i < COUNT; i++) {
+        CHECK_OK(bb_kv_cache_reserve(cache, 0, PAGE, &error), error);
+        for (int32_t layer = 0; layer < 3; layer++)
+            for (int32_t j = i * PAGE; j < (i + 1) * PAGE; j++)
+                *cell(cache, layer, 0, j) = mark_of(layer, j, 2);
+        bb_kv_cache_retain(cache, 0, i, pages[i]);
+        bb_kv_cache_advance(cache, 0, PAGE);
+    }
+    assert_null(cell(cache, 1, 0, 0));
+    CHECK_OK(bb_kv_cache_truncate(cache, 0, 0, &error), error);
+    assert_int_equal(bb_kv_cache_bytes(cache), COUNT * bytes);
+    for (int32_t i = 0; i < COUNT; i++) {
+        bb_kv_cache_attach(cache, 1, i, pages[i]);
+        bb_kv_cache_advance(cache, 1, PAGE);
+        check_cells(cache, 1, 0, (i + 1) * PAGE, 2);
+    }
+    assert_int_equal(bb_kv_cache_bytes(cache), COUNT * bytes);
+    grow(cache, 1, 30, 2); /* writes into a page of its own */
+    check_cells(cache, 1, 0, COUNT * PAGE + 30, 2);
+    /* The same content in a page of its own gives way. */
+    grow(cache, 2, PAGE, 2);
+    assert_int_equal(bb_kv_cache_bytes(cache), (COUNT + 2) * bytes);
+    bb_kv_cache_attach(cache, 2, 0, pages[0]);
+    assert_int_equal(bb_kv_cache_bytes(cache), (COUNT + 1) * bytes);
+    check_cells(cache, 2, 0, PAGE, 2);
+    /* Of 9 pages 6 are in use. */
+    assert_int_equal(bb_kv_cache_missing(cache, 2, 3 * PAGE), 0);
+    assert_int_equal(bb_kv_cache_missing(cache, 2, 3 * PAGE + 1), 1);
+    assert_int_equal(bb_kv_cache_reserve(cache, 2, 3 * PAGE + 1, &error), BOMBUS_ERROR_CONTEXT_FULL);
+    CHECK_OK(bb_kv_cache_truncate(cache, 1, 0, &error), error);
+    for (int32_t i = 1; i < COUNT; i++)
+        bb_kv_cache_release(cache, pages[i]);
+    assert_int_equal(bb_kv_cache_missing(cache, 2, 3 * PAGE + 1), 0);
+    CHECK_OK(bb_kv_cache_truncate(cache, 2, 0, &error), error);
+    assert_int_equal(bb_kv_cache_bytes(cache), bytes);
+    bb_kv_cache_release(cache, pages[0]);
+    assert_int_equal(bb_kv_cache_bytes(cache), 0);
+    bb_kv_cache_free(cache);
+}
+
 static void test_page_limit(void **state)
 {
     (void)state;
@@ -277,7 +327,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_grow_and_windows), cmocka_unit_test(test_truncate),      cmocka_unit_test(test_max_kv_size),
-        cmocka_unit_test(test_share),            cmocka_unit_test(test_page_limit),    cmocka_unit_test(test_write_and_read),
+        cmocka_unit_test(test_share), cmocka_unit_test(test_retain), cmocka_unit_test(test_page_limit),    cmocka_unit_test(test_write_and_read),
         cmocka_unit_test(test_options),          cmocka_unit_test(test_failing_allocation),
         cmocka_unit_test(test_no_allocation_while_growing),
     };

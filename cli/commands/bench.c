@@ -85,6 +85,7 @@ struct bench {
     struct series prompt_speed, generation_speed;
     struct adapters adapters;
     struct series adapted_prompt_speed, adapted_generation_speed; /* empty without adapters */
+    struct series single_prompt_speed, single_speed;              /* of one sequence alone; empty if there is just one */
 };
 
 static int32_t likeliest(const float *logits, int32_t vocab_size)
@@ -98,11 +99,11 @@ static int32_t likeliest(const float *logits, int32_t vocab_size)
 }
 
 /* One prompt and one generation; the first token of each sequence differs, so mixtures choose different experts. */
-static bombus_status measure_once(struct bench *bench, bool is_counted, struct series *prompt_speed, struct series *generation_speed,
+static bombus_status measure_once(struct bench *bench, size_t batch, bool is_counted, struct series *prompt_speed, struct series *generation_speed,
                                   bombus_error *error)
 {
     const struct measure_settings *settings = &bench->settings->measure;
-    size_t batch = (size_t)settings->batch, prompt_count = (size_t)settings->prompt_tokens;
+    size_t prompt_count = (size_t)settings->prompt_tokens;
     int32_t tokens[BATCH_LIMIT];
     double prompt_seconds = 0.0;
     for (size_t i = 0; i < batch; i++) {
@@ -144,17 +145,21 @@ static bombus_status set_adapters(struct bench *bench, bool is_adapted, bombus_e
     return status;
 }
 
-/* With adapters each repetition is measured without and with them, one after the other, so that what else the machine does weighs on both. */
+/* Each repetition measures what is compared one after the other, so that what else the machine does weighs on all: one sequence and the batch, without
+ * adapters and with them. */
 static bombus_status measure_repetition(struct bench *bench, bool is_counted, bombus_error *error)
 {
+    size_t batch = (size_t)bench->settings->measure.batch;
     bombus_status status = set_adapters(bench, false, error);
+    if (status == BOMBUS_OK && batch > 1)
+        status = measure_once(bench, 1, is_counted, &bench->single_prompt_speed, &bench->single_speed, error);
     if (status == BOMBUS_OK)
-        status = measure_once(bench, is_counted, &bench->prompt_speed, &bench->generation_speed, error);
+        status = measure_once(bench, batch, is_counted, &bench->prompt_speed, &bench->generation_speed, error);
     if (status != BOMBUS_OK || bench->adapters.count == 0)
         return status;
     status = set_adapters(bench, true, error);
     if (status == BOMBUS_OK)
-        status = measure_once(bench, is_counted, &bench->adapted_prompt_speed, &bench->adapted_generation_speed, error);
+        status = measure_once(bench, batch, is_counted, &bench->adapted_prompt_speed, &bench->adapted_generation_speed, error);
     return status;
 }
 
@@ -206,8 +211,11 @@ static void print_table(struct bench *bench, struct summary prompt, struct summa
            (int)settings->prompt_tokens);
     printf("generation   %.1f tokens/s (%.1f to %.1f), %d tokens", generation.median, generation.least, generation.most,
            (int)settings->generation_tokens);
-    if (settings->batch > 1)
-        printf(" in each of %d sequences", (int)settings->batch);
+    if (settings->batch > 1) {
+        struct summary single = summarize(&bench->single_speed);
+        printf(" in each of %d sequences: %.2f times the %.1f (%.1f to %.1f) of one", (int)settings->batch,
+               generation.median / single.median, single.median, single.least, single.most);
+    }
     print_overhead(bench, prompt, generation);
     printf("\nbandwidth    %.1f GB/s read; generation reads %.1f GB/s of weights, %.0f %%\n", bench->bandwidth / 1e9,
            used / 1e9, 100.0 * used / bench->bandwidth);
@@ -244,6 +252,11 @@ static void print_results(struct bench *bench, const char *model)
     json_object_set_new(object, "load_s", json_real(bench->load_seconds));
     json_object_set_new(object, "prompt_tokens_per_s", summary_json(prompt));
     json_object_set_new(object, "generation_tokens_per_s", summary_json(generation));
+    if (settings->batch > 1) {
+        struct summary single = summarize(&bench->single_speed);
+        json_object_set_new(object, "single_generation_tokens_per_s", summary_json(single));
+        json_object_set_new(object, "batch_ratio", json_output_number(generation.median / single.median));
+    }
     if (bench->adapters.count > 0) {
         struct summary adapted_prompt = summarize(&bench->adapted_prompt_speed), adapted = summarize(&bench->adapted_generation_speed);
         json_object_set_new(object, "adapted_prompt_tokens_per_s", summary_json(adapted_prompt));

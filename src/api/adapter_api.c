@@ -55,32 +55,54 @@ void bombus_adapter_get_info(const bombus_adapter *adapter, bombus_adapter_info 
                                   .parameter_count = inner->parameter_count};
 }
 
-static bombus_status set_adapters(bombus_session *session, const bombus_adapter *const *adapters, const float *weights,
-                                  size_t count, struct bb_adapter **inner, float *factors, bombus_error *error)
+/* What the handles hold, in an array of [count], and the weights; both are released by the caller, also after failure. */
+static bombus_status unwrap(const bombus_adapter *const *adapters, const float *weights, size_t count, struct bb_adapter ***inner,
+                            float **factors, bombus_error *error)
 {
+    *inner = bb_allocate(count, sizeof **inner);
+    *factors = bb_allocate(count, sizeof **factors);
+    if (*inner == NULL || *factors == NULL)
+        return bb_fail_memory(error, count * sizeof **inner, "a set of adapters");
     for (size_t i = 0; i < count; i++) {
         if (adapters[i] == NULL)
             return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "adapters[%zu]: NULL", i);
-        inner[i] = adapters[i]->adapter;
-        factors[i] = weights != NULL ? weights[i] : 1.0f;
+        (*inner)[i] = adapters[i]->adapter;
+        (*factors)[i] = weights != NULL ? weights[i] : 1.0f;
     }
-    return bb_session_set_adapters(session->session, inner, factors, count, error);
+    return BOMBUS_OK;
+}
+
+bombus_status bb_choose_adapters(struct bb_adapter_choice **choice, const struct bb_model *model,
+                                 const bombus_adapter *const *adapters, const float *weights, size_t count,
+                                 bombus_error *error)
+{
+    struct bb_adapter **inner;
+    float *factors;
+    *choice = NULL;
+    bombus_status status = bb_check_array(adapters, count, "adapters", error);
+    if (status != BOMBUS_OK || count == 0)
+        return status;
+    status = unwrap(adapters, weights, count, &inner, &factors, error);
+    if (status == BOMBUS_OK)
+        status = bb_adapter_choice_create(choice, model, inner, factors, count, error);
+    bb_release(inner);
+    bb_release(factors);
+    return status;
 }
 
 bombus_status bombus_session_set_adapters(bombus_session *session, const bombus_adapter *const *adapters,
                                           const float *weights, size_t count, bombus_error *error)
 {
+    struct bb_adapter **inner;
+    float *factors;
     bombus_status status = bb_check_pointer(session, "session", error);
     if (status == BOMBUS_OK)
         status = bb_check_array(adapters, count, "adapters", error);
     if (status != BOMBUS_OK)
         return status;
-    struct bb_adapter **inner = bb_allocate(count, sizeof *inner);
-    float *factors = bb_allocate(count, sizeof *factors);
-    if (inner == NULL || factors == NULL)
-        status = bb_fail_memory(error, count * sizeof *inner, "a set of adapters");
-    else
-        status = set_adapters(session, adapters, weights, count, inner, factors, error);
+    status = unwrap(adapters, weights, count, &inner, &factors, error);
+    if (status == BOMBUS_OK)
+        status = bb_session_set_adapters(session->session, inner, factors, count, error);
     bb_release(inner);
     bb_release(factors);
     return status;

@@ -28,6 +28,11 @@ struct bombus_adapter {
     struct bb_adapter *adapter;
 };
 
+/* What the adapters' handles hold, with their weights (NULL: each 1), as one choice for a model (api/adapter_api.c). */
+BB_RESULT bombus_status bb_choose_adapters(struct bb_adapter_choice **choice, const struct bb_model *model,
+                                           const bombus_adapter *const *adapters, const float *weights, size_t count,
+                                           bombus_error *error);
+
 struct bombus_tokenizer {
     struct bb_tokenizer *tokenizer;
 };

@@ -68,6 +68,12 @@ static int32_t first_seen(const struct group *group, int32_t position)
     return group->window > 0 && position >= group->window ? position - group->window + 1 : 0;
 }
 
+/* Of a quantized cache: columns of a head that share scale and bias; 0 if head_dim has none that fits. */
+static int32_t choose_group_size(int32_t head_dim)
+{
+    return head_dim % 64 == 0 ? 64 : head_dim % 32 == 0 ? 32 : 0;
+}
+
 static bombus_status check_options(struct bb_kv_cache *cache, const struct bb_recipe *recipe, bombus_error *error)
 {
     const struct bb_kv_cache_options *options = &cache->options;
@@ -83,8 +89,8 @@ static bombus_status check_options(struct bb_kv_cache *cache, const struct bb_re
                        "max_position_embeddings, %d", options->context_size, recipe->position_limit);
     cache->group_size = 64;
     if (is_quantized(options->type)) {
-        cache->group_size = recipe->head_dim % 64 == 0 ? 64 : 32;
-        if (recipe->head_dim % cache->group_size != 0)
+        cache->group_size = choose_group_size(recipe->head_dim);
+        if (cache->group_size == 0)
             return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "kv_bits needs a head_dim that is a multiple of 32, this model has %d",
                            recipe->head_dim);
     }
@@ -121,9 +127,7 @@ static void place_layers(struct bb_kv_cache *cache, const struct bb_recipe *reci
 static bombus_status create_group(struct bb_kv_cache *cache, struct group *group, bombus_error *error)
 {
     size_t sequences = (size_t)cache->options.sequence_count, a_sequence = (size_t)cache->pages_per_sequence, bytes;
-    size_t pages = sequences * a_sequence; /* at most 2^16 * 2^22 */
-    if (cache->options.page_limit > 0 && pages > cache->options.page_limit)
-        pages = cache->options.page_limit;
+    size_t pages = cache->options.page_limit > 0 ? cache->options.page_limit : sequences * a_sequence; /* the latter at most 2^16 * 2^22 */
     group->layer_bytes = bb_kv_page_bytes(cache->options.type, cache->group_size, PAGE, cache->kv_heads, cache->head_dim);
     if (pages > INT32_MAX || !bb_multiply_size(group->layer_bytes, (size_t)group->layer_count, &group->stride) ||
         !bb_multiply_size(group->stride, pages, &bytes))
@@ -362,6 +366,55 @@ bombus_status bb_kv_cache_share(struct bb_kv_cache *cache, int32_t from, int32_t
         (void)undone; /* to 0 always succeeds */
     }
     return status;
+}
+
+int32_t bb_kv_cache_group_count(const struct bb_kv_cache *cache)
+{
+    return cache->group_count;
+}
+
+size_t bb_kv_cache_page_bytes(const struct bb_recipe *recipe, enum bb_kv_type type)
+{
+    int32_t group_size = is_quantized(type) ? choose_group_size(recipe->head_dim) : 64;
+    size_t bytes;
+    if (group_size == 0 || !bb_multiply_size(bb_kv_page_bytes(type, group_size, PAGE, recipe->num_key_value_heads, recipe->head_dim),
+                                             (size_t)recipe->num_hidden_layers, &bytes))
+        return 0;
+    return bytes;
+}
+
+void bb_kv_cache_retain(struct bb_kv_cache *cache, int32_t sequence, int32_t index, int32_t *page)
+{
+    for (int32_t i = 0; i < cache->group_count; i++) {
+        page[i] = cache->groups[i].tables[sequence][index];
+        cache->groups[i].counts[page[i]]++;
+    }
+}
+
+void bb_kv_cache_release(struct bb_kv_cache *cache, const int32_t *page)
+{
+    for (int32_t i = 0; i < cache->group_count; i++)
+        drop_page(&cache->groups[i], &(int32_t){ page[i] });
+}
+
+void bb_kv_cache_attach(struct bb_kv_cache *cache, int32_t sequence, int32_t index, const int32_t *page)
+{
+    for (int32_t i = 0; i < cache->group_count; i++) {
+        struct group *group = &cache->groups[i];
+        group->counts[page[i]]++;
+        drop_page(group, &group->tables[sequence][index]);
+        group->tables[sequence][index] = page[i];
+    }
+}
+
+int32_t bb_kv_cache_missing(const struct bb_kv_cache *cache, int32_t sequence, int32_t count)
+{
+    int32_t length = cache->lengths[sequence], most = 0;
+    for (int32_t i = 0; i < cache->group_count; i++) {
+        int32_t missing = missing_pages(&cache->groups[i], sequence, length, length + count) - cache->groups[i].free_count;
+        most = missing > most ? missing : most;
+    }
+    return most;
 }
 
 struct bb_kv_view bb_kv_cache_view(const struct bb_kv_cache *cache, int32_t layer)

@@ -40,6 +40,21 @@ void bb_kv_cache_advance(struct bb_kv_cache *cache, int32_t sequence, int32_t co
 BB_RESULT bombus_status bb_kv_cache_truncate(struct bb_kv_cache *cache, int32_t sequence, int32_t length, bombus_error *error);
 /* Makes `to` (empty) begin with the first `length` positions of `from`; whole pages are shared and counted, a partial one is copied. */
 BB_RESULT bombus_status bb_kv_cache_share(struct bb_kv_cache *cache, int32_t from, int32_t to, int32_t length, bombus_error *error);
+
+/* Pages that outlive their sequence (prefixes kept for later sequences). A *page* here stands for its positions in all layers: a page number for
+ * each of group_count groups of layers. */
+int32_t bb_kv_cache_group_count(const struct bb_kv_cache *cache);
+/* Bytes of such a page; of a cache not made yet, too. 0 if that is no number. */
+size_t bb_kv_cache_page_bytes(const struct bb_recipe *recipe, enum bb_kv_type type);
+/* Counts page `index` of a sequence once more and gives its numbers. It must be reserved, and no window may have dropped it: call before the
+ * positions that complete it are advanced over. */
+void bb_kv_cache_retain(struct bb_kv_cache *cache, int32_t sequence, int32_t index, int32_t *page);
+void bb_kv_cache_release(struct bb_kv_cache *cache, const int32_t *page);
+/* Makes `page` the sequence's page `index`, in place of one with the same content (where it has one there). Its positions count after an advance. */
+void bb_kv_cache_attach(struct bb_kv_cache *cache, int32_t sequence, int32_t index, const int32_t *page);
+/* Pages that must be released before bb_kv_cache_reserve(sequence, count) can succeed; 0: none. */
+int32_t bb_kv_cache_missing(const struct bb_kv_cache *cache, int32_t sequence, int32_t count);
+
 /* One layer as operations see it. */
 struct bb_kv_view bb_kv_cache_view(const struct bb_kv_cache *cache, int32_t layer);
 /* A quantized cache rounds a prompt's first chunk (a span of several rows from position 0 on) only after the chunk's own attention, as mlx-lm does:

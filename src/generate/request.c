@@ -1,0 +1,140 @@
+/* Requests of an engine. */
+#include "generate/request.h"
+
+#include "base/memory.h"
+
+#include <string.h>
+#include <time.h>
+
+enum { DEFAULT_MAX_TOKENS = 256 };
+
+double bb_request_clock(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static bombus_status check(const bombus_request *given, const bombus_generate_options *options,
+                           const struct bb_request_limits *limits, bombus_error *error)
+{
+    if (given->prompt == NULL || given->prompt_count == 0)
+        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "prompt: empty, expected at least one token");
+    if (given->prompt_count > (size_t)limits->context_size)
+        return bb_fail(error, BOMBUS_ERROR_CONTEXT_FULL, "prompt: %zu tokens, more than context_size %d",
+                       given->prompt_count, limits->context_size);
+    for (size_t i = 0; i < given->prompt_count; i++)
+        if (given->prompt[i] < 0 || given->prompt[i] >= limits->vocab_size)
+            return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "prompt[%zu]: %d, expected an id in [0, %d)", i,
+                           given->prompt[i], limits->vocab_size);
+    if (given->deadline_ms < 0)
+        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "deadline_ms: %d, expected 0 (none) or more", given->deadline_ms);
+    if (options->draft != NULL || options->ngram_size != 0)
+        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "%s: an engine does not speculate, expected %s",
+                       options->draft != NULL ? "draft" : "ngram_size", options->draft != NULL ? "NULL" : "0");
+    return BOMBUS_OK;
+}
+
+static bombus_status fill(struct bb_request *request, const bombus_request *given,
+                          const bombus_generate_options *options, const struct bb_tokenizer *tokenizer,
+                          const struct bb_request_limits *limits, bombus_error *error)
+{
+    size_t max_tokens = options->max_tokens != 0 ? options->max_tokens : DEFAULT_MAX_TOKENS;
+    size_t room = (size_t)limits->context_size - given->prompt_count + 1; /* the last token is not fed */
+    size_t limit = max_tokens < room ? max_tokens : room;
+    bombus_status status =
+        bb_completion_init(&request->completion, tokenizer, options, limits->vocab_size, limit, error);
+    if (status != BOMBUS_OK)
+        return status;
+    request->prompt_count = request->count = (int32_t)given->prompt_count;
+    if (bb_request_page_limit(request) > limits->page_limit)
+        return bb_fail(
+            error, BOMBUS_ERROR_CONTEXT_FULL,
+            "prompt: %zu tokens and up to %zu more (max_tokens) take %d pages of the cache, which has %d (kv_bytes)",
+            given->prompt_count, limit, bb_request_page_limit(request), limits->page_limit);
+    request->timeline = bb_allocate(given->prompt_count + limit, sizeof *request->timeline);
+    if (request->timeline == NULL)
+        return bb_fail_memory(error, (given->prompt_count + limit) * sizeof *request->timeline,
+                              "the tokens of a request");
+    memcpy(request->timeline, given->prompt, given->prompt_count * sizeof *given->prompt);
+    return BOMBUS_OK;
+}
+
+bombus_status bb_request_create(struct bb_request **request, const bombus_request *given,
+                                const struct bb_tokenizer *tokenizer, const struct bb_request_limits *limits,
+                                bombus_error *error)
+{
+    static const bombus_generate_options defaults;
+    const bombus_generate_options *options = given->options != NULL ? given->options : &defaults;
+    *request = NULL;
+    bombus_status status = check(given, options, limits, error);
+    if (status != BOMBUS_OK)
+        return status;
+    struct bb_request *made = bb_allocate(1, sizeof *made);
+    if (made == NULL)
+        return bb_fail_memory(error, sizeof *made, "a request");
+    made->progress = options->prompt_progress;
+    made->progress_context = options->context;
+    made->finished = given->finished;
+    made->context = given->context;
+    made->priority = given->priority;
+    made->submitted = bb_request_clock();
+    made->deadline = given->deadline_ms > 0 ? made->submitted + 1e-3 * given->deadline_ms : 0.0;
+    atomic_init(&made->is_cancelled, false);
+    status = fill(made, given, options, tokenizer, limits, error);
+    if (status == BOMBUS_OK)
+        *request = made;
+    else
+        bb_request_free(made);
+    return status;
+}
+
+void bb_request_free(struct bb_request *request)
+{
+    if (request == NULL)
+        return;
+    bb_completion_clear(&request->completion);
+    bb_adapter_choice_free(request->adapters);
+    bb_release(request->timeline);
+    bb_release(request);
+}
+
+int32_t bb_request_page_limit(const struct bb_request *request)
+{
+    int64_t positions = (int64_t)request->prompt_count + (int64_t)request->completion.limit - 1;
+    return (int32_t)((positions + BB_KV_PAGE_SIZE - 1) / BB_KV_PAGE_SIZE);
+}
+
+bombus_status bb_request_draw(struct bb_request *request, const float *logits, bombus_error *error)
+{
+    int32_t id;
+    if (request->completion.count == 0)
+        request->drawn = bb_request_clock();
+    bombus_status status =
+        bb_completion_next(&request->completion, logits, request->timeline, (size_t)request->count, &id, error);
+    if (status == BOMBUS_OK)
+        request->timeline[request->count++] = id;
+    return status;
+}
+
+void bb_request_report(struct bb_request *request, const bombus_error *error)
+{
+    struct bb_completion *completion = &request->completion;
+    if (request->finished == NULL)
+        return;
+    double now = bb_request_clock(), began = request->began > 0.0 ? request->began : now,
+           drawn = request->drawn > 0.0 ? request->drawn : now;
+    bool has_text = completion->text.data != NULL && !completion->text.is_failed;
+    char nothing[] = "";
+    bombus_generate_result result = {.ids = completion->ids,
+                                     .count = completion->count,
+                                     .text = has_text ? completion->text.data : nothing,
+                                     .text_length = has_text ? completion->text.length : 0,
+                                     .finish_reason = completion->finish_reason,
+                                     .prompt_count = (size_t)request->prompt_count,
+                                     .reused_count = (size_t)request->reused,
+                                     .queue_seconds = began - request->submitted,
+                                     .prompt_seconds = drawn - began,
+                                     .generation_seconds = now - drawn};
+    request->finished(request->context, request->id, &result, error);
+}
