@@ -123,6 +123,14 @@ bombus_status bb_grammar_matcher_copy(struct bb_grammar_matcher *to, const struc
     return BOMBUS_OK;
 }
 
+/* Without the instruction that not every machine has, which would be a call. */
+static inline uint32_t count_bits(uint64_t word)
+{
+    word -= word >> 1 & UINT64_C(0x5555555555555555);
+    word = (word & UINT64_C(0x3333333333333333)) + (word >> 2 & UINT64_C(0x3333333333333333));
+    return (uint32_t)((((word + (word >> 4)) & UINT64_C(0x0F0F0F0F0F0F0F0F)) * UINT64_C(0x0101010101010101)) >> 56);
+}
+
 bombus_status bb_grammar_matcher_find_mask(struct bb_grammar_matcher *matcher, size_t *count, bombus_error *error)
 {
     const struct bombus_constraint *constraint = matcher->constraint;
@@ -133,14 +141,14 @@ bombus_status bb_grammar_matcher_find_mask(struct bb_grammar_matcher *matcher, s
             matcher->bits[constraint->eos_ids[i] / 64] |= UINT64_C(1) << (constraint->eos_ids[i] % 64);
     *count = 0;
     for (size_t i = 0; i < word_count(matcher); i++)
-        *count += (size_t)__builtin_popcountll(matcher->bits[i]);
+        *count += count_bits(matcher->bits[i]);
     return status;
 }
 
-/* 64 tokens of the row: the fewer of allowed and forbidden ones are set one by one. */
-static void mask_word(float *out, const float *logits, int32_t count, uint64_t word)
+/* Tokens of a word of bits: the fewer of allowed and forbidden ones are set one by one. `count` is a constant 64 but for the last word. */
+BB_INLINE void mask_word(float *out, const float *logits, int32_t count, uint64_t word)
 {
-    bool is_mostly_allowed = __builtin_popcountll(word) * 2 > count;
+    bool is_mostly_allowed = count_bits(word) > 32;
     uint64_t odd = is_mostly_allowed ? ~word : word;
     if (count < 64)
         odd &= (UINT64_C(1) << count) - 1;
@@ -158,11 +166,11 @@ static void mask_word(float *out, const float *logits, int32_t count, uint64_t w
 void bb_grammar_matcher_mask(const struct bb_grammar_matcher *matcher, float *out, const float *logits,
                              int32_t vocab_size)
 {
-    size_t words = word_count(matcher);
-    for (int32_t begin = 0; begin < vocab_size; begin += 64) {
-        int32_t count = vocab_size - begin < 64 ? vocab_size - begin : 64;
-        mask_word(out + begin, logits + begin, count, (size_t)begin / 64 < words ? matcher->bits[begin / 64] : 0);
-    }
+    int32_t words = (int32_t)word_count(matcher), begin = 0;
+    for (; begin + 64 <= vocab_size; begin += 64)
+        mask_word(out + begin, logits + begin, 64, begin / 64 < words ? matcher->bits[begin / 64] : 0);
+    if (begin < vocab_size)
+        mask_word(out + begin, logits + begin, vocab_size - begin, begin / 64 < words ? matcher->bits[begin / 64] : 0);
 }
 
 /* Forgets the frames that `now` does not stand on. Parents come before children, so one pass each way does. */
