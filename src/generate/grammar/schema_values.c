@@ -182,7 +182,7 @@ static uint32_t positive_range(struct bb_rules *rules, int64_t low, int64_t high
             bb_rules_append(rules, choice, equal_lengths(rules, from, to, length));
         }
         begin = end + 1;
-        end = end * 10 + 9;
+        end = length < 18 ? end * 10 + 9 : end;
     }
     return choice;
 }
