@@ -115,8 +115,9 @@ bombus_status bb_masks_create(struct bb_masks **masks, const struct bb_automaton
     made->path = bb_allocate((size_t)trie->longest + 1, sizeof *made->path);
     made->entry_count = 1;
     if (made->bits == NULL || made->path == NULL || !bb_frames_reset(&made->mover.frames)) {
+        size_t bytes = made->word_count * sizeof *made->bits;
         bb_masks_free(made);
-        return bb_fail_memory(error, made->word_count * sizeof *made->bits, "token masks");
+        return bb_fail_memory(error, bytes, "token masks");
     }
     *masks = made;
     return BOMBUS_OK;
