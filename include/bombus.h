@@ -319,6 +319,25 @@ typedef bool (*bombus_logits_callback)(void *context, size_t first, size_t count
 BOMBUS_RESULT bombus_status bombus_session_score(bombus_session *session, const int32_t *tokens, size_t count, double *logprobs,
                                                  bombus_logits_callback callback, void *context, bombus_error *error);
 
+/* ---- constraint ------------------------------------------------------------------------------------------------ */
+
+/* What a text must look like, compiled into masks of tokens. Any number of threads and requests may share it, and should: the masks that one has
+ * needed are there for the next. */
+typedef struct bombus_constraint bombus_constraint;
+
+typedef enum bombus_constraint_kind {
+    BOMBUS_CONSTRAINT_JSON_SCHEMA = 0, /* text: a JSON Schema; docs/structured.md lists what of it */
+    BOMBUS_CONSTRAINT_REGEX,           /* a regular expression that the whole text matches */
+    BOMBUS_CONSTRAINT_GBNF             /* a grammar in llama.cpp's notation; its rule is `root` */
+} bombus_constraint_kind;
+
+/* The tokenizer must outlive the constraint, and be that of the model. BOMBUS_ERROR_FORMAT for a faulty source (with line and column where it has
+ * them), BOMBUS_ERROR_UNSUPPORTED, naming the keyword and its JSON pointer, for what is not done, BOMBUS_ERROR_LIMIT for what would take too much. */
+BOMBUS_RESULT bombus_status bombus_constraint_create(bombus_constraint **constraint, bombus_constraint_kind kind,
+                                                     const char *source, size_t length, const bombus_tokenizer *tokenizer,
+                                                     bombus_error *error);
+BOMBUS_API void bombus_constraint_free(bombus_constraint *constraint);
+
 /* ---- generation ------------------------------------------------------------------------------------------------ */
 
 typedef struct bombus_logit_bias {
@@ -388,6 +407,8 @@ typedef struct bombus_generate_options {
     bombus_session *draft;         /* a session of a smaller model with the same vocabulary: speculative decoding */
     int32_t num_draft_tokens;      /* guesses a step, at most 64; 0: 3 */
     int32_t ngram_size;            /* > 0: speculation by looking up the last n tokens in the text so far */
+    const bombus_constraint *constraint; /* NULL: none. The text is complete by it, unless max_tokens or the context end it before; it ends by
+                                          * itself (BOMBUS_FINISH_STOP) where nothing can be added. Logprobs stay the model's own */
     bombus_token_callback callback;        /* may be NULL */
     bombus_prompt_progress prompt_progress; /* may be NULL */
     void *context;                         /* of both */

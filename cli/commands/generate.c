@@ -32,6 +32,10 @@ struct speculation_settings {
     int64_t num_draft_tokens, ngram_size;
 };
 
+struct constraint_settings {
+    const char *json_schema, *regex, *grammar;
+};
+
 struct generate_settings {
     struct folder_settings folder;
     struct device_settings device;
@@ -42,6 +46,7 @@ struct generate_settings {
     struct prompt_settings prompt;
     struct answer_settings answer;
     struct speculation_settings speculation;
+    struct constraint_settings constraint;
 };
 
 static const struct option prompt_options[] = {
@@ -83,6 +88,15 @@ static const struct option speculation_options[] = {
      .help = "guess ahead by looking up the latest N tokens in the text so far", .least = 1, .most = 64},
 };
 
+static const struct option constraint_options[] = {
+    {"json-schema", 0, OPTION_TEXT, offsetof(struct constraint_settings, json_schema), "JSON",
+     .help = "answer in JSON by this schema; a text that begins with { or the name of a file"},
+    {"regex", 0, OPTION_TEXT, offsetof(struct constraint_settings, regex), "REGEX",
+     .help = "an answer that matches this regular expression as a whole"},
+    {"grammar", 0, OPTION_FILE, offsetof(struct constraint_settings, grammar), "FILE",
+     .help = "an answer by this grammar (GBNF)"},
+};
+
 static const struct option_group groups[] = {
     {"Model", folder_options, BB_COUNT(folder_options), offsetof(struct generate_settings, folder)},
     {"Adapters", adapter_options, BB_COUNT(adapter_options), offsetof(struct generate_settings, adapter)},
@@ -96,6 +110,8 @@ static const struct option_group groups[] = {
      offsetof(struct generate_settings, prompt_cache_file)},
     {"Speculation", speculation_options, BB_COUNT(speculation_options),
      offsetof(struct generate_settings, speculation)},
+    {"Form of the answer", constraint_options, BB_COUNT(constraint_options),
+     offsetof(struct generate_settings, constraint)},
 };
 
 /* What a run holds; zeroed = nothing. */
@@ -106,6 +122,7 @@ struct generation {
     bombus_model *model, *draft_model;
     struct adapters adapters;
     bombus_session *session, *draft_session;
+    bombus_constraint *constraint;
     struct sampler sampler;
     int32_t *prompt; /* released by bb_release or bombus_free as `is_prompt_ours` says */
     size_t prompt_count;
@@ -123,6 +140,7 @@ static void generation_clear(struct generation *generation)
     bombus_session_free(generation->session);
     adapters_close(&generation->adapters);
     bombus_model_close(generation->model);
+    bombus_constraint_free(generation->constraint);
     bombus_tokenizer_close(generation->tokenizer);
     if (generation->is_prompt_ours)
         bb_release(generation->prompt);
@@ -163,6 +181,34 @@ static bombus_status open_model(struct generation *generation, bombus_error *err
     if (status == BOMBUS_OK)
         status =
             sampler_init(&generation->sampler, &settings->sampler, generation->folder, generation->tokenizer, error);
+    return status;
+}
+
+/* What --json-schema, --regex or --grammar asks for. */
+static bombus_status make_constraint(struct generation *generation, bombus_error *error)
+{
+    const struct constraint_settings *settings = &generation->settings->constraint;
+    bombus_constraint_kind kind = settings->regex != NULL     ? BOMBUS_CONSTRAINT_REGEX
+                                  : settings->grammar != NULL ? BOMBUS_CONSTRAINT_GBNF
+                                                              : BOMBUS_CONSTRAINT_JSON_SCHEMA;
+    const char *source = settings->regex != NULL     ? settings->regex
+                         : settings->grammar != NULL ? settings->grammar
+                                                     : settings->json_schema;
+    if (source == NULL)
+        return BOMBUS_OK;
+    struct bb_buffer text = {0};
+    bombus_status status = BOMBUS_OK;
+    bool is_file = settings->grammar != NULL || (settings->json_schema != NULL && source[strspn(source, " \t\n")] != '{');
+    if (is_file)
+        status = text_input_read(&text, source, error);
+    else
+        bb_buffer_add_text(&text, source);
+    if (text.is_failed)
+        report_if_null(NULL);
+    if (status == BOMBUS_OK)
+        status = bombus_constraint_create(&generation->constraint, kind, text.data != NULL ? text.data : "", text.length,
+                                          generation->tokenizer, error);
+    bb_buffer_clear(&text);
     return status;
 }
 
@@ -299,6 +345,7 @@ static bombus_status generate(struct generation *generation, bombus_error *error
         .draft = generation->draft_session,
         .num_draft_tokens = (int32_t)settings->speculation.num_draft_tokens,
         .ngram_size = settings->speculation.ngram_size != OPTION_UNSET ? (int32_t)settings->speculation.ngram_size : 0,
+        .constraint = generation->constraint,
         .callback = on_token,
         .prompt_progress = interrupt_on_prompt,
         .context = generation,
@@ -344,9 +391,14 @@ static int run(const void *given, const struct operands *operands)
         return report_usage(&command_generate, "--logprobs needs --json");
     if (settings->speculation.draft_model != NULL && settings->speculation.ngram_size != OPTION_UNSET)
         return report_usage(&command_generate, "--draft-model and --ngram-size exclude each other");
+    const struct constraint_settings *constraint = &settings->constraint;
+    if ((constraint->json_schema != NULL) + (constraint->regex != NULL) + (constraint->grammar != NULL) > 1)
+        return report_usage(&command_generate, "--json-schema, --regex and --grammar exclude each other");
     struct generation generation = {.settings = settings};
     bombus_error error = {0};
     bombus_status status = open_model(&generation, &error);
+    if (status == BOMBUS_OK)
+        status = make_constraint(&generation, &error);
     if (status == BOMBUS_OK)
         status = make_prompt(&generation, text, &error);
     if (status == BOMBUS_OK)

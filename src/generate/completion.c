@@ -18,6 +18,25 @@ static bombus_status check_options(const bombus_generate_options *options, const
     return BOMBUS_OK;
 }
 
+static bombus_status take_constraint(struct bb_completion *completion, const struct bombus_constraint *constraint,
+                                     bool ignores_eos, bombus_error *error)
+{
+    if (constraint->trie->size > completion->vocab_size)
+        return bb_fail(error, BOMBUS_ERROR_MISMATCH,
+                       "constraint: made for a vocabulary of %d, expected at most the model's %d", constraint->trie->size,
+                       completion->vocab_size);
+    completion->masked = bb_allocate((size_t)completion->vocab_size, sizeof *completion->masked);
+    if (completion->masked == NULL)
+        return bb_fail_memory(error, (size_t)completion->vocab_size * sizeof *completion->masked, "masked logits");
+    bombus_status status = bb_grammar_matcher_init(&completion->matcher, constraint, error);
+    completion->matcher.ignores_eos = ignores_eos;
+    if (!ignores_eos) { /* also without a tokenizer */
+        completion->eos_ids = constraint->eos_ids;
+        completion->eos_count = constraint->eos_count;
+    }
+    return status;
+}
+
 static bombus_status take_memory(struct bb_completion *completion, bombus_error *error)
 {
     size_t text_bytes = completion->limit < MAX_FIRST_TEXT / TEXT_BYTES_A_TOKEN ? completion->limit * TEXT_BYTES_A_TOKEN
@@ -50,6 +69,8 @@ bombus_status bb_completion_init(struct bb_completion *completion, const struct 
         completion->eos_ids = bb_tokenizer_eos_ids(tokenizer, &completion->eos_count);
     if (status == BOMBUS_OK)
         status = take_memory(completion, error);
+    if (status == BOMBUS_OK && options->constraint != NULL)
+        status = take_constraint(completion, options->constraint, options->ignore_eos, error);
     if (status != BOMBUS_OK)
         bb_completion_clear(completion);
     return status;
@@ -60,6 +81,8 @@ void bb_completion_clear(struct bb_completion *completion)
     bb_sampler_free(completion->sampler);
     bb_text_stream_free(completion->stream);
     bb_selection_clear(&completion->selection);
+    bb_grammar_matcher_clear(&completion->matcher);
+    bb_release(completion->masked);
     bb_release(completion->top);
     bb_release(completion->ids);
     bb_buffer_clear(&completion->text);
@@ -97,8 +120,8 @@ static bool ends_turn(const struct bb_completion *completion, int32_t id)
 static bombus_status add_text(struct bb_completion *completion, int32_t id, bombus_token_event *event,
                               bombus_error *error)
 {
-    bool is_end = ends_turn(completion, id), is_last = is_end || completion->count == completion->limit,
-         is_stopped = false;
+    bool is_end = ends_turn(completion, id), is_complete = completion->matcher.must_end, is_stopped = false;
+    bool is_last = is_end || is_complete || completion->count == completion->limit;
     bombus_status status = BOMBUS_OK;
     event->text = "";
     if (completion->stream != NULL && is_last)
@@ -112,14 +135,32 @@ static bombus_status add_text(struct bb_completion *completion, int32_t id, bomb
     if (completion->text.is_failed)
         return bb_fail_memory(error, completion->text.length, "the generated text");
     completion->is_done = is_last || is_stopped;
-    completion->finish_reason = is_end || is_stopped ? BOMBUS_FINISH_STOP : BOMBUS_FINISH_LENGTH;
+    completion->finish_reason = is_end || is_complete || is_stopped ? BOMBUS_FINISH_STOP : BOMBUS_FINISH_LENGTH;
     return BOMBUS_OK;
+}
+
+/* The token among those that the constraint allows. */
+static bombus_status draw_constrained(struct bb_completion *completion, const float *logits, const int32_t *tokens,
+                                      size_t count, int32_t *id, bombus_error *error)
+{
+    size_t allowed;
+    bombus_status status = bb_grammar_matcher_find_mask(&completion->matcher, &allowed, error);
+    if (status != BOMBUS_OK)
+        return status;
+    if (allowed == 0)
+        return bb_fail(error, BOMBUS_ERROR_MISMATCH,
+                       "constraint: no token of the vocabulary can follow the %zu generated ones", completion->count);
+    bb_grammar_matcher_mask(&completion->matcher, completion->masked, logits, completion->vocab_size);
+    status = bb_sampler_draw(completion->sampler, completion->masked, tokens, count, id, error);
+    return status == BOMBUS_OK ? bb_grammar_matcher_advance(&completion->matcher, *id, error) : status;
 }
 
 bombus_status bb_completion_next(struct bb_completion *completion, const float *logits, const int32_t *tokens,
                                  size_t count, int32_t *id, bombus_error *error)
 {
-    bombus_status status = bb_sampler_draw(completion->sampler, logits, tokens, count, id, error);
+    bombus_status status = completion->masked != NULL
+                               ? draw_constrained(completion, logits, tokens, count, id, error)
+                               : bb_sampler_draw(completion->sampler, logits, tokens, count, id, error);
     if (status != BOMBUS_OK)
         return status;
     bombus_token_event event = {.id = *id};

@@ -3,6 +3,7 @@
 #ifndef BB_COMPLETION_H
 #define BB_COMPLETION_H
 
+#include "generate/grammar/matcher.h"
 #include "generate/sampler.h"
 #include "generate/stream.h"
 
@@ -17,6 +18,8 @@ struct bb_completion {
     bool wants_logprobs;
     const int32_t *eos_ids; /* borrowed from the tokenizer; count 0 where they are ignored */
     size_t eos_count;
+    struct bb_grammar_matcher matcher; /* without constraint: zeroed */
+    float *masked;                     /* [vocab_size], with a constraint: the logits of tokens that may follow */
     bombus_token_callback callback;
     void *context;
     int32_t *ids; /* [limit] */

@@ -14,6 +14,8 @@ bombus_status bb_tokenizer_open(struct bb_tokenizer **tokenizer, const char *fol
     if (*tokenizer == NULL)
         return bb_fail_memory(error, sizeof **tokenizer, "a tokenizer");
     bombus_status status = bb_tokenizer_load(*tokenizer, folder, cache_folder, error);
+    if (status == BOMBUS_OK && ((*tokenizer)->trie = bb_allocate(1, sizeof *(*tokenizer)->trie)) == NULL)
+        status = bb_fail_memory(error, sizeof *(*tokenizer)->trie, "a tokenizer");
     if (status != BOMBUS_OK) {
         bb_tokenizer_close(*tokenizer);
         *tokenizer = NULL;
@@ -39,6 +41,9 @@ void bb_tokenizer_close(struct bb_tokenizer *tokenizer)
 {
     if (tokenizer == NULL)
         return;
+    if (tokenizer->trie != NULL)
+        bb_token_trie_free(atomic_load_explicit(tokenizer->trie, memory_order_relaxed));
+    bb_release(tokenizer->trie);
     bb_tokenizer_clear(tokenizer);
     bb_release(tokenizer);
 }

@@ -9,7 +9,10 @@
 #include "text/post_processor.h"
 #include "text/pre_tokenizer.h"
 #include "text/tokenizer.h"
+#include "text/token_trie.h"
 #include "text/unigram.h"
+
+#include <stdatomic.h>
 
 /* How a stream of ids becomes text: mlx-lm chooses by the decoder, and so do we. */
 enum bb_stream_kind {
@@ -32,7 +35,8 @@ struct bb_tokenizer {
     enum bb_stream_kind stream_kind;
     struct bb_ids eos_ids;
     char *bos_token, *eos_token; /* of tokenizer_config.json; NULL where not set */
-    struct bb_arena arena;       /* small texts */
+    _Atomic(struct bb_token_trie *) *trie; /* NULL in it until somebody asks (token_trie.h) */
+    struct bb_arena arena;                 /* small texts */
 };
 
 /* tokenizer_load.c: fills a zeroed tokenizer from the folder's files; it is closed by the caller, also after

@@ -1,0 +1,196 @@
+/* Bytes of tokens, as the streaming decoder puts them out, sorted into a trie. */
+#include "text/token_trie.h"
+
+#include "base/memory.h"
+#include "text/byte_level.h"
+#include "text/tokenizer_parts.h"
+#include "text/unicode.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { LONGEST_TOKEN = 1 << 12 };
+
+struct entry {
+    const char *bytes;
+    uint32_t length;
+    int32_t id;
+};
+
+void bb_token_trie_free(struct bb_token_trie *trie)
+{
+    if (trie == NULL)
+        return;
+    bb_release(trie->nodes);
+    bb_release(trie->ids);
+    bb_release(trie->text);
+    bb_release(trie->offsets);
+    bb_release(trie);
+}
+
+static int hex_digit(char letter)
+{
+    int lower = letter | 32;
+    return letter >= '0' && letter <= '9' ? letter - '0' : lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+}
+
+static void add_byte_level(struct bb_buffer *text, const char *token, size_t length)
+{
+    for (size_t i = 0; i < length;) {
+        uint32_t character;
+        size_t size = bb_utf8_next(token + i, &character);
+        int byte = bb_character_byte(character);
+        if (byte > 0) /* the zero byte stays its visible character, as in the streaming decoder */
+            bb_buffer_add_byte(text, (char)byte);
+        else
+            bb_buffer_add(text, token + i, size);
+        i += size;
+    }
+}
+
+static void add_sentence(struct bb_buffer *text, const char *token, size_t length)
+{
+    if (length >= 5 && memcmp(token, "<0x", 3) == 0 && hex_digit(token[3]) >= 0 && hex_digit(token[4]) >= 0) {
+        bb_buffer_add_byte(text, (char)(hex_digit(token[3]) << 4 | hex_digit(token[4])));
+        return;
+    }
+    for (size_t i = 0; i < length;) {
+        bool is_space = length - i >= 3 && memcmp(token + i, "\xE2\x96\x81", 3) == 0;
+        bb_buffer_add_byte(text, is_space ? ' ' : token[i]);
+        i += is_space ? 3 : 1;
+    }
+}
+
+static bombus_status gather_text(struct bb_token_trie *trie, const struct bb_tokenizer *tokenizer, bombus_error *error)
+{
+    struct bb_buffer text = {0};
+    size_t eos_count, total;
+    const int32_t *eos = bb_tokenizer_eos_ids(tokenizer, &eos_count);
+    for (int32_t id = 0; id < trie->size; id++) {
+        size_t length = 0;
+        const char *token = bb_tokenizer_decoder_token(tokenizer, id, &length);
+        bool is_text = token != NULL && length <= LONGEST_TOKEN && !bb_tokenizer_is_special(tokenizer, id);
+        for (size_t i = 0; i < eos_count; i++)
+            is_text = is_text && eos[i] != id;
+        trie->offsets[id] = (uint32_t)text.length;
+        if (is_text && tokenizer->stream_kind == BB_STREAM_BYTE_LEVEL)
+            add_byte_level(&text, token, length);
+        else if (is_text)
+            add_sentence(&text, token, length);
+        if (text.is_failed || text.length > INT32_MAX)
+            break;
+    }
+    bool is_failed = text.is_failed || text.length > INT32_MAX;
+    trie->offsets[trie->size] = (uint32_t)text.length;
+    trie->text = bb_buffer_take(&text, &total);
+    bb_buffer_clear(&text);
+    return is_failed || trie->text == NULL ? bb_fail_memory(error, total, "the bytes of the tokens") : BOMBUS_OK;
+}
+
+static int compare(const void *left, const void *right)
+{
+    const struct entry *a = left, *b = right;
+    int order = memcmp(a->bytes, b->bytes, a->length < b->length ? a->length : b->length);
+    if (order != 0)
+        return order;
+    return a->length != b->length ? (a->length < b->length ? -1 : 1) : (a->id > b->id) - (a->id < b->id);
+}
+
+static uint32_t shared_length(const struct entry *a, const struct entry *b)
+{
+    uint32_t length = 0;
+    while (length < a->length && length < b->length && a->bytes[length] == b->bytes[length])
+        length++;
+    return length;
+}
+
+/* `path` [longest + 1]: the nodes that lead to the last one. */
+static void build(struct bb_token_trie *trie, const struct entry *entries, uint32_t count, uint32_t *path)
+{
+    static const struct entry nothing = {.bytes = ""};
+    uint32_t depth = 0;
+    path[0] = 0;
+    trie->node_count = 1;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct entry *entry = &entries[i];
+        uint32_t shared = shared_length(i > 0 ? &entries[i - 1] : &nothing, entry);
+        while (depth > shared)
+            trie->nodes[path[depth--]].end = trie->node_count;
+        while (depth < entry->length) {
+            path[++depth] = trie->node_count;
+            trie->nodes[trie->node_count++] = (struct bb_token_node){
+                .first_id = i, .depth = (uint16_t)depth, .label = (uint8_t)entry->bytes[depth - 1]};
+        }
+        trie->ids[i] = entry->id;
+    }
+    for (; depth > 0; depth--)
+        trie->nodes[path[depth]].end = trie->node_count;
+    trie->nodes[0].end = trie->node_count;
+    trie->nodes[trie->node_count] = (struct bb_token_node){.first_id = count};
+}
+
+static bombus_status sort_tokens(struct bb_token_trie *trie, bombus_error *error)
+{
+    struct entry *entries = bb_allocate((size_t)trie->size, sizeof *entries);
+    uint32_t count = 0, *path;
+    for (int32_t id = 0; entries != NULL && id < trie->size; id++) {
+        uint32_t length = trie->offsets[id + 1] - trie->offsets[id];
+        trie->longest = length > trie->longest ? length : trie->longest;
+        if (length > 0)
+            entries[count++] = (struct entry){trie->text + trie->offsets[id], length, id};
+    }
+    path = bb_allocate((size_t)trie->longest + 1, sizeof *path);
+    trie->ids = bb_allocate(count, sizeof *trie->ids);
+    trie->nodes = bb_allocate((size_t)trie->offsets[trie->size] + 2, sizeof *trie->nodes);
+    bool is_made = entries != NULL && path != NULL && trie->ids != NULL && trie->nodes != NULL;
+    if (is_made) {
+        qsort(entries, count, sizeof *entries, compare);
+        build(trie, entries, count, path);
+        struct bb_token_node *nodes = bb_resize(trie->nodes, (size_t)trie->node_count + 1, sizeof *nodes);
+        trie->nodes = nodes != NULL ? nodes : trie->nodes;
+    }
+    bb_release(entries);
+    bb_release(path);
+    return is_made ? BOMBUS_OK : bb_fail_memory(error, trie->offsets[trie->size], "the trie of the tokens");
+}
+
+static bombus_status create(struct bb_token_trie **trie, const struct bb_tokenizer *tokenizer, bombus_error *error)
+{
+    *trie = NULL;
+    if (tokenizer->stream_kind == BB_STREAM_NAIVE)
+        return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED,
+                       "constraint: the tokenizer's decoder is neither ByteLevel nor SentencePiece's, expected one of them");
+    struct bb_token_trie *made = bb_allocate(1, sizeof *made);
+    if (made == NULL)
+        return bb_fail_memory(error, sizeof *made, "the trie of the tokens");
+    made->size = bb_tokenizer_size(tokenizer);
+    made->drops_first_space = tokenizer->stream_kind != BB_STREAM_SENTENCE_SPACE;
+    made->offsets = bb_allocate((size_t)made->size + 1, sizeof *made->offsets);
+    bombus_status status = made->offsets != NULL ? gather_text(made, tokenizer, error)
+                                                 : bb_fail_memory(error, (size_t)made->size, "the trie of the tokens");
+    if (status == BOMBUS_OK)
+        status = sort_tokens(made, error);
+    if (status == BOMBUS_OK)
+        *trie = made;
+    else
+        bb_token_trie_free(made);
+    return status;
+}
+
+bombus_status bb_tokenizer_trie(const struct bb_tokenizer *tokenizer, const struct bb_token_trie **trie,
+                                bombus_error *error)
+{
+    struct bb_token_trie *made, *found = atomic_load_explicit(tokenizer->trie, memory_order_acquire);
+    bombus_status status = BOMBUS_OK;
+    if (found == NULL) {
+        status = create(&made, tokenizer, error);
+        /* Releases what was built to the acquire above; of several makers the first one's stays. */
+        if (status == BOMBUS_OK && atomic_compare_exchange_strong_explicit(tokenizer->trie, &found, made,
+                                                                           memory_order_acq_rel, memory_order_acquire))
+            found = made;
+        else if (status == BOMBUS_OK)
+            bb_token_trie_free(made);
+    }
+    *trie = found;
+    return status;
+}

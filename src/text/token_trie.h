@@ -1,0 +1,31 @@
+/* The bytes that each token adds to the text, and a trie of them. Immutable; made once for a tokenizer. */
+#ifndef BB_TOKEN_TRIE_H
+#define BB_TOKEN_TRIE_H
+
+#include "text/tokenizer.h"
+
+/* Nodes stand in preorder, node 0 is the root: the nodes below one are its neighbours up to its end. */
+struct bb_token_node {
+    uint32_t end;      /* the first node that is not below this one */
+    uint32_t first_id; /* ids of the tokens that end here: [first_id, first_id of the next node) in `ids` */
+    uint16_t depth;
+    uint8_t label; /* the byte that leads here */
+};
+
+struct bb_token_trie {
+    struct bb_token_node *nodes; /* [node_count + 1], the last one ends the list of ids */
+    int32_t *ids;
+    char *text;        /* of all tokens, */
+    uint32_t *offsets; /* [size + 1]: each id's part of it; special tokens and unused ids have none */
+    uint32_t node_count, longest;
+    int32_t size;            /* of the vocabulary */
+    bool drops_first_space;  /* a space that begins the whole text does not come out */
+};
+
+/* The tokenizer's trie, made at the first call and owned by it; any thread may ask. BOMBUS_ERROR_UNSUPPORTED where the text of a token
+ * depends on its neighbours. */
+BB_RESULT bombus_status bb_tokenizer_trie(const struct bb_tokenizer *tokenizer, const struct bb_token_trie **trie,
+                                          bombus_error *error);
+void bb_token_trie_free(struct bb_token_trie *trie); /* NULL is allowed */
+
+#endif
