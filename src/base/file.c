@@ -47,6 +47,11 @@ bombus_status bb_file_map(struct bb_file_map *map, const char *path, bombus_erro
             close(descriptor);
             return bb_fail_io(error, code, "cannot map", path);
         }
+#if defined(MADV_HUGEPAGE)
+        /* Where the file system can, what is read from the disk then lies in pages of 2 MB, which are read about half as fast again as
+         * those of 4 KB. A wish only: elsewhere it is refused or without effect. */
+        (void)madvise(data, size, MADV_HUGEPAGE);
+#endif
         map->data = data;
         map->size = size;
     }

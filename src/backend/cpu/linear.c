@@ -7,7 +7,11 @@
 #include "quant/quant_modes.h"
 
 enum {
-    CHUNK_BYTES = 100 << 10,  /* of weights, when few rows of x make the product memory-bound */
+    /* Of weights, when few rows of x make the product memory-bound: the more at once, the longer the processor reads ahead undisturbed;
+     * but some for each thread. */
+    CHUNK_BYTES_LEAST = 100 << 10,
+    CHUNK_BYTES_MOST = 400 << 10,
+    CHUNKS_A_THREAD = 4,
     BLOCK_BYTES = 512 << 10,  /* of activations that pass over a chunk of weights at once: they stay in a core's second cache */
     FEW_ROWS = 16,            /* rows of x up to which memory is the bound */
     UNIT_COUNT = 3,           /* lengths of units: 16, 32, 64 */
@@ -20,6 +24,7 @@ struct job {
     int32_t product_count, chunk_count; /* chunks of one block of rows of x, over all products */
     const float *x;
     int64_t row_count, block_rows; /* of x */
+    int64_t chunk_bytes;           /* of weights, for few rows of x */
     bool is_exact;
     struct bb_rounded rounded[UNIT_COUNT]; /* codes NULL: not needed */
     char *worker_scratch;
@@ -43,14 +48,27 @@ static int32_t unit_index(const struct bb_weight *weight)
     return unit == 16 ? 0 : unit == 32 ? 1 : 2;
 }
 
-/* Rows of a weight that make one chunk. Few rows of x: some 100 KB. Many: as few as a kernel likes, since each is much work. */
+static int64_t weight_row_bytes(const struct bb_weight *weight)
+{
+    return (int64_t)(bb_weight_row_bytes(weight) + 2 * bb_weight_scale_row_bytes(weight));
+}
+
+static int64_t chunk_bytes(const struct job *job)
+{
+    int64_t bytes = 0;
+    for (int32_t i = 0; i < job->product_count; i++)
+        bytes += job->products[i].linear->weight.rows * weight_row_bytes(&job->products[i].linear->weight);
+    bytes /= CHUNKS_A_THREAD * bb_pool_thread_count(job->cpu->pool);
+    return bytes < CHUNK_BYTES_LEAST ? CHUNK_BYTES_LEAST : bytes > CHUNK_BYTES_MOST ? CHUNK_BYTES_MOST : bytes;
+}
+
+/* Rows of a weight that make one chunk. Few rows of x: by their bytes. Many: as few as a kernel likes, since each is much work. */
 static int64_t chunk_rows(const struct job *job, const struct bb_weight *weight)
 {
     const int64_t step = job->cpu->kernels->linear_rows;
     if (job->row_count > FEW_ROWS)
         return step;
-    const int64_t row_bytes = (int64_t)(bb_weight_row_bytes(weight) + 2 * bb_weight_scale_row_bytes(weight));
-    const int64_t rows = CHUNK_BYTES / (row_bytes + 1) / step * step;
+    const int64_t rows = job->chunk_bytes / (weight_row_bytes(weight) + 1) / step * step;
     return rows > step ? rows : step;
 }
 
@@ -157,6 +175,7 @@ static bombus_status multiply_locked(struct bb_cpu *cpu, struct job *job, bombus
         return status;
     const int64_t tiles = (job->row_count + tile - 1) / tile, blocks = (job->row_count + job->block_rows - 1) / job->block_rows;
     int64_t chunks = 0;
+    job->chunk_bytes = chunk_bytes(job);
     for (int32_t i = 0; i < job->product_count; i++)
         chunks += chunks_of(job, &job->products[i].linear->weight);
     struct bb_cpu_low_rank low_rank;

@@ -8,7 +8,6 @@
 enum {
     PANEL_ROWS = 16, /* weight rows unpacked at once */
     TILE_X = 3,
-    AHEAD = 2048,    /* bytes to prefetch ahead */
     FEW_X = 2        /* rows of x up to which a weight row is unpacked for each */
 };
 
@@ -142,12 +141,8 @@ BB_INLINE float multiply_row(const struct source *source, const float *x, const 
 {
     __m256 sums[4] = { _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps() };
     int64_t first = 0;
-    for (; first + 32 <= source->cols; first += 32) {
-        const char *ahead = (const char *)source->data + first / 8 * bits + AHEAD;
-        for (int32_t i = 0; i < 4 * bits; i += 64)
-            _mm_prefetch(ahead + i, _MM_HINT_T0);
+    for (; first + 32 <= source->cols; first += 32)
         add_columns(source, x, first, sums, kind, bits, true, is_wide);
-    }
     if (first < source->cols)
         add_columns(source, x, first, sums, kind, bits, false, is_wide);
     return fold(sums);

@@ -13,7 +13,6 @@ enum {
     PANEL_COLS = 1024,
     TILE_ROWS = 2,
     TILE_X = 3,
-    AHEAD = 2048,    /* bytes to prefetch ahead */
     FEW_X = 6        /* rows of x up to which a weight row is unpacked for each */
 };
 
@@ -241,12 +240,8 @@ BB_INLINE __m512 multiply_row(const struct source *source, const float *x, const
         const int64_t end = source->cols - block < PANEL_COLS ? source->cols : block + PANEL_COLS;
         __m512 sums[4] = { _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps() };
         int64_t first = block;
-        for (; first + 64 <= end; first += 64) {
-            const char *ahead = (const char *)source->data + first / 8 * bits + AHEAD;
-            for (int32_t i = 0; i < 8 * bits; i += 64)
-                _mm_prefetch(ahead + i, _MM_HINT_T0);
+        for (; first + 64 <= end; first += 64)
             add_columns(source, x, first, sums, kind, bits, true, is_wide);
-        }
         if (first < end)
             add_columns(source, x, first, sums, kind, bits, false, is_wide);
         totals = _mm512_add_ps(totals, add_four(sums));

@@ -1,9 +1,9 @@
 /* Rounded product of one row of x: bound by reading the weights.
  *
- * 16 rows of weights by 16 units (a run) at a time, so that x of the run stays in (at most 16) registers for all the rows. Each register of
- * 64 byte codes gives, by vpdpbusd, 16 partial sums; registers are folded together until the 16 lanes are the sums of 16 units, so that scale,
- * bias and conversion are one instruction each for 16 units. The terms of 16 rows are transposed and added unit by unit: the order that
- * kernel.h wants. What comes a run later (8 KB at 4 bits) is prefetched: that much is under way during memory's latency.
+ * One row of weights at a time, in address order to the last load: the processor then reads ahead by itself, better than prefetches do. 16 units
+ * (a run) at a time: each register of 64 byte codes gives, by vpdpbusd, 16 partial sums; registers are folded together until the 16 lanes are
+ * the sums of 16 units, so that scale, bias and conversion are one instruction each for 16 units. The sums of 16 rows are kept; then their terms
+ * are made, transposed and added unit by unit: the order that kernel.h wants.
  *
  * 4-bit codes are not put in order: of 64 bytes (128 columns) the low nibbles are the even columns, the high nibbles the odd ones, and x is laid
  * out to match once a task. */
@@ -15,8 +15,7 @@
 
 enum {
     ROWS = 16,
-    UNITS = 16,    /* of a run */
-    X_REGISTERS = UNITS * BB_UNIT_LIMIT / 64
+    UNITS = 16 /* of a run */
 };
 
 struct one {
@@ -24,9 +23,10 @@ struct one {
     struct bb_unpacker unpacker;
     const int8_t *x;   /* codes, laid out to match the weights; zeroed up to a whole run */
     const float *sums, *steps; /* [units], zeroed up to a whole run */
-    int64_t units;
+    int32_t *dots;     /* [ROWS][padded units]: sums of code(w) * code(x) */
+    bool is_usual;     /* groups are units, with bf16 scales and biases: nearly every model */
+    int64_t units, padded_units;
     size_t row_bytes, group_bytes; /* of codes; of scales, or of biases */
-    size_t part_bytes; /* of scales of 16 rows, a run's share */
 };
 
 /* Columns of x and units, padded to whole runs of 16 units of at most 64 columns. */
@@ -38,7 +38,7 @@ static size_t padded_cols_of(int64_t cols)
 size_t bb_avx512_one_scratch(int64_t cols)
 {
     const size_t padded = padded_cols_of(cols);
-    return padded + 2 * (padded / 16) * sizeof(float);
+    return padded + (2 + ROWS) * (padded / 16) * sizeof(float);
 }
 
 /* Four registers of partial sums -> one: in each 128-bit lane, the sums of that lane of a, b, c, d. */
@@ -63,7 +63,7 @@ struct form {
 };
 
 /* Partial sums of register i of a run: 64 columns in order; or 128 columns, of which x has the 64 even ones first. */
-BB_INLINE __m512i dot(const struct form *form, const uint8_t *run, const __m512i x[X_REGISTERS], int32_t i)
+BB_INLINE __m512i dot(const struct form *form, const uint8_t *run, const int8_t *x, int32_t i)
 {
     if (!form->is_split) {
         const __m512i packed = _mm512_maskz_loadu_epi8(~UINT64_C(0) >> (64 - 8 * form->bits), run + 8 * form->bits * i);
@@ -72,7 +72,7 @@ BB_INLINE __m512i dot(const struct form *form, const uint8_t *run, const __m512i
             codes = _mm512_and_si512(_mm512_multishift_epi64_epi8(form->shift, _mm512_permutexvar_epi8(form->index, packed)), form->mask);
         if (form->has_values)
             codes = _mm512_shuffle_epi8(form->values, codes);
-        return _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, x[i]);
+        return _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, _mm512_load_si512(x + 64 * i));
     }
     __m512i packed = _mm512_loadu_si512(run + 64 * i);
     bb_keep(&packed); /* or it is loaded twice */
@@ -81,23 +81,28 @@ BB_INLINE __m512i dot(const struct form *form, const uint8_t *run, const __m512i
         even = _mm512_shuffle_epi8(form->values, even);
         odd = _mm512_shuffle_epi8(form->values, odd);
     }
-    return _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), even, x[2 * i]), odd, x[2 * i + 1]);
+    const __m512i sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), even, _mm512_load_si512(x + 128 * i));
+    return _mm512_dpbusd_epi32(sums, odd, _mm512_load_si512(x + 128 * i + 64));
 }
 
-BB_INLINE __m512i fold_dots(const struct form *form, const uint8_t *run, const __m512i x[X_REGISTERS], int32_t i)
+BB_INLINE __m512i fold_dots(const struct form *form, const uint8_t *run, const int8_t *x, int32_t i)
 {
-    return fold_four(dot(form, run, x, i), dot(form, run, x, i + 1), dot(form, run, x, i + 2), dot(form, run, x, i + 3));
+    const __m512i a = dot(form, run, x, i), b = dot(form, run, x, i + 1), c = dot(form, run, x, i + 2), d = dot(form, run, x, i + 3);
+    return fold_four(a, b, c, d);
 }
 
 /* Sums of a run's units in their order. A unit's partial sums fill `lanes` lanes: 16 registers of one unit, 8 of two, 4 of four, or 2 of eight. */
-BB_INLINE __m512i sum_units(const struct form *form, const uint8_t *run, const __m512i x[X_REGISTERS], const int32_t lanes)
+BB_INLINE __m512i sum_units(const struct form *form, const uint8_t *run, const int8_t *x, const int32_t lanes)
 {
-    if (lanes == 16)
-        return fold_lanes(fold_lanes(fold_dots(form, run, x, 0), fold_dots(form, run, x, 4)),
-                          fold_lanes(fold_dots(form, run, x, 8), fold_dots(form, run, x, 12)));
-    if (lanes == 8)
-        return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15),
-                                        fold_lanes(fold_dots(form, run, x, 0), fold_dots(form, run, x, 4)));
+    if (lanes == 16) {
+        const __m512i a = fold_dots(form, run, x, 0), b = fold_dots(form, run, x, 4), ab = fold_lanes(a, b);
+        const __m512i c = fold_dots(form, run, x, 8), d = fold_dots(form, run, x, 12);
+        return fold_lanes(ab, fold_lanes(c, d));
+    }
+    if (lanes == 8) {
+        const __m512i a = fold_dots(form, run, x, 0), b = fold_dots(form, run, x, 4);
+        return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15), fold_lanes(a, b));
+    }
     if (lanes == 2) {
         const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
         const __m512i a = dot(form, run, x, 0), b = dot(form, run, x, 1), odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
@@ -106,70 +111,57 @@ BB_INLINE __m512i sum_units(const struct form *form, const uint8_t *run, const _
     return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), fold_dots(form, run, x, 0));
 }
 
-/* The sums of rows [row, row + count) for the run of units from `unit_index` on. The row's last, partial run is copied first, so that nothing
- * behind the row is read. */
-BB_INLINE void sum_run(const struct one *one, int64_t row, int64_t count, int64_t first, __m512i dots[ROWS], const int32_t unit,
-                       const int32_t bits, const bool is_split, const bool has_values)
+/* The sums of `count` rows. A row's last, partial run is copied first, so that nothing behind the row is read. */
+BB_INLINE void sum_rows(const struct one *one, int64_t row, int64_t count, const int32_t unit, const int32_t bits, const bool is_split,
+                        const bool has_values)
 {
-    const int32_t lanes = unit / (is_split ? 8 : 4), run_bytes = 2 * unit * bits, registers = UNITS * unit / 64;
+    const int32_t lanes = unit / (is_split ? 8 : 4), run_bytes = 2 * unit * bits;
     const struct form form = { .index = one->unpacker.index, .shift = one->unpacker.shift, .mask = one->unpacker.mask,
         .values = one->unpacker.values, .bits = bits, .is_split = is_split, .has_values = has_values };
-    const size_t offset = (size_t)(first / UNITS) * (size_t)run_bytes;
-    /* the next run of the same rows, or the first of the next rows */
-    const size_t ahead = first + UNITS < one->units ? (size_t)run_bytes : ROWS * one->row_bytes - offset;
-    const uint8_t *codes = (const uint8_t *)one->task->weight->data + (size_t)row * one->row_bytes + offset;
-    __m512i x[X_REGISTERS];
-    BB_UNROLL
-    for (int32_t i = 0; i < registers; i++)
-        x[i] = _mm512_load_si512(one->x + first * unit + 64 * i);
-    if (first + UNITS <= one->units) {
-        for (int64_t i = 0; i < count; i++, codes += one->row_bytes) {
-            BB_UNROLL
-            for (int32_t j = 0; j < run_bytes; j += 64)
-                _mm_prefetch((const char *)codes + ahead + j, _MM_HINT_T0);
-            dots[i] = sum_units(&form, codes, x, lanes);
+    const int64_t units = one->units;
+    const uint8_t *codes = (const uint8_t *)one->task->weight->data + (size_t)row * one->row_bytes;
+    int32_t *dots = one->dots;
+    for (int64_t i = 0; i < count; i++, dots += one->padded_units) {
+        const int8_t *x = one->x;
+        int64_t first = 0;
+        for (; first + UNITS <= units; first += UNITS, codes += run_bytes, x += UNITS * unit)
+            _mm512_store_si512(dots + first, sum_units(&form, codes, x, lanes));
+        if (first < units) {
+            const size_t bytes = (size_t)((units - first) * unit / 8 * bits);
+            uint8_t copy[UNITS * BB_UNIT_LIMIT] = { 0 };
+            memcpy(copy, codes, bytes);
+            _mm512_store_si512(dots + first, sum_units(&form, copy, x, lanes));
+            codes += bytes;
         }
-        return;
-    }
-    uint8_t copy[UNITS * BB_UNIT_LIMIT];
-    const int64_t bytes = (int64_t)(one->row_bytes - offset);
-    for (int64_t i = 0; i < count; i++, codes += one->row_bytes) {
-        for (int64_t j = 0; j < run_bytes; j += 64) {
-            const int64_t rest = bytes - j;
-            const __mmask64 mask = rest <= 0 ? 0 : rest >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << rest) - 1;
-            _mm_prefetch((const char *)codes + ahead + j, _MM_HINT_T0);
-            _mm512_storeu_si512(copy + j, _mm512_maskz_loadu_epi8(mask, codes + j));
-        }
-        dots[i] = sum_units(&form, copy, x, lanes);
     }
 }
 
 /* The same with the constants of the scheme. */
-static void sum_rows(const struct one *one, int64_t row, int64_t count, int64_t first, __m512i dots[ROWS])
+static void sum_codes(const struct one *one, int64_t row, int64_t count)
 {
     const int32_t unit = one->task->rounded->unit;
     const bool has_values = one->unpacker.has_values;
     switch (one->unpacker.bits + (unit == 64 ? 16 : 0)) {
-    case 1: sum_run(one, row, count, first, dots, 32, 1, false, false); break;
-    case 2: sum_run(one, row, count, first, dots, 32, 2, false, false); break;
-    case 3: sum_run(one, row, count, first, dots, 32, 3, false, false); break;
-    case 5: sum_run(one, row, count, first, dots, 32, 5, false, false); break;
-    case 6: sum_run(one, row, count, first, dots, 32, 6, false, false); break;
-    case 8: sum_run(one, row, count, first, dots, 32, 8, false, false); break;
-    case 16 + 1: sum_run(one, row, count, first, dots, 64, 1, false, false); break;
-    case 16 + 2: sum_run(one, row, count, first, dots, 64, 2, false, false); break;
-    case 16 + 3: sum_run(one, row, count, first, dots, 64, 3, false, false); break;
-    case 16 + 4: sum_run(one, row, count, first, dots, 64, 4, true, false); break;
-    case 16 + 5: sum_run(one, row, count, first, dots, 64, 5, false, false); break;
-    case 16 + 6: sum_run(one, row, count, first, dots, 64, 6, false, false); break;
-    case 16 + 8: sum_run(one, row, count, first, dots, 64, 8, false, false); break;
+    case 1: sum_rows(one, row, count, 32, 1, false, false); break;
+    case 2: sum_rows(one, row, count, 32, 2, false, false); break;
+    case 3: sum_rows(one, row, count, 32, 3, false, false); break;
+    case 5: sum_rows(one, row, count, 32, 5, false, false); break;
+    case 6: sum_rows(one, row, count, 32, 6, false, false); break;
+    case 8: sum_rows(one, row, count, 32, 8, false, false); break;
+    case 16 + 1: sum_rows(one, row, count, 64, 1, false, false); break;
+    case 16 + 2: sum_rows(one, row, count, 64, 2, false, false); break;
+    case 16 + 3: sum_rows(one, row, count, 64, 3, false, false); break;
+    case 16 + 4: sum_rows(one, row, count, 64, 4, true, false); break;
+    case 16 + 5: sum_rows(one, row, count, 64, 5, false, false); break;
+    case 16 + 6: sum_rows(one, row, count, 64, 6, false, false); break;
+    case 16 + 8: sum_rows(one, row, count, 64, 8, false, false); break;
     default: /* 4 bits, units of 32 or 16 */
         if (!has_values)
-            sum_run(one, row, count, first, dots, 32, 4, true, false);
+            sum_rows(one, row, count, 32, 4, true, false);
         else if (unit == 32)
-            sum_run(one, row, count, first, dots, 32, 4, true, true);
+            sum_rows(one, row, count, 32, 4, true, true);
         else
-            sum_run(one, row, count, first, dots, 16, 4, true, true);
+            sum_rows(one, row, count, 16, 4, true, true);
     }
 }
 
@@ -180,19 +172,7 @@ static inline __m512 load_brain(const void *data, int64_t first)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
 }
 
-/* dots -> terms scale * dot + bias * sum, for a whole run whose units are groups with bf16 scales: nearly every model. */
-static void make_usual_terms(const struct one *one, int64_t row, int64_t count, int64_t first, __m512i terms[ROWS])
-{
-    const struct bb_weight *weight = one->task->weight;
-    const __m512 sums = _mm512_load_ps(one->sums + first);
-    for (int64_t i = 0; i < count; i++) {
-        const int64_t place = (row + i) * one->units + first;
-        const __m512 term = _mm512_fmadd_ps(load_brain(weight->scales, place), _mm512_cvtepi32_ps(terms[i]),
-                                            _mm512_mul_ps(load_brain(weight->biases, place), sums));
-        terms[i] = _mm512_castps_si512(term);
-    }
-}
-
+/* The terms scale * dot + bias * sum of `count` rows for the run of units from `first` on; rows that are not there give 0. */
 static void make_terms(const struct one *one, int64_t row, int64_t count, int64_t first, __m512i terms[ROWS])
 {
     const struct bb_weight *weight = one->task->weight;
@@ -200,11 +180,8 @@ static void make_terms(const struct one *one, int64_t row, int64_t count, int64_
     const int64_t units = one->units - first < UNITS ? one->units - first : UNITS, groups = weight->cols / weight->scheme.group_size;
     const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
     const __m512 sums = _mm512_load_ps(one->sums + first);
-    if (units == UNITS && !is_double && weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16) {
-        make_usual_terms(one, row, count, first, terms);
-        return;
-    }
     for (int64_t i = 0; i < count; i++) {
+        const __m512 dots = _mm512_cvtepi32_ps(_mm512_load_si512(one->dots + i * one->padded_units + first));
         __m512 scale, bias;
         if (is_double) {
             bb_load_groups(weight, (row + i) * groups + first / 2, (units + 1) / 2, &scale, &bias);
@@ -213,38 +190,57 @@ static void make_terms(const struct one *one, int64_t row, int64_t count, int64_
         } else {
             bb_load_groups(weight, (row + i) * groups + first, units, &scale, &bias);
         }
-        terms[i] = _mm512_castps_si512(_mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(terms[i]), _mm512_mul_ps(bias, sums)));
+        terms[i] = _mm512_castps_si512(_mm512_fmadd_ps(scale, dots, _mm512_mul_ps(bias, sums)));
+    }
+    for (int64_t i = count; i < ROWS; i++)
+        terms[i] = _mm512_setzero_si512();
+}
+
+/* The same of 16 rows for a whole run of the usual scheme. */
+BB_INLINE void make_usual_terms(const struct one *one, int64_t row, int64_t first, __m512i terms[ROWS])
+{
+    const struct bb_weight *weight = one->task->weight;
+    const __m512 sums = _mm512_load_ps(one->sums + first);
+    BB_UNROLL
+    for (int64_t i = 0; i < ROWS; i++) {
+        const int64_t place = (row + i) * one->units + first;
+        const __m512 dots = _mm512_cvtepi32_ps(_mm512_load_si512(one->dots + i * one->padded_units + first));
+        terms[i] = _mm512_castps_si512(_mm512_fmadd_ps(load_brain(weight->scales, place), dots,
+                                                       _mm512_mul_ps(load_brain(weight->biases, place), sums)));
     }
 }
 
-/* Asks early for a part of the scales and biases of the 16 rows from `row` on: the part of run `first` / UNITS, so that few are under way at once. */
-static inline void prefetch_groups(const struct one *one, int64_t row, int64_t first)
+/* Asks early for the scales and biases of 16 rows, all at once and no nearer than the second cache: mixed among the codes, their lines would
+ * upset the reading ahead of these. */
+static void prefetch_groups(const struct one *one, int64_t row)
 {
     const struct bb_weight *weight = one->task->weight;
-    const size_t begin = (size_t)row * one->group_bytes + (size_t)(first / UNITS) * one->part_bytes;
-    for (size_t i = 0; i < one->part_bytes; i += 64) {
-        _mm_prefetch((const char *)weight->scales + begin + i, _MM_HINT_T0);
-        if (weight->biases != NULL)
-            _mm_prefetch((const char *)weight->biases + begin + i, _MM_HINT_T0);
-    }
+    const size_t begin = (size_t)row * one->group_bytes, bytes = ROWS * one->group_bytes;
+    for (size_t i = 0; i < bytes; i += 64)
+        _mm_prefetch((const char *)weight->scales + begin + i, _MM_HINT_T1);
+    for (size_t i = 0; i < bytes && weight->biases != NULL; i += 64)
+        _mm_prefetch((const char *)weight->biases + begin + i, _MM_HINT_T1);
 }
 
 /* Rows [row, row + 16) . x; rows that are not there give 0. */
 static __m512 multiply_rows(const struct one *one, int64_t row, int64_t count)
 {
+    const bool is_usual = one->is_usual && count == ROWS;
     __m512 total = _mm512_setzero_ps();
-    __m512i terms[ROWS];
-    for (int64_t i = count; i < ROWS; i++)
-        terms[i] = _mm512_setzero_si512();
+    prefetch_groups(one, row + ROWS);
+    sum_codes(one, row, count);
     for (int64_t first = 0; first < one->units; first += UNITS) {
         const int64_t units = one->units - first < UNITS ? one->units - first : UNITS;
         __m512i by_unit[ROWS];
-        prefetch_groups(one, row + ROWS, first);
-        sum_rows(one, row, count, first, terms);
-        make_terms(one, row, count, first, terms);
-        BB_UNROLL
-        for (int32_t i = 0; i < ROWS; i++)
-            by_unit[i] = terms[i];
+        if (is_usual && units == UNITS) {
+            make_usual_terms(one, row, first, by_unit);
+            bb_transpose(by_unit);
+            BB_UNROLL
+            for (int64_t i = 0; i < UNITS; i++)
+                total = _mm512_fmadd_ps(_mm512_castsi512_ps(by_unit[i]), _mm512_set1_ps(one->steps[first + i]), total);
+            continue;
+        }
+        make_terms(one, row, count, first, by_unit);
         bb_transpose(by_unit);
         for (int64_t i = 0; i < units; i++)
             total = _mm512_fmadd_ps(_mm512_castsi512_ps(by_unit[i]), _mm512_set1_ps(one->steps[first + i]), total);
@@ -273,7 +269,8 @@ void bb_avx512_multiply_one(const struct bb_linear_task *task)
     int8_t *x = task->scratch;
     float *sums = (float *)(void *)(x + padded_cols), *steps = sums + padded_units;
     struct one one = { .task = task, .unpacker = bb_unpacker_of(task->weight->scheme), .x = x, .sums = sums, .steps = steps,
-        .units = units, .row_bytes = bb_weight_row_bytes(task->weight), .group_bytes = bb_weight_scale_row_bytes(task->weight) };
+        .dots = (int32_t *)(void *)(steps + padded_units), .units = units, .padded_units = padded_units,
+        .row_bytes = bb_weight_row_bytes(task->weight), .group_bytes = bb_weight_scale_row_bytes(task->weight) };
     memset(x + cols / 128 * 128, 0, (size_t)(padded_cols - cols / 128 * 128));
     memset(sums + units, 0, (size_t)(padded_units - units) * sizeof(float));
     memcpy(sums, rounded->sums, (size_t)units * sizeof(float));
@@ -282,9 +279,9 @@ void bb_avx512_multiply_one(const struct bb_linear_task *task)
         split_columns(x, rounded->codes, cols);
     else
         memcpy(x, rounded->codes, (size_t)cols);
-    one.part_bytes = ROWS * one.group_bytes / (size_t)((units + UNITS - 1) / UNITS) + 1;
-    for (int64_t first = 0; first < units; first += UNITS)
-        prefetch_groups(&one, 0, first);
+    one.is_usual = task->weight->scheme.mode == BB_QUANT_AFFINE && task->weight->dtype == BB_BF16 &&
+                   task->weight->scheme.group_size == rounded->unit;
+    prefetch_groups(&one, 0);
     for (int64_t row = 0; row < task->weight->rows; row += ROWS) {
         const int64_t rest = task->weight->rows - row;
         bb_store_rows(task, row, 0, bb_load_bias(task, row), multiply_rows(&one, row, rest < ROWS ? rest : ROWS));
