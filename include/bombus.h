@@ -44,7 +44,8 @@ typedef enum bombus_status {
     BOMBUS_ERROR_LIMIT,        /* a bound on work was reached: template steps, nesting, output size */
     BOMBUS_ERROR_NETWORK,      /* the hub could not be reached, or answered wrongly */
     BOMBUS_ERROR_CANCELLED,    /* stopped by the caller */
-    BOMBUS_ERROR_TEMPLATE      /* a chat template raised an error; line and column are set */
+    BOMBUS_ERROR_TEMPLATE,     /* a chat template raised an error; line and column are set */
+    BOMBUS_ERROR_DIVERGED      /* a training's loss or gradients are no number any more */
 } bombus_status;
 
 typedef struct bombus_error {
