@@ -493,7 +493,8 @@ typedef struct bombus_train_options {
     double min_delta;                /* how much lower the loss must be to be better */
     const char *text_feature, *prompt_feature, *completion_feature, *chat_feature, *chosen_feature, *rejected_feature; /* NULL: mlx_lm's */
     const char *template_arguments;  /* JSON object of template variables; NULL: none */
-    const char *sample_prompt;       /* NULL: the first prompt of the validation set */
+    const int32_t *sample_prompt;    /* [sample_prompt_count] ids; 0 of them: the first prompt of the validation set */
+    size_t sample_prompt_count;
     int32_t sample_tokens;           /* of a sample text, at evaluations; 0: no samples */
     const char *model_name;          /* written to adapter_config.json; NULL: none */
     int64_t memory_limit_bytes;      /* what cannot fit is refused before the first step; 0: not looked at */

@@ -3,8 +3,10 @@
 
 #include "train/estimate.h"
 #include "train/process_group.h"
+#include "train/sample.h"
 #include "train/schedule.h"
 
+#include "base/buffer.h"
 #include "base/random.h"
 
 #include <math.h>
@@ -231,14 +233,17 @@ static void report(struct bb_trainer *trainer, double rate)
 
 static bombus_status sample(struct bb_trainer *trainer, bombus_error *error)
 {
-    const struct bb_train_sampler *sampler = &trainer->inputs.sampler;
-    bool has_prompt = trainer->sample_prompt != NULL || trainer->options.sample_prompt != NULL;
-    if (trainer->options.sample_tokens == 0 || sampler->sample == NULL || !has_prompt ||
-        bb_process_rank(trainer->options.process_group) != 0)
+    const struct bb_train_inputs *inputs = &trainer->inputs;
+    const struct bb_sample_options options = {.prompt = trainer->sample_prompt,
+                                              .count = trainer->sample_prompt_count,
+                                              .max_tokens = trainer->options.sample_tokens,
+                                              .is_exact = trainer->objective.backward_options.is_exact};
+    if (trainer->sample_prompt == NULL || bb_process_rank(trainer->options.process_group) != 0)
         return BOMBUS_OK;
     struct bb_buffer prompt = {0}, text = {0};
-    bombus_status status = sampler->sample(sampler->context, trainer->trainable, trainer->sample_prompt,
-                                           trainer->sample_prompt_count, &prompt, &text, error);
+    bombus_status status = bb_sample_text(&text, trainer->trainable, inputs->backend, inputs->tokenizer, &options, error);
+    if (status == BOMBUS_OK)
+        status = bb_tokenizer_decode(inputs->tokenizer, options.prompt, options.count, true, &prompt, error);
     if (status == BOMBUS_OK && (prompt.is_failed || text.is_failed))
         status = bb_fail_memory(error, text.length, "a sample text");
     if (status == BOMBUS_OK)

@@ -5,7 +5,6 @@
 #ifndef BB_TRAINER_H
 #define BB_TRAINER_H
 
-#include "base/buffer.h"
 #include "train/adapter_folder.h"
 #include "train/batches.h"
 #include "train/objective.h"
@@ -15,13 +14,6 @@
 struct bb_tokenizer;
 struct bb_template;
 
-/* Writes what the model, as it is now, answers. `prompt` is the beginning of a validation example, or NULL where options name a prompt. */
-struct bb_train_sampler {
-    bombus_status (*sample)(void *context, const struct bb_trainable *trainable, const int32_t *prompt, size_t count,
-                            struct bb_buffer *prompt_text, struct bb_buffer *text, bombus_error *error);
-    void *context;
-};
-
 /* What a training runs on; all borrowed. */
 struct bb_train_inputs {
     const struct bb_model *model;
@@ -30,7 +22,6 @@ struct bb_train_inputs {
     const struct bb_template *template_; /* may be NULL */
     bool is_exact;                       /* where the options do not say */
     int32_t thread_count;                /* of the optimizer; 0: one a physical core */
-    struct bb_train_sampler sampler;     /* sample NULL: none */
 };
 
 /* A set of examples and its batches. */
@@ -54,7 +45,7 @@ struct bb_trainer {
     struct bb_train_state state;
     int64_t saved_iteration;      /* of the last state in the folder; -1: none */
     int32_t expected_rows;        /* of the largest batch, by the lengths of the lines */
-    int32_t *sample_prompt;       /* [sample_prompt_count] of the first validation example; NULL: none */
+    int32_t *sample_prompt;       /* [sample_prompt_count]; NULL: no samples */
     size_t sample_prompt_count;
     atomic_bool is_cancelled;
 };

@@ -141,34 +141,54 @@ static bombus_status describe(struct bb_trainer *trainer, bombus_error *error)
     return settings->is_failed ? bb_fail_memory(error, 4096, "the settings of a training") : BOMBUS_OK;
 }
 
-/* The beginning of the first validation example that has one: up to the first token that is learnt, or, where all are, a few words. */
-static bombus_status find_sample_prompt(struct bb_trainer *trainer, bombus_error *error)
+static bombus_status set_sample_prompt(struct bb_trainer *trainer, const int32_t *tokens, size_t count,
+                                       bombus_error *error)
+{
+    trainer->sample_prompt = bb_allocate(count, sizeof *tokens);
+    if (trainer->sample_prompt == NULL)
+        return bb_fail_memory(error, count * sizeof *tokens, "the sample prompt");
+    memcpy(trainer->sample_prompt, tokens, count * sizeof *tokens);
+    trainer->sample_prompt_count = count;
+    return BOMBUS_OK;
+}
+
+/* How much of an example is its prompt: what stands before the first token that is learnt or, where all are, a few words. */
+static int32_t prompt_length(const struct bb_example_part *part)
 {
     enum { BEGINNING = 16 };
+    int32_t count = part->prompt_count;
+    for (int32_t token = 1; count == 0 && token < part->count; token++)
+        count = part->is_learnt[token] ? token : 0;
+    if (count <= 1)
+        count = part->count / 4 < BEGINNING ? part->count / 4 : BEGINNING;
+    return count;
+}
+
+/* The caller's prompt, or that of the first validation example. */
+static bombus_status find_sample_prompt(struct bb_trainer *trainer, bombus_error *error)
+{
     const bombus_train_options *options = &trainer->options;
-    bool is_wanted = options->sample_tokens > 0 && options->sample_prompt == NULL && trainer->validation.is_open;
+    int32_t vocab_size = trainer->inputs.model->recipe.vocab_size;
+    if (options->sample_tokens == 0)
+        return BOMBUS_OK;
+    for (size_t i = 0; i < options->sample_prompt_count; i++) {
+        if (options->sample_prompt[i] < 0 || options->sample_prompt[i] >= vocab_size)
+            return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "sample_prompt: id %d, expected a number in [0, %d)",
+                           options->sample_prompt[i], vocab_size);
+    }
+    if (options->sample_prompt_count > 0)
+        return set_sample_prompt(trainer, options->sample_prompt, options->sample_prompt_count, error);
     struct bb_example example = {0};
     bombus_status status = BOMBUS_OK;
-    for (size_t i = 0; is_wanted && i < trainer->validation.dataset.count && status == BOMBUS_OK; i++) {
+    size_t count = trainer->validation.is_open ? trainer->validation.dataset.count : 0;
+    for (size_t i = 0; i < count && status == BOMBUS_OK && trainer->sample_prompt == NULL; i++) {
         bool is_usable = false;
         status = bb_dataset_read(&trainer->validation.dataset, i, &example, &is_usable, error);
         if (status != BOMBUS_OK || !is_usable)
             continue;
-        const struct bb_example_part *part = &example.parts[0];
-        int32_t count = part->prompt_count;
-        for (int32_t token = 1; count == 0 && token < part->count; token++)
-            count = part->is_learnt[token] ? token : 0;
-        if (count <= 1)
-            count = part->count / 4 < BEGINNING ? part->count / 4 : BEGINNING;
-        if (count < 1)
-            continue;
-        trainer->sample_prompt = bb_allocate((size_t)count, sizeof *trainer->sample_prompt);
-        if (trainer->sample_prompt == NULL)
-            status = bb_fail_memory(error, (size_t)count * sizeof(int32_t), "the sample prompt");
-        else
-            memcpy(trainer->sample_prompt, part->tokens, (size_t)count * sizeof *trainer->sample_prompt);
-        trainer->sample_prompt_count = trainer->sample_prompt != NULL ? (size_t)count : 0;
-        break;
+        int32_t length = prompt_length(&example.parts[0]);
+        if (length > 0)
+            status = set_sample_prompt(trainer, example.parts[0].tokens, (size_t)length, error);
     }
     bb_example_clear(&example);
     return status;
