@@ -385,6 +385,9 @@ typedef struct bombus_optimizer_options {
     int32_t ns_steps;         /* muon: 5 */
 } bombus_optimizer_options;
 
+/* The options that a kind has where none are given. */
+BOMBUS_API bombus_optimizer_options bombus_optimizer_defaults(bombus_optimizer kind);
+
 typedef enum bombus_schedule_kind {
     BOMBUS_COSINE_DECAY = 0,  /* init, decay_steps, end */
     BOMBUS_LINEAR_SCHEDULE,   /* init, end, steps */

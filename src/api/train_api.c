@@ -1,5 +1,6 @@
 /* Training and its settings. */
 #include "api/handles.h"
+#include "train/optimizer.h"
 #include "train/train_config.h"
 #include "train/train_options.h"
 #include "train/trainer.h"
@@ -13,6 +14,11 @@ struct bombus_train_config {
     struct bb_train_config config;
     bombus_train_options options;
 };
+
+bombus_optimizer_options bombus_optimizer_defaults(bombus_optimizer kind)
+{
+    return bb_optimizer_defaults(kind);
+}
 
 bombus_status bombus_trainer_create(bombus_trainer **trainer, bombus_model *model, const bombus_tokenizer *tokenizer,
                                     const bombus_template *template_, const bombus_train_options *options,
