@@ -33,14 +33,8 @@ const struct option cache_options[3] = {
      .help = "prompt tokens computed at once", .fallback = "512", .least = 1, .most = 1 << 20},
 };
 
-bombus_status model_find_folder(char **folder, const struct folder_settings *settings, bombus_error *error)
+bombus_status model_resolve(char **folder, const char *reference, bombus_error *error)
 {
-    *folder = NULL;
-    char *default_model = settings->model == NULL ? environment_default_model() : NULL;
-    const char *reference = settings->model != NULL ? settings->model : default_model;
-    if (reference == NULL)
-        return bb_fail(error, BOMBUS_ERROR_NOT_FOUND,
-                       "--model: not given, and the story model that comes with bombus was not found");
     struct environment_hub hub;
     struct report_progress progress = {0};
     environment_hub_read(&hub);
@@ -51,6 +45,19 @@ bombus_status model_find_folder(char **folder, const struct folder_settings *set
     interrupt_release();
     report_download_end(&progress);
     environment_hub_clear(&hub);
+    return status;
+}
+
+bombus_status model_find_folder(char **folder, const struct folder_settings *settings, bombus_error *error)
+{
+    *folder = NULL;
+    if (settings->model != NULL)
+        return model_resolve(folder, settings->model, error);
+    char *default_model = environment_default_model();
+    if (default_model == NULL)
+        return bb_fail(error, BOMBUS_ERROR_NOT_FOUND,
+                       "--model: not given, and the story model that comes with bombus was not found");
+    bombus_status status = model_resolve(folder, default_model, error);
     bb_release(default_model);
     return status;
 }

@@ -26,6 +26,9 @@ struct cache_settings {
 };
 extern const struct option cache_options[3];
 
+/* The folder of a model or an adapter, downloaded where it is not there. Free with bombus_free. */
+bombus_status model_resolve(char **folder, const char *reference, bombus_error *error);
+
 /* The model's folder: of --model, downloaded where it is not there, or of the default model. Free with bombus_free. */
 bombus_status model_find_folder(char **folder, const struct folder_settings *settings, bombus_error *error);
 

@@ -194,6 +194,38 @@ BOMBUS_RESULT bombus_status bombus_template_render(const bombus_template *templa
                                                    char **text, size_t *text_length, bombus_span **spans, size_t *span_count,
                                                    bombus_error *error);
 
+/* ---- adapter --------------------------------------------------------------------------------------------------- */
+
+/* A LoRA or DoRA adapter, loaded for a model. Immutable after open: any number of threads may share it. The model's weights are not touched. */
+typedef struct bombus_adapter bombus_adapter;
+
+typedef struct bombus_adapter_options {
+    float scale;    /* in place of the one that its files give (mlx-lm's scale, PEFT's alpha / r) */
+    bool has_scale;
+} bombus_adapter_options;
+
+/* Opens the adapter in `folder`, of mlx-lm (adapters.safetensors) or PEFT (adapter_model.safetensors), with adapter_config.json; for a
+ * reference see bombus_hub_resolve. A tensor that fits nothing in the model, or another shape than it has there, is
+ * BOMBUS_ERROR_MISMATCH; a missing half, a rank that is not the config's or damage BOMBUS_ERROR_FORMAT; what the format can say and this
+ * library cannot do BOMBUS_ERROR_UNSUPPORTED. Each names file, tensor, what was expected and found. On failure *adapter is NULL. */
+BOMBUS_RESULT bombus_status bombus_adapter_open(bombus_adapter **adapter, const bombus_model *model, const char *folder,
+                                                const bombus_adapter_options *options, bombus_error *error);
+
+/* Releases the caller's hold, at any time and from any thread: sessions that use the adapter keep holds of their own. NULL is allowed. */
+BOMBUS_API void bombus_adapter_close(bombus_adapter *adapter);
+
+typedef struct bombus_adapter_info {
+    const char *type;   /* "lora" or "dora"; static */
+    const char *format; /* "mlx" or "peft"; static */
+    int32_t rank;       /* the largest */
+    float scale;        /* of the first module; PEFT's alpha_pattern may give others another one */
+    int32_t layer_count;  /* blocks of the model that it changes */
+    int32_t module_count; /* projections */
+    int64_t parameter_count;
+} bombus_adapter_info;
+
+BOMBUS_API void bombus_adapter_get_info(const bombus_adapter *adapter, bombus_adapter_info *info);
+
 /* ---- session --------------------------------------------------------------------------------------------------- */
 
 /* One timeline of tokens with its cache. One thread at a time; different sessions of a model may run at once. */
@@ -218,6 +250,13 @@ BOMBUS_API void bombus_session_free(bombus_session *session);
 BOMBUS_RESULT bombus_status bombus_sessions_create(bombus_session **sessions, size_t count, bombus_model *model,
                                                    const bombus_session_options *options, bombus_error *error);
 
+/* From the next token on the session computes with the model plus the sum of weights[i] * adapters[i] (both copied; the session holds the
+ * adapters; weights NULL: each 1; count 0: the model as it is). A weight multiplies what the adapter adds, whatever its own scale. Each
+ * session of a batch (bombus_sessions_step) has its own. What the session holds already stays as it was computed, but bombus_generate does
+ * not take it as a prefix any more. BOMBUS_ERROR_MISMATCH if an adapter was opened for another model; the session is then as before. */
+BOMBUS_RESULT bombus_status bombus_session_set_adapters(bombus_session *session, const bombus_adapter *const *adapters, const float *weights,
+                                                        size_t count, bombus_error *error);
+
 /* Feeds `count` tokens (copied) and leaves the logits of the last one in the session. Split inside to fit memory.
  * BOMBUS_ERROR_CONTEXT_FULL with nothing consumed if the cache cannot hold them. */
 BOMBUS_RESULT bombus_status bombus_session_step(bombus_session *session, const int32_t *tokens, size_t count, bombus_error *error);
@@ -240,7 +279,7 @@ BOMBUS_API const int32_t *bombus_session_tokens(const bombus_session *session);
 BOMBUS_RESULT bombus_status bombus_session_truncate(bombus_session *session, size_t length, bombus_error *error);
 
 /* Writes the session (tokens and cache) to a file, atomically, and reads it back in any process with the same model; a file of
- * another model or of other session options (all but prefill_step_size) is BOMBUS_ERROR_MISMATCH, a damaged one
+ * another model, of other adapters or of other session options (all but prefill_step_size) is BOMBUS_ERROR_MISMATCH, a damaged one
  * BOMBUS_ERROR_FORMAT; the session is then as before (empty, if context_size cannot hold its tokens and the file's at once). */
 BOMBUS_RESULT bombus_status bombus_session_save(const bombus_session *session, const char *path, bombus_error *error);
 BOMBUS_RESULT bombus_status bombus_session_load(bombus_session *session, const char *path, bombus_error *error);

@@ -1,4 +1,5 @@
 /* bombus bench: speed of prompt and generation, beside what the machine can read. */
+#include "cli/adapter_options.h"
 #include "cli/clock.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
@@ -23,6 +24,7 @@ struct measure_settings {
 struct bench_settings {
     struct folder_settings folder;
     struct device_settings device;
+    struct adapter_settings adapter;
     struct cache_settings cache;
     struct measure_settings measure;
 };
@@ -41,6 +43,7 @@ static const struct option measure_options[] = {
 
 static const struct option_group groups[] = {
     {"Model", folder_options, BB_COUNT(folder_options), offsetof(struct bench_settings, folder)},
+    {"Adapters", adapter_options, BB_COUNT(adapter_options), offsetof(struct bench_settings, adapter)},
     {"Device", device_options, BB_COUNT(device_options), offsetof(struct bench_settings, device)},
     {"Measurement", measure_options, BB_COUNT(measure_options), offsetof(struct bench_settings, measure)},
     {"Cache", cache_options, BB_COUNT(cache_options), offsetof(struct bench_settings, cache)},
@@ -80,6 +83,8 @@ struct bench {
     double load_seconds, bandwidth;
     int64_t peak_memory_bytes; /* before the bandwidth is measured, which takes a buffer of its own */
     struct series prompt_speed, generation_speed;
+    struct adapters adapters;
+    struct series adapted_prompt_speed, adapted_generation_speed; /* empty without adapters */
 };
 
 static int32_t likeliest(const float *logits, int32_t vocab_size)
@@ -93,7 +98,8 @@ static int32_t likeliest(const float *logits, int32_t vocab_size)
 }
 
 /* One prompt and one generation; the first token of each sequence differs, so mixtures choose different experts. */
-static bombus_status measure_once(struct bench *bench, bool is_counted, bombus_error *error)
+static bombus_status measure_once(struct bench *bench, bool is_counted, struct series *prompt_speed, struct series *generation_speed,
+                                  bombus_error *error)
 {
     const struct measure_settings *settings = &bench->settings->measure;
     size_t batch = (size_t)settings->batch, prompt_count = (size_t)settings->prompt_tokens;
@@ -121,11 +127,35 @@ static bombus_status measure_once(struct bench *bench, bool is_counted, bombus_e
     }
     double generation_seconds = clock_seconds() - start;
     if (is_counted) {
-        bench->prompt_speed.values[bench->prompt_speed.count++] = (double)(prompt_count * batch) / prompt_seconds;
-        bench->generation_speed.values[bench->generation_speed.count++] =
+        prompt_speed->values[prompt_speed->count++] = (double)(prompt_count * batch) / prompt_seconds;
+        generation_speed->values[generation_speed->count++] =
             (double)((size_t)settings->generation_tokens * batch) / generation_seconds;
     }
     return BOMBUS_OK;
+}
+
+/* The sum of the adapters or none of them, for all sequences. */
+static bombus_status set_adapters(struct bench *bench, bool is_adapted, bombus_error *error)
+{
+    static const struct adapters none;
+    bombus_status status = BOMBUS_OK;
+    for (int64_t i = 0; i < bench->settings->measure.batch && status == BOMBUS_OK; i++)
+        status = adapters_apply(is_adapted ? &bench->adapters : &none, bench->sessions[i], error);
+    return status;
+}
+
+/* With adapters each repetition is measured without and with them, one after the other, so that what else the machine does weighs on both. */
+static bombus_status measure_repetition(struct bench *bench, bool is_counted, bombus_error *error)
+{
+    bombus_status status = set_adapters(bench, false, error);
+    if (status == BOMBUS_OK)
+        status = measure_once(bench, is_counted, &bench->prompt_speed, &bench->generation_speed, error);
+    if (status != BOMBUS_OK || bench->adapters.count == 0)
+        return status;
+    status = set_adapters(bench, true, error);
+    if (status == BOMBUS_OK)
+        status = measure_once(bench, is_counted, &bench->adapted_prompt_speed, &bench->adapted_generation_speed, error);
+    return status;
 }
 
 static bombus_status measure(struct bench *bench, bombus_error *error)
@@ -139,7 +169,7 @@ static bombus_status measure(struct bench *bench, bombus_error *error)
         bench->prompt[i] = (int32_t)(bb_random_at(1, i) % (uint64_t)bench->info.vocab_size);
     interrupt_catch();
     for (int64_t i = 0; i <= settings->measure.repetitions && status == BOMBUS_OK; i++)
-        status = measure_once(bench, i > 0, error);
+        status = measure_repetition(bench, i > 0, error);
     interrupt_release();
     bench->peak_memory_bytes = clock_peak_memory_bytes();
     if (status == BOMBUS_OK) {
@@ -147,6 +177,22 @@ static bombus_status measure(struct bench *bench, bombus_error *error)
         status = bombus_measure_bandwidth(&bench->bandwidth, threads, 0, 1.0, error);
     }
     return status;
+}
+
+/* Share of time that adapters add. */
+static double overhead(struct summary plain, struct summary adapted)
+{
+    return plain.median / adapted.median - 1.0;
+}
+
+static void print_overhead(struct bench *bench, struct summary prompt, struct summary generation)
+{
+    if (bench->adapters.count == 0)
+        return;
+    struct summary adapted_prompt = summarize(&bench->adapted_prompt_speed), adapted = summarize(&bench->adapted_generation_speed);
+    printf("\nadapted      prompt %.1f tokens/s (%.1f to %.1f): %+.1f %% time; generation %.1f tokens/s (%.1f to %.1f): %+.1f %% time",
+           adapted_prompt.median, adapted_prompt.least, adapted_prompt.most, 100.0 * overhead(prompt, adapted_prompt), adapted.median,
+           adapted.least, adapted.most, 100.0 * overhead(generation, adapted));
 }
 
 static void print_table(struct bench *bench, struct summary prompt, struct summary generation, double used)
@@ -162,6 +208,7 @@ static void print_table(struct bench *bench, struct summary prompt, struct summa
            (int)settings->generation_tokens);
     if (settings->batch > 1)
         printf(" in each of %d sequences", (int)settings->batch);
+    print_overhead(bench, prompt, generation);
     printf("\nbandwidth    %.1f GB/s read; generation reads %.1f GB/s of weights, %.0f %%\n", bench->bandwidth / 1e9,
            used / 1e9, 100.0 * used / bench->bandwidth);
     printf("memory       %s at most\n", report_bytes((double)bench->peak_memory_bytes).text);
@@ -197,6 +244,13 @@ static void print_results(struct bench *bench, const char *model)
     json_object_set_new(object, "load_s", json_real(bench->load_seconds));
     json_object_set_new(object, "prompt_tokens_per_s", summary_json(prompt));
     json_object_set_new(object, "generation_tokens_per_s", summary_json(generation));
+    if (bench->adapters.count > 0) {
+        struct summary adapted_prompt = summarize(&bench->adapted_prompt_speed), adapted = summarize(&bench->adapted_generation_speed);
+        json_object_set_new(object, "adapted_prompt_tokens_per_s", summary_json(adapted_prompt));
+        json_object_set_new(object, "adapted_generation_tokens_per_s", summary_json(adapted));
+        json_object_set_new(object, "adapter_prompt_overhead", json_output_number(overhead(prompt, adapted_prompt)));
+        json_object_set_new(object, "adapter_generation_overhead", json_output_number(overhead(generation, adapted)));
+    }
     json_object_set_new(object, "read_bandwidth_bytes_per_s", json_output_number(bench->bandwidth));
     json_object_set_new(object, "generation_bytes_per_s", json_output_number(used));
     json_object_set_new(object, "bandwidth_share", json_output_number(used / bench->bandwidth));
@@ -219,6 +273,8 @@ static int run(const void *given, const struct operands *operands)
     if (status == BOMBUS_OK)
         status = model_open(&bench->model, folder, &bench->settings->device, &error);
     bench->load_seconds = clock_seconds() - start;
+    if (status == BOMBUS_OK)
+        status = adapters_open(&bench->adapters, &bench->settings->adapter, bench->model, &error);
     if (status == BOMBUS_OK) {
         bombus_model_get_info(bench->model, &bench->info);
         status = measure(bench, &error);
@@ -227,6 +283,7 @@ static int run(const void *given, const struct operands *operands)
         print_results(bench, bench->settings->folder.model != NULL ? bench->settings->folder.model : folder);
     for (size_t i = 0; i < BB_COUNT(bench->sessions); i++)
         bombus_session_free(bench->sessions[i]);
+    adapters_close(&bench->adapters);
     bombus_model_close(bench->model);
     bombus_tokenizer_close(tokenizer);
     bombus_free(folder);
@@ -241,7 +298,8 @@ const struct command command_bench = {
     .description =
         "Measures prompt and generation in tokens per second: the median of the repetitions, and their least and "
         "most. Beside them stands the bandwidth at which this machine reads memory with the same threads, and the"
-        " share of it that generation makes use of.",
+        " share of it that generation makes use of. With adapters each repetition runs without and with them in turn, and the time that"
+        " they add is printed.",
     .groups = groups,
     .group_count = BB_COUNT(groups),
     .settings_size = sizeof(struct bench_settings),

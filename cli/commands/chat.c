@@ -1,4 +1,5 @@
 /* bombus chat: a conversation in the terminal, with line editing and history by libedit where it was built in. */
+#include "cli/adapter_options.h"
 #include "cli/clock.h"
 #include "cli/command.h"
 #include "cli/conversation.h"
@@ -29,6 +30,7 @@ struct talk_settings {
 struct chat_settings {
     struct folder_settings folder;
     struct device_settings device;
+    struct adapter_settings adapter;
     struct cache_settings cache;
     struct sampler_settings sampler;
     struct talk_settings talk;
@@ -45,6 +47,7 @@ static const struct option talk_options[] = {
 
 static const struct option_group groups[] = {
     {"Model", folder_options, BB_COUNT(folder_options), offsetof(struct chat_settings, folder)},
+    {"Adapters", adapter_options, BB_COUNT(adapter_options), offsetof(struct chat_settings, adapter)},
     {"Device", device_options, BB_COUNT(device_options), offsetof(struct chat_settings, device)},
     {"Conversation", talk_options, BB_COUNT(talk_options), offsetof(struct chat_settings, talk)},
     {"Sampling (the model's own values where not given)", sampler_options, BB_COUNT(sampler_options),
@@ -57,6 +60,8 @@ struct chat {
     char *folder;
     bombus_tokenizer *tokenizer;
     bombus_model *model;
+    struct adapters adapters;
+    char *adapter_line; /* what /adapter was given, which their names borrow from; NULL: the options */
     bombus_session *session;
     struct sampler sampler;
     struct conversation conversation;
@@ -75,6 +80,10 @@ static bombus_status chat_open(struct chat *chat, bombus_error *error)
     if (status == BOMBUS_OK)
         status = model_create_session(&chat->session, chat->model, &settings->cache, error);
     if (status == BOMBUS_OK)
+        status = adapters_open(&chat->adapters, &settings->adapter, chat->model, error);
+    if (status == BOMBUS_OK)
+        status = adapters_apply(&chat->adapters, chat->session, error);
+    if (status == BOMBUS_OK)
         status = sampler_init(&chat->sampler, &settings->sampler, chat->folder, chat->tokenizer, error);
     if (status == BOMBUS_OK)
         status = conversation_open(&chat->conversation, chat->folder, chat->tokenizer,
@@ -87,6 +96,8 @@ static void chat_close(struct chat *chat)
     conversation_close(&chat->conversation);
     sampler_clear(&chat->sampler);
     bombus_session_free(chat->session);
+    adapters_close(&chat->adapters);
+    bb_release(chat->adapter_line);
     bombus_model_close(chat->model);
     bombus_tokenizer_close(chat->tokenizer);
     bombus_free(chat->folder);
@@ -161,6 +172,42 @@ static void save(const struct chat *chat, const char *path)
     free(text);
 }
 
+/* Puts the adapters that the line names, with blanks between them, to work in place of those there are; on failure these stay. */
+static void change_adapters(struct chat *chat, const char *line)
+{
+    struct adapter_settings settings = {0};
+    struct adapters adapters;
+    bombus_error error = {0};
+    char *copy = report_if_null(bb_copy_text(line, strlen(line))), *rest = NULL;
+    bool is_none = strcmp(line, "none") == 0;
+    for (char *word = strtok_r(copy, " ", &rest); word != NULL && !is_none && settings.adapters.count < OPTION_LIST_LIMIT;
+         word = strtok_r(NULL, " ", &rest))
+        settings.adapters.values[settings.adapters.count++] = word;
+    bombus_status status = adapters_open(&adapters, &settings, chat->model, &error);
+    if (status == BOMBUS_OK)
+        status = adapters_apply(&adapters, chat->session, &error);
+    if (status != BOMBUS_OK) {
+        adapters_close(&adapters);
+        bb_release(copy);
+        report_error(&error);
+        return;
+    }
+    adapters_close(&chat->adapters);
+    bb_release(chat->adapter_line);
+    chat->adapters = adapters;
+    chat->adapter_line = copy;
+}
+
+static void run_adapter(struct chat *chat, const char *argument)
+{
+    if (*argument != '\0')
+        change_adapters(chat, argument);
+    for (size_t i = 0; i < chat->adapters.count; i++)
+        report("adapter %s", chat->adapters.names[i]);
+    if (chat->adapters.count == 0)
+        report("no adapter is at work");
+}
+
 /* Runs "/word argument"; false to leave the conversation. */
 static bool run_slash(struct chat *chat, const char *line)
 {
@@ -168,6 +215,8 @@ static bool run_slash(struct chat *chat, const char *line)
     const char *argument = line + length + strspn(line + length, " ");
     if (strncmp(line, "/save", length) == 0 && length == 5) {
         save(chat, argument);
+    } else if (strncmp(line, "/adapter", length) == 0 && length == 8) {
+        run_adapter(chat, argument);
     } else if (strcmp(line, "/reset") == 0) {
         reset(chat);
         report("the conversation begins anew");
@@ -176,7 +225,9 @@ static bool run_slash(struct chat *chat, const char *line)
     } else {
         if (strcmp(line, "/help") != 0)
             report("%.*s: no such command", (int)length, line);
-        report("/reset      begin anew\n/save FILE  write the conversation as JSON messages\n/exit       leave, as "
+        report("/adapter [DIR[=SCALE] ...|none]\n"
+               "            put these adapters to work from the next answer on, or say which are\n"
+               "/reset      begin anew\n/save FILE  write the conversation as JSON messages\n/exit       leave, as "
                "Ctrl-D does\n"
                "/help       this text\nCtrl-C stops an answer.");
     }
@@ -255,7 +306,7 @@ const struct command command_chat = {
     .summary = "talk with a model in the terminal",
     .description =
         "Reads messages line by line and prints the answers as they come; what was said stays in the model's "
-        "cache. Lines that begin with a slash are commands: /help, /reset, /save FILE, /exit. Ctrl-C stops an "
+        "cache. Lines that begin with a slash are commands: /help, /adapter, /reset, /save FILE, /exit. Ctrl-C stops an "
         "answer. Where standard input is no terminal its lines are the messages.",
     .groups = groups,
     .group_count = BB_COUNT(groups),

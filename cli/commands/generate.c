@@ -1,4 +1,5 @@
 /* bombus generate: one prompt, one answer. */
+#include "cli/adapter_options.h"
 #include "cli/clock.h"
 #include "cli/command.h"
 #include "cli/conversation.h"
@@ -34,6 +35,7 @@ struct speculation_settings {
 struct generate_settings {
     struct folder_settings folder;
     struct device_settings device;
+    struct adapter_settings adapter;
     struct cache_settings cache;
     const char *prompt_cache_file;
     struct sampler_settings sampler;
@@ -83,6 +85,7 @@ static const struct option speculation_options[] = {
 
 static const struct option_group groups[] = {
     {"Model", folder_options, BB_COUNT(folder_options), offsetof(struct generate_settings, folder)},
+    {"Adapters", adapter_options, BB_COUNT(adapter_options), offsetof(struct generate_settings, adapter)},
     {"Device", device_options, BB_COUNT(device_options), offsetof(struct generate_settings, device)},
     {"Prompt", prompt_options, BB_COUNT(prompt_options), offsetof(struct generate_settings, prompt)},
     {"Answer", answer_options, BB_COUNT(answer_options), offsetof(struct generate_settings, answer)},
@@ -101,6 +104,7 @@ struct generation {
     char *folder, *draft_folder;
     bombus_tokenizer *tokenizer; /* NULL where --tokens is given and the folder has none */
     bombus_model *model, *draft_model;
+    struct adapters adapters;
     bombus_session *session, *draft_session;
     struct sampler sampler;
     int32_t *prompt; /* released by bb_release or bombus_free as `is_prompt_ours` says */
@@ -117,6 +121,7 @@ static void generation_clear(struct generation *generation)
     bombus_session_free(generation->draft_session);
     bombus_model_close(generation->draft_model);
     bombus_session_free(generation->session);
+    adapters_close(&generation->adapters);
     bombus_model_close(generation->model);
     bombus_tokenizer_close(generation->tokenizer);
     if (generation->is_prompt_ours)
@@ -141,7 +146,11 @@ static bombus_status open_model(struct generation *generation, bombus_error *err
     if (status == BOMBUS_OK)
         status = model_open(&generation->model, generation->folder, &settings->device, error);
     if (status == BOMBUS_OK)
+        status = adapters_open(&generation->adapters, &settings->adapter, generation->model, error);
+    if (status == BOMBUS_OK)
         status = model_create_session(&generation->session, generation->model, &settings->cache, error);
+    if (status == BOMBUS_OK)
+        status = adapters_apply(&generation->adapters, generation->session, error);
     generation->load_seconds = clock_seconds() - start;
     if (status == BOMBUS_OK && settings->speculation.draft_model != NULL) {
         struct folder_settings draft = {settings->speculation.draft_model};

@@ -1,4 +1,5 @@
 /* bombus score: how likely a model finds a text. */
+#include "cli/adapter_options.h"
 #include "cli/command.h"
 #include "cli/conversation.h"
 #include "cli/json_output.h"
@@ -16,6 +17,7 @@
 struct score_settings {
     struct folder_settings folder;
     struct device_settings device;
+    struct adapter_settings adapter;
     struct cache_settings cache;
     const char *tokens, *text, *file, *logits;
     bool json;
@@ -34,6 +36,7 @@ static const struct option options[] = {
 
 static const struct option_group groups[] = {
     {"Model", folder_options, BB_COUNT(folder_options), offsetof(struct score_settings, folder)},
+    {"Adapters", adapter_options, BB_COUNT(adapter_options), offsetof(struct score_settings, adapter)},
     {"Device", device_options, BB_COUNT(device_options), offsetof(struct score_settings, device)},
     {"Text and output", options, BB_COUNT(options), 0},
     {"Cache", cache_options, BB_COUNT(cache_options), offsetof(struct score_settings, cache)},
@@ -104,7 +107,12 @@ static bombus_status score(const struct score_settings *settings, bombus_model *
     bombus_model_get_info(model, &info);
     bombus_session *session = NULL;
     struct logits_file file = {0};
-    bombus_status status = model_create_session(&session, model, &settings->cache, error);
+    struct adapters adapters;
+    bombus_status status = adapters_open(&adapters, &settings->adapter, model, error);
+    if (status == BOMBUS_OK)
+        status = model_create_session(&session, model, &settings->cache, error);
+    if (status == BOMBUS_OK)
+        status = adapters_apply(&adapters, session, error);
     if (status == BOMBUS_OK && settings->logits != NULL)
         status = logits_open(&file, settings->logits, count, info.vocab_size, error);
     if (status == BOMBUS_OK) {
@@ -118,6 +126,7 @@ static bombus_status score(const struct score_settings *settings, bombus_model *
         status = bb_file_writer_finish(&file.writer, error);
     bb_file_writer_cancel(&file.writer);
     bombus_session_free(session);
+    adapters_close(&adapters);
     return status;
 }
 

@@ -24,6 +24,11 @@ struct bombus_session {
     bombus_model *model;
 };
 
+/* A hold of the adapter, which is counted itself. */
+struct bombus_adapter {
+    struct bb_adapter *adapter;
+};
+
 struct bombus_tokenizer {
     struct bb_tokenizer *tokenizer;
 };

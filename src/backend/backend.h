@@ -67,15 +67,24 @@ struct bb_linear_add_call {
     struct bb_tensor x, residual, out; /* out = residual + scale * (W x + bias); out may be residual */
     float scale;
     bool is_exact;
+    struct bb_low_rank_terms low_rank; /* added to W x + bias; without gains, for which W x would have to be known alone */
 };
 
-/* out[rows] += pair(x[rows]) for each term, as low_rank.h says; out holds W x + bias of `linear` before. With gains (DoRA) the part of W x
- * changes too, without bias: out = bias + gain * (out - bias + ...); where several pairs with gains meet, their changes of W x add up. */
+/* out[rows] += what each term adds, as low_rank.h says; out holds W x + bias of `linear` before. */
 struct bb_low_rank_call {
     const struct bb_linear *linear;
     const struct bb_low_rank_term *terms; /* [term_count] */
     int32_t term_count;
     struct bb_tensor x, out; /* [rows, cols], [rows, weight.rows] */
+};
+
+/* out[i] += scale * what the terms on row i add to row tokens[i] of W; out holds scale * that row before. */
+struct bb_embed_low_rank_call {
+    const struct bb_low_rank_term *terms; /* [term_count] */
+    int32_t term_count;
+    const int32_t *tokens; /* [rows] */
+    float scale;
+    struct bb_tensor out;  /* [rows, hidden] */
 };
 
 struct bb_attention_input_call {
@@ -87,6 +96,7 @@ struct bb_attention_input_call {
     const struct bb_kv_view *cache;        /* k (rotated) and v are written at the rows' positions */
     struct bb_tensor x, out;               /* out: q, rotated, [rows, heads * head_dim] */
     bool is_exact;
+    struct bb_low_rank_terms q_low_rank, k_low_rank, v_low_rank;
 };
 
 struct bb_gated_input_call {
@@ -95,6 +105,7 @@ struct bb_gated_input_call {
     enum bb_activation activation;
     struct bb_tensor x, out; /* out: [rows, intermediate_size] */
     bool is_exact;
+    struct bb_low_rank_terms gate_low_rank, up_low_rank;
 };
 
 struct bb_experts_call {
@@ -104,6 +115,8 @@ struct bb_experts_call {
     struct bb_tensor weights; /* F32 [rows, per_token] */
     struct bb_tensor out;     /* [rows, hidden_size] = sum over the chosen of weight * expert(x) */
     bool is_exact;
+    const struct bb_adapter_set *const *adapters; /* [rows], of the experts' slots; NULL: no row takes an adapter */
+    int32_t use_limit;        /* uses of the largest of them */
 };
 
 struct bb_backend;
@@ -129,6 +142,7 @@ struct bb_backend_table {
     bombus_status (*linear)(struct bb_backend *backend, const struct bb_linear_call *call, bombus_error *error);
     /* Over out = linear(x): adds what adapters add. */
     bombus_status (*low_rank)(struct bb_backend *backend, const struct bb_low_rank_call *call, bombus_error *error);
+    bombus_status (*embed_low_rank)(struct bb_backend *backend, const struct bb_embed_low_rank_call *call, bombus_error *error);
     bombus_status (*norm)(struct bb_backend *backend, const struct bb_norm *norm, struct bb_tensor x, struct bb_tensor out,
                           bombus_error *error); /* out may be x */
     /* In place on x [rows, heads * head_dim]. */

@@ -232,6 +232,12 @@ void bb_pool_unlock(struct bb_pool *pool)
     pthread_mutex_unlock(&pool->run_lock);
 }
 
+void bb_pool_wait(const atomic_int *counter)
+{
+    while (!spin_until(counter, false, CALLER_SPIN_NS))
+        sched_yield();
+}
+
 static void wake_workers(struct bb_pool *pool, int32_t chunk_count)
 {
     int sleepers = atomic_load_explicit(&pool->sleepers, memory_order_seq_cst);

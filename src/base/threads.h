@@ -5,6 +5,8 @@
 #include "base/compiler.h"
 #include "base/error.h"
 
+#include <stdatomic.h>
+
 struct bb_pool;
 
 /* Work on chunk `chunk` of the job; `worker` in [0, thread_count) tells which thread runs it (for scratch memory). */
@@ -19,6 +21,10 @@ int32_t bb_pool_thread_count(const struct bb_pool *pool);
  * are handed out by an atomic counter, so the share of a late thread is taken over. Calls from several threads at
  * once wait for each other. */
 void bb_pool_run(struct bb_pool *pool, int32_t chunk_count, bb_pool_work work, void *context);
+
+/* In a chunk of a job: waits until *counter is 0, which chunks with lower numbers bring about without waiting themselves. They have all been handed
+ * out by then. */
+void bb_pool_wait(const atomic_int *counter);
 
 /* Takes the pool for several jobs and the memory they share: calls of other threads wait until the same thread has
  * unlocked as often as it locked. */

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define FORMAT_NAME    "bombus-session"
-#define FORMAT_VERSION "1"
+#define FORMAT_VERSION "2"
 
 enum { TEXT_SIZE = 32 };
 
@@ -18,7 +18,7 @@ struct agreement {
     const char *key, *what;
     char value[TEXT_SIZE];
 };
-enum { AGREEMENT_COUNT = 5 };
+enum { AGREEMENT_COUNT = 6 };
 
 static const char *kv_type_name(int32_t type)
 {
@@ -31,9 +31,9 @@ static const char *kv_type_name(int32_t type)
     return "unknown";
 }
 
-static void list_agreements(const struct bb_session *session, struct agreement list[AGREEMENT_COUNT])
+/* `adapters`: identity's content of a session to write, its adapters of one that reads. */
+static void list_agreements(struct bb_session_identity identity, uint64_t adapters, struct agreement list[AGREEMENT_COUNT])
 {
-    struct bb_session_identity identity = bb_session_identify(session);
     list[0] = (struct agreement){.key = "model", .what = "model"};
     snprintf(list[0].value, TEXT_SIZE, "%016" PRIx64 "-%d", identity.fingerprint, identity.vocab_size);
     list[1] = (struct agreement){.key = "kv_bits", .what = "kv_bits"};
@@ -44,6 +44,11 @@ static void list_agreements(const struct bb_session *session, struct agreement l
     snprintf(list[3].value, TEXT_SIZE, "%d", identity.max_kv_size);
     list[4] = (struct agreement){.key = "context_size", .what = "context_size"};
     snprintf(list[4].value, TEXT_SIZE, "%d", identity.context_size);
+    list[5] = (struct agreement){.key = "adapters", .what = "adapters"};
+    if (adapters == 0)
+        snprintf(list[5].value, TEXT_SIZE, "none");
+    else
+        snprintf(list[5].value, TEXT_SIZE, "%016" PRIx64, adapters);
 }
 
 struct content {
@@ -95,7 +100,8 @@ bombus_status bb_prompt_cache_save(const struct bb_session *session, const char 
              .data = content.logits,
              .size = content.logits_size},
         };
-        list_agreements(session, agreements);
+        struct bb_session_identity identity = bb_session_identify(session);
+        list_agreements(identity, session->count > 0 ? identity.content : identity.adapters, agreements);
         for (size_t i = 0; i < AGREEMENT_COUNT; i++) {
             metadata[6 + 2 * i] = agreements[i].key;
             metadata[7 + 2 * i] = agreements[i].value;
@@ -118,7 +124,8 @@ static bombus_status check_metadata(const struct bb_session *session, const stru
         return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "%s: version %.20s of the format, expected " FORMAT_VERSION,
                        path, version == NULL ? "(none)" : version);
     struct agreement agreements[AGREEMENT_COUNT];
-    list_agreements(session, agreements);
+    struct bb_session_identity identity = bb_session_identify(session);
+    list_agreements(identity, identity.adapters, agreements);
     for (size_t i = 0; i < AGREEMENT_COUNT; i++) {
         const char *value = bb_safetensors_metadata(file, agreements[i].key);
         if (value == NULL)

@@ -204,6 +204,7 @@ void bb_session_free(struct bb_session *session)
     struct bb_session_group *group = session->group;
     bombus_status status = bb_kv_cache_truncate(group->cache, session->sequence, 0, NULL); /* to 0 always succeeds */
     (void)status;
+    bb_adapter_choice_free(session->adapters);
     bb_release(session->tokens);
     bb_release(session);
     if (--group->holders == 0)
@@ -263,13 +264,26 @@ static bombus_status forward(struct bb_session_group *group, const struct bb_bat
     return BOMBUS_OK;
 }
 
+/* Before rows are appended: what the cache's content is computed with. */
+static void note_adapters(struct bb_session *session)
+{
+    uint64_t adapters = bb_adapter_choice_fingerprint(session->adapters);
+    if (session->count == 0)
+        session->content = adapters;
+    else if (session->content != adapters)
+        session->content = bb_hash(&adapters, sizeof adapters, session->content + (uint64_t)session->count);
+}
+
 /* Feeds `count` <= row_limit checked tokens as one step whose last `outputs` rows give logits, and appends them to the session's
  * tokens without accepting them. */
 static bombus_status feed(struct bb_session *session, const int32_t *tokens, int32_t count, int32_t outputs,
                           bombus_error *error)
 {
     struct bb_session_group *group = session->group;
-    struct bb_span span = {.row_count = count, .first_position = session->count, .sequence = session->sequence};
+    struct bb_span span = {.row_count = count,
+                           .first_position = session->count,
+                           .sequence = session->sequence,
+                           .adapters = bb_adapter_choice_set(session->adapters)};
     bombus_status status =
         bb_kv_cache_reserve(group->cache, session->sequence, session->count - session->committed + count, error);
     if (status != BOMBUS_OK)
@@ -289,6 +303,7 @@ static bombus_status feed(struct bb_session *session, const int32_t *tokens, int
     status = forward(group, &batch, &session->rows, error);
     if (status != BOMBUS_OK)
         return status;
+    note_adapters(session);
     session->row_count = outputs;
     session->step = group->step;
     session->count += count;
@@ -351,8 +366,11 @@ static bombus_status lay_out(struct bb_session *const *sessions, const int32_t *
         group->tokens[i] = tokens[i];
         group->positions[i] = sessions[i]->count;
         group->output_rows[i] = i;
-        group->spans[i] = (struct bb_span){
-            .first_row = i, .row_count = 1, .first_position = sessions[i]->count, .sequence = sessions[i]->sequence};
+        group->spans[i] = (struct bb_span){.first_row = i,
+                                           .row_count = 1,
+                                           .first_position = sessions[i]->count,
+                                           .sequence = sessions[i]->sequence,
+                                           .adapters = bb_adapter_choice_set(sessions[i]->adapters)};
     }
     return BOMBUS_OK;
 }
@@ -388,12 +406,25 @@ bombus_status bb_sessions_step(struct bb_session *const *sessions, const int32_t
         return status;
     for (size_t i = 0; i < count; i++) {
         struct bb_session *session = sessions[i];
+        note_adapters(session);
         session->tokens[session->count++] = tokens[i];
         bb_session_accept(session, session->count);
         session->rows = logits + i * (size_t)group->model->recipe.vocab_size;
         session->row_count = 1;
         session->step = group->step;
     }
+    return BOMBUS_OK;
+}
+
+bombus_status bb_session_set_adapters(struct bb_session *session, struct bb_adapter *const *adapters,
+                                      const float *weights, size_t count, bombus_error *error)
+{
+    struct bb_adapter_choice *choice;
+    bombus_status status = bb_adapter_choice_create(&choice, session->group->model, adapters, weights, count, error);
+    if (status != BOMBUS_OK)
+        return status;
+    bb_adapter_choice_free(session->adapters);
+    session->adapters = choice;
     return BOMBUS_OK;
 }
 
@@ -418,7 +449,8 @@ static bombus_status keep_prefix(struct bb_session *session, const int32_t *prom
                                  bombus_error *error)
 {
     size_t common = 0;
-    while (common < count && common < (size_t)session->count && session->tokens[common] == prompt[common])
+    bool is_same = session->content == bb_adapter_choice_fingerprint(session->adapters);
+    while (is_same && common < count && common < (size_t)session->count && session->tokens[common] == prompt[common])
         common++;
     bool has_logits = common == count && common == (size_t)session->count && bb_session_logits(session) != NULL;
     if (common == count && common > 0 && !has_logits)
@@ -461,6 +493,8 @@ struct bb_session_identity bb_session_identify(const struct bb_session *session)
 {
     const struct bb_session_group *group = session->group;
     return (struct bb_session_identity){.fingerprint = group->model->fingerprint,
+                                        .adapters = bb_adapter_choice_fingerprint(session->adapters),
+                                        .content = session->content,
                                         .vocab_size = group->model->recipe.vocab_size,
                                         .kv_type = (int32_t)group->cache_options.type,
                                         .max_kv_size = group->cache_options.max_kv_size,
@@ -516,6 +550,7 @@ bombus_status bb_session_replace(struct bb_session *session, const int32_t *toke
         return status;
     memcpy(session->tokens, tokens, (size_t)count * sizeof *tokens);
     session->count = session->committed = count;
+    session->content = bb_adapter_choice_fingerprint(session->adapters);
     session->rows = NULL;
     if (logits != NULL) {
         group->step++; /* another session's restored logits may lie there */

@@ -3,6 +3,7 @@
 #ifndef BB_SESSION_H
 #define BB_SESSION_H
 
+#include "model/adapter.h"
 #include "model/decoder.h"
 
 enum { BB_MAX_TRY_ROWS = 65 }; /* rows of one bb_session_try */
@@ -20,6 +21,8 @@ struct bb_session {
     const float *rows;
     int32_t row_count;
     uint64_t step;
+    struct bb_adapter_choice *adapters; /* of its rows from now on; NULL: none */
+    uint64_t content; /* which adapters the cache's content was computed with: their fingerprint, or a hash of several in turn */
 };
 
 /* `count` sessions of one group. The options are checked, each error names its option. Group and model: the backend and
@@ -55,11 +58,15 @@ BB_RESULT bombus_status bb_session_try(struct bb_session *session, const int32_t
                                        bombus_error *error);
 void bb_session_accept(struct bb_session *session, int32_t count);
 
+/* See bombus_session_set_adapters. On failure the session keeps those it had. */
+BB_RESULT bombus_status bb_session_set_adapters(struct bb_session *session, struct bb_adapter *const *adapters,
+                                                const float *weights, size_t count, bombus_error *error);
+
 /* See bombus_session_truncate. */
 BB_RESULT bombus_status bb_session_truncate(struct bb_session *session, size_t length, bombus_error *error);
 
 /* Makes the session hold exactly `prompt`, with logits: keeps the prefix that it holds already (*reused tokens) if the
- * cache allows, computes the rest. `progress` (may be NULL) is called before each chunk; BOMBUS_ERROR_CANCELLED if it
+ * cache allows and the adapters are those it was computed with, computes the rest. `progress` (may be NULL) is called before each chunk; BOMBUS_ERROR_CANCELLED if it
  * returns false. */
 BB_RESULT bombus_status bb_session_prepare(struct bb_session *session, const int32_t *prompt, size_t count,
                                            bombus_prompt_progress progress, void *context, size_t *reused,
@@ -68,6 +75,8 @@ BB_RESULT bombus_status bb_session_prepare(struct bb_session *session, const int
 /* For prompt cache files: what must agree between the session that was written and the one that reads. */
 struct bb_session_identity {
     uint64_t fingerprint; /* of the model */
+    uint64_t adapters;    /* of rows from now on; 0: none */
+    uint64_t content;     /* adapters that the content was computed with */
     int32_t vocab_size, kv_type, max_kv_size, context_size;
     bool is_exact;
 };

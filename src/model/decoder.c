@@ -3,6 +3,7 @@
 
 #include "model/attention.h"
 #include "model/feed_forward.h"
+#include "ops/low_rank.h"
 
 struct bb_tensor bb_decoder_forward(struct bb_run *run, const struct bb_model *model, struct bb_kv_cache *cache,
                                     const struct bb_batch *batch)
@@ -10,6 +11,7 @@ struct bb_tensor bb_decoder_forward(struct bb_run *run, const struct bb_model *m
     const struct bb_recipe *recipe = &model->recipe;
     bb_run_begin(run, batch);
     struct bb_tensor x = bb_op_embed(run, &model->embedding, batch, recipe->embedding_scale);
+    bb_op_embed_low_rank(run, model->embedding_slot, batch, recipe->embedding_scale, x);
     /* One layer's worth of memory serves all: a layer's unrounded keys and values are of no use after its attention. */
     struct bb_kv_view fresh = {0};
     int32_t fresh_pages = bb_kv_cache_fresh(cache, batch, &fresh), last = recipe->num_hidden_layers - 1;

@@ -18,7 +18,7 @@ struct bb_layer_recipe {
 
 struct bb_recipe {
     const char *model_type; /* config.json's, in the model's arena */
-    const struct bb_names *names; /* of the family's tensors (families/family.h); read by weights.c alone */
+    const struct bb_names *names; /* of the family's tensors (families/family.h); read by weights.c and projections.c alone */
     int32_t vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim;
     int32_t max_position_embeddings;
     int32_t position_limit;             /* positions that the rotary embedding is defined for (dynamic scaling); 0: any */

@@ -245,6 +245,7 @@ static void load_ends(struct loader *loader)
     bool is_tied = recipe->tie_word_embeddings;
     load_weight(loader, "model.embed_tokens", recipe->vocab_size, recipe->hidden_size, is_tied ? 1.0 : 1.0 / recipe->vocab_size,
                 &model->embedding);
+    model->embedding_slot = loader->slot_count++;
     load_norm(loader, "model.norm", recipe->hidden_size, &model->final_norm);
     if (!is_tied) {
         load_linear(loader, "lm_head", recipe->vocab_size, recipe->hidden_size, false, 1.0, &model->head);
@@ -298,7 +299,8 @@ static bombus_status load(struct bb_model *model, struct bb_backend *backend, bo
     load_ends(&loader);
     for (size_t i = 0; i < layer_count && loader.status == BOMBUS_OK; i++)
         load_block(&loader, (int32_t)i, &model->blocks[i]);
-    return loader.status;
+    model->slot_count = loader.slot_count;
+    return loader.status == BOMBUS_OK ? bb_projections_list(model, error) : loader.status;
 }
 
 bombus_status bb_model_open(struct bb_model **model, const char *folder, struct bb_backend *backend, bombus_error *error)

@@ -1,55 +1,96 @@
-/* What adapters add to a projection: terms of the rows at work, in blocks, handed to the device. */
+/* What adapters add to a projection: which rows of the batch at work take which pairs at a slot. */
 #include "ops/low_rank.h"
 
 #include "backend/backend.h"
 
-enum { BLOCK_TERMS = 64 };
-
-struct block {
-    struct bb_low_rank_call call;
-    struct bb_low_rank_term terms[BLOCK_TERMS];
+/* The spans of the batch at work, with their rows as operations see them now. */
+struct walk {
+    const struct bb_run *run;
+    int32_t span, output; /* the next span; the first output row at or behind its beginning */
 };
 
-static void flush(struct bb_run *run, struct block *block)
+/* The next span with adapters and rows; NULL behind the last. */
+static const struct bb_adapter_set *next_span(struct walk *walk, int32_t *first_row, int32_t *row_count)
 {
-    if (block->call.term_count > 0 && run->status == BOMBUS_OK && !run->is_measuring) {
-        bombus_status status = run->backend->table->low_rank(run->backend, &block->call, &run->error);
-        if (run->status == BOMBUS_OK)
-            run->status = status;
+    const struct bb_batch *batch = walk->run->adapted;
+    while (walk->span < batch->span_count) {
+        const struct bb_span *span = &batch->spans[walk->span++];
+        *first_row = span->first_row;
+        *row_count = span->row_count;
+        if (walk->run->has_output_rows) {
+            *first_row = walk->output;
+            while (walk->output < batch->output_count && batch->output_rows[walk->output] < span->first_row + span->row_count)
+                walk->output++;
+            *row_count = walk->output - *first_row;
+        }
+        if (span->adapters != NULL && *row_count > 0)
+            return span->adapters;
     }
-    block->call.term_count = 0;
+    return NULL;
 }
 
-/* The terms of one span's rows stand in one block: their changes of W x are summed before they are applied. */
-static void add_span(struct bb_run *run, struct block *block, const struct bb_adapter_set *set, int32_t first_row, int32_t row_count)
+static bool is_live(const struct bb_run *run)
 {
-    if (block->call.term_count + set->count > BLOCK_TERMS)
-        flush(run, block);
-    for (int32_t i = 0; i < set->count; i++) {
-        const struct bb_low_rank *pair = bb_adapter_use_pair(&set->uses[i], block->call.linear->slot);
-        if (pair != NULL)
-            block->terms[block->call.term_count++] = (struct bb_low_rank_term){.pair = pair, .first_row = first_row, .row_count = row_count};
-    }
+    return run->adapted != NULL && run->status == BOMBUS_OK && !run->is_measuring;
+}
+
+static struct bb_low_rank_terms find_terms(struct bb_run *run, int32_t slot, int32_t place)
+{
+    struct bb_low_rank_term *terms = run->terms + place * run->term_count;
+    struct walk walk = {.run = run};
+    int32_t count = 0, first_row, row_count;
+    for (const struct bb_adapter_set *set; (set = next_span(&walk, &first_row, &row_count)) != NULL;)
+        for (int32_t i = 0; i < set->count; i++) {
+            const struct bb_low_rank *pair = bb_adapter_use_pair(&set->uses[i], slot);
+            if (pair != NULL)
+                terms[count++] = (struct bb_low_rank_term){
+                    .pair = pair, .weight = set->uses[i].weight, .first_row = first_row, .row_count = row_count};
+        }
+    return (struct bb_low_rank_terms){.terms = terms, .count = count};
+}
+
+struct bb_low_rank_terms bb_op_terms(struct bb_run *run, const struct bb_linear *linear, int32_t place)
+{
+    return is_live(run) ? find_terms(run, linear->slot, place) : (struct bb_low_rank_terms){0};
+}
+
+bool bb_op_has_gains(struct bb_low_rank_terms terms)
+{
+    for (int32_t i = 0; i < terms.count; i++)
+        if (terms.terms[i].pair->gains != NULL)
+            return true;
+    return false;
+}
+
+const struct bb_adapter_set *const *bb_op_row_adapters(struct bb_run *run)
+{
+    if (!is_live(run))
+        return NULL;
+    struct walk walk = {.run = run};
+    int32_t first_row, row_count;
+    for (int32_t i = 0; i < run->adapted->row_count; i++)
+        run->row_adapters[i] = NULL;
+    for (const struct bb_adapter_set *set; (set = next_span(&walk, &first_row, &row_count)) != NULL;)
+        for (int32_t i = first_row; i < first_row + row_count; i++)
+            run->row_adapters[i] = set;
+    return run->row_adapters;
 }
 
 void bb_op_low_rank(struct bb_run *run, const struct bb_linear *linear, struct bb_tensor x, struct bb_tensor out)
 {
-    const struct bb_batch *batch = run->adapted;
-    if (batch == NULL || run->status != BOMBUS_OK)
+    struct bb_low_rank_terms terms = bb_op_terms(run, linear, 0);
+    if (terms.count == 0)
         return;
-    struct block block;
-    int32_t output = 0; /* the first output row at or behind the span's beginning */
-    block.call = (struct bb_low_rank_call){.linear = linear, .terms = block.terms, .x = x, .out = out};
-    for (int32_t i = 0; i < batch->span_count; i++) {
-        const struct bb_span *span = &batch->spans[i];
-        int32_t first = span->first_row, count = span->row_count;
-        if (run->has_output_rows) {
-            for (first = output; output < batch->output_count && batch->output_rows[output] < span->first_row + span->row_count;)
-                output++;
-            count = output - first;
-        }
-        if (span->adapters != NULL && count > 0)
-            add_span(run, &block, span->adapters, first, count);
-    }
-    flush(run, &block);
+    struct bb_low_rank_call call = {.linear = linear, .terms = terms.terms, .term_count = terms.count, .x = x, .out = out};
+    run->status = run->backend->table->low_rank(run->backend, &call, &run->error);
+}
+
+void bb_op_embed_low_rank(struct bb_run *run, int32_t slot, const struct bb_batch *batch, float scale, struct bb_tensor x)
+{
+    struct bb_low_rank_terms terms = is_live(run) ? find_terms(run, slot, 0) : (struct bb_low_rank_terms){0};
+    if (terms.count == 0)
+        return;
+    struct bb_embed_low_rank_call call = {
+        .terms = terms.terms, .term_count = terms.count, .tokens = batch->tokens, .scale = scale, .out = x};
+    run->status = run->backend->table->embed_low_rank(run->backend, &call, &run->error);
 }

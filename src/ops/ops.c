@@ -96,14 +96,17 @@ struct bb_tensor bb_op_linear_add(struct bb_run *run, const struct bb_linear *li
         !check_columns(run, "linear_add residual", residual, linear->weight.rows) ||
         !check_rows(run, "linear_add", residual, x.shape[0]))
         return residual;
-    if (table->linear_add != NULL && run->adapted == NULL) {
+    struct bb_low_rank_terms terms = bb_op_terms(run, linear, 0);
+    /* Measuring counts the expansion too, for a batch with gains may come. */
+    if (table->linear_add != NULL && !bb_op_has_gains(terms) && !run->is_measuring) {
         if (is_live(run)) {
             struct bb_linear_add_call call = {.linear = linear,
                                               .x = x,
                                               .residual = residual,
                                               .out = residual,
                                               .scale = scale,
-                                              .is_exact = run->is_exact};
+                                              .is_exact = run->is_exact,
+                                              .low_rank = terms};
             keep(run, table->linear_add(run->backend, &call, &run->error));
         }
         return residual;
@@ -191,7 +194,10 @@ struct bb_tensor bb_op_attention_input(struct bb_run *run, const struct bb_atten
     call.out = bb_run_allocate(run, call.x.shape[0], call.q->weight.rows, BB_F32);
     if (!check_attention_input(run, &call))
         return call.out;
-    if (run->backend->table->attention_input == NULL || run->adapted != NULL)
+    call.q_low_rank = bb_op_terms(run, call.q, 0);
+    call.k_low_rank = bb_op_terms(run, call.k, 1);
+    call.v_low_rank = bb_op_terms(run, call.v, 2);
+    if (run->backend->table->attention_input == NULL)
         expand_attention_input(run, &call);
     else if (is_live(run))
         keep(run, run->backend->table->attention_input(run->backend, &call, &run->error));
@@ -228,7 +234,9 @@ struct bb_tensor bb_op_gated_input(struct bb_run *run, const struct bb_gated_inp
                           (long long)call.gate->weight.rows, (long long)call.up->weight.rows));
         return call.out;
     }
-    if (table->gated_input != NULL && run->adapted == NULL) {
+    if (table->gated_input != NULL) {
+        call.gate_low_rank = bb_op_terms(run, call.gate, 0);
+        call.up_low_rank = bb_op_terms(run, call.up, 1);
         if (is_live(run))
             keep(run, table->gated_input(run->backend, &call, &run->error));
         return call.out;
@@ -283,7 +291,9 @@ struct bb_tensor bb_op_experts(struct bb_run *run, const struct bb_experts *expe
                                    .indices = bb_run_allocate(run, x.shape[0], experts->per_token, BB_I32),
                                    .weights = bb_run_allocate(run, x.shape[0], experts->per_token, BB_F32),
                                    .out = out,
-                                   .is_exact = run->is_exact};
+                                   .is_exact = run->is_exact,
+                                   .adapters = bb_op_row_adapters(run),
+                                   .use_limit = run->use_limit};
     if (is_live(run))
         keep(run, table->route(run->backend, routing, logits, call.indices, call.weights, &run->error));
     if (is_live(run))

@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-enum { OUTPUT_ALIGNMENT = 64 };
+enum { OUTPUT_ALIGNMENT = 64, PRODUCTS_AT_ONCE = 3 };
 
 void bb_run_init(struct bb_run *run, struct bb_backend *backend, bool is_exact)
 {
@@ -18,6 +18,11 @@ void bb_run_clear(struct bb_run *run)
 {
     if (run->scratch != NULL)
         run->backend->table->release(run->backend, run->scratch);
+    bb_release(run->terms);
+    bb_release(run->row_adapters);
+    run->terms = NULL;
+    run->row_adapters = NULL;
+    run->term_limit = run->row_limit = 0;
     run->scratch = NULL;
     run->scratch_size = run->scratch_used = run->scratch_peak = 0;
 }
@@ -45,13 +50,39 @@ void bb_run_reset(struct bb_run *run)
     run->adapted = NULL;
 }
 
+/* Room for the terms of the batch at work. */
+static void reserve_terms(struct bb_run *run, const struct bb_batch *batch)
+{
+    int32_t terms = PRODUCTS_AT_ONCE * run->term_count;
+    if (terms > run->term_limit) {
+        void *memory = bb_resize(run->terms, (size_t)terms, sizeof *run->terms);
+        run->terms = memory != NULL ? memory : run->terms;
+        run->term_limit = memory != NULL ? terms : run->term_limit;
+    }
+    if (batch->row_count > run->row_limit) {
+        void *memory = bb_resize(run->row_adapters, (size_t)batch->row_count, sizeof(struct bb_adapter_set *));
+        run->row_adapters = memory != NULL ? memory : run->row_adapters;
+        run->row_limit = memory != NULL ? batch->row_count : run->row_limit;
+    }
+    if ((terms > run->term_limit || batch->row_count > run->row_limit) && run->status == BOMBUS_OK)
+        run->status = bb_fail_memory(&run->error, (size_t)terms * sizeof *run->terms, "the adapters of a batch");
+}
+
 void bb_run_begin(struct bb_run *run, const struct bb_batch *batch)
 {
     run->adapted = NULL;
     run->has_output_rows = false;
-    for (int32_t i = 0; i < batch->span_count; i++)
-        if (batch->spans[i].adapters != NULL && batch->spans[i].adapters->count > 0)
-            run->adapted = batch;
+    run->term_count = run->use_limit = 0;
+    for (int32_t i = 0; i < batch->span_count; i++) {
+        const struct bb_adapter_set *set = batch->spans[i].adapters;
+        if (set == NULL || set->count == 0)
+            continue;
+        run->adapted = batch;
+        run->term_count += set->count;
+        run->use_limit = set->count > run->use_limit ? set->count : run->use_limit;
+    }
+    if (run->adapted != NULL)
+        reserve_terms(run, batch);
 }
 
 void bb_run_keep_outputs(struct bb_run *run)

@@ -5,8 +5,10 @@
 #include "base/error.h"
 #include "tensor/tensor.h"
 
+struct bb_adapter_set;
 struct bb_backend;
 struct bb_batch;
+struct bb_low_rank_term;
 
 struct bb_run {
     struct bb_backend *backend; /* borrowed */
@@ -15,6 +17,10 @@ struct bb_run {
     char *scratch;              /* device memory that operations allocate their outputs in */
     size_t scratch_size, scratch_used, scratch_peak;
     const struct bb_batch *adapted; /* the batch at work if rows of it take adapters; NULL: none does (bb_run_begin) */
+    struct bb_low_rank_term *terms; /* room for those of the three products of a composite; grown by bb_run_begin */
+    const struct bb_adapter_set **row_adapters; /* room for a row's each */
+    int32_t term_limit, row_limit;
+    int32_t term_count, use_limit;  /* of the batch at work: terms of one product, uses of its largest set */
     bool has_output_rows;       /* operations now see the batch's output rows alone (bb_run_keep_outputs) */
     bombus_status status;       /* the first failure; later operations do nothing */
     bombus_error error;
@@ -30,7 +36,8 @@ BB_RESULT bombus_status bb_run_reserve(struct bb_run *run, size_t bytes, bombus_
 /* Forgets all outputs (their addresses are used again) and the status. */
 void bb_run_reset(struct bb_run *run);
 
-/* Operations from here on are on the rows of `batch` (borrowed until the next begin or reset): their adapters apply. */
+/* Operations from here on are on the rows of `batch` (borrowed until the next begin or reset): their adapters apply. Allocates only for more of
+ * them than ever before. */
 void bb_run_begin(struct bb_run *run, const struct bb_batch *batch);
 /* From here on they are on its output rows alone. */
 void bb_run_keep_outputs(struct bb_run *run);

@@ -66,9 +66,9 @@ static bombus_status attention_input_locked(struct bb_cpu *cpu, const struct bb_
         x = normalized;
     }
     const struct bb_cpu_product products[] = {
-        {.linear = call->q, .out = job.q, .out_stride = job.q_width, .scale = 1.0f},
-        {.linear = call->k, .out = job.k, .out_stride = job.kv_width, .scale = 1.0f},
-        {.linear = call->v, .out = v, .out_stride = job.kv_width, .scale = 1.0f},
+        {.linear = call->q, .out = job.q, .out_stride = job.q_width, .scale = 1.0f, .low_rank = call->q_low_rank},
+        {.linear = call->k, .out = job.k, .out_stride = job.kv_width, .scale = 1.0f, .low_rank = call->k_low_rank},
+        {.linear = call->v, .out = v, .out_stride = job.kv_width, .scale = 1.0f, .low_rank = call->v_low_rank},
     };
     bombus_status status = bb_cpu_multiply(cpu, products, (int32_t)BB_COUNT(products), x, rows, call->is_exact, error);
     if (status != BOMBUS_OK)
@@ -108,8 +108,8 @@ static bombus_status gated_input_locked(struct bb_cpu *cpu, const struct bb_gate
         x = up + rows * width;
     }
     const struct bb_cpu_product products[] = {
-        {.linear = call->gate, .out = gate, .out_stride = width, .scale = 1.0f},
-        {.linear = call->up, .out = up, .out_stride = width, .scale = 1.0f},
+        {.linear = call->gate, .out = gate, .out_stride = width, .scale = 1.0f, .low_rank = call->gate_low_rank},
+        {.linear = call->up, .out = up, .out_stride = width, .scale = 1.0f, .low_rank = call->up_low_rank},
     };
     bombus_status status = bb_cpu_multiply(cpu, products, (int32_t)BB_COUNT(products), x, rows, call->is_exact, error);
     if (status == BOMBUS_OK)

@@ -10,6 +10,7 @@ struct bb_kernels;
 /* Who uses a piece of scratch memory: an operation keeps its own while another that it calls uses another. */
 enum bb_cpu_scratch_use {
     BB_SCRATCH_MULTIPLY, /* bb_cpu_multiply: rounded activations */
+    BB_SCRATCH_LOW_RANK, /* bb_cpu_multiply: A x of low-rank terms */
     BB_SCRATCH_INPUT,    /* composites: normalized rows, k and v */
     BB_SCRATCH_ATTENTION,
     BB_SCRATCH_EXPERTS,
@@ -41,6 +42,7 @@ struct bb_cpu_product {
     int64_t out_stride;    /* floats */
     const float *residual; /* same stride as out; NULL: none (0 is added); may be out */
     float scale;           /* 1 without a residual */
+    struct bb_low_rank_terms low_rank; /* on rows of x, added to W x + bias; with gains only where there is no residual */
 };
 
 /* Several products of the same rows x [row_count, cols] in one job over the pool: the activations are rounded once
@@ -48,6 +50,25 @@ struct bb_cpu_product {
  * linear.c */
 bombus_status bb_cpu_multiply(struct bb_cpu *cpu, const struct bb_cpu_product *products, int32_t product_count,
                               const float *x, int64_t row_count, bool is_exact, bombus_error *error);
+
+/* The low-rank terms of some products of the same rows: A x of all is made by the first chunks of a job, B A x added by those behind. low_rank.c */
+struct bb_cpu_low_rank {
+    const struct bb_row_kernels *kernels;
+    const struct bb_cpu_product *products;
+    int32_t product_count, chunk_count; /* 0 chunks: no terms */
+    const float *x;
+    float *sums;        /* scale * weight * A x: of each product, term, row [rank] */
+    atomic_int pending; /* chunks that are not done */
+};
+
+/* Counts the chunks and takes memory; the caller holds the pool's lock. */
+bombus_status bb_cpu_low_rank_begin(struct bb_cpu *cpu, struct bb_cpu_low_rank *work, const struct bb_cpu_product *products,
+                                    int32_t product_count, const float *x, bombus_error *error);
+/* Chunk 0 .. chunk_count - 1 of the job. */
+void bb_cpu_low_rank_sum(struct bb_cpu_low_rank *work, int32_t chunk);
+/* Over the product's entries for weight rows and rows of x from the first on, in a later chunk of the same job. */
+void bb_cpu_low_rank_add(struct bb_cpu_low_rank *work, const struct bb_cpu_product *product, int64_t first_weight_row, int64_t weight_row_count,
+                         int64_t first_row, int64_t row_count);
 
 /* Consecutive rows of one sequence whose positions lie in one tile of the cache: what one thread writes, for two
  * must not share a tile. */
@@ -84,7 +105,7 @@ void bb_cpu_glu(struct bb_cpu *cpu, enum bb_activation activation, const float *
 
 /* Each file of the backend sets its own slots. */
 void bb_cpu_fill_linear(struct bb_backend_table *table);     /* linear.c: linear, linear_add, embed */
-void bb_cpu_fill_low_rank(struct bb_backend_table *table);   /* low_rank.c: low_rank */
+void bb_cpu_fill_low_rank(struct bb_backend_table *table);   /* low_rank.c: low_rank, embed_low_rank */
 void bb_cpu_fill_rows(struct bb_backend_table *table);       /* rows.c: norm, rope, glu, add, gather, scale */
 void bb_cpu_fill_attention(struct bb_backend_table *table);  /* attention.c: write_cache, attention */
 void bb_cpu_fill_experts(struct bb_backend_table *table);    /* experts.c: route, experts */

@@ -88,7 +88,37 @@ struct mixture {
     float *input, *gate, *up, *result;
     int64_t hidden, width;
     int32_t first, count; /* the pairs at work */
+    struct bb_low_rank_term *terms; /* [2 * pairs at once * use_limit]: those of the products at work */
+    int32_t term_count;
 };
+
+/* Terms of the pairs at work (compact row i is pair first + i) at one expert's projection; consecutive rows of one set are one term. */
+static struct bb_low_rank_terms find_terms(struct mixture *mixture, const struct bb_linear *linear)
+{
+    const struct bb_adapter_set *const *adapters = mixture->call->adapters;
+    const struct pair *pairs = mixture->pairs + mixture->first;
+    struct bb_low_rank_terms found = {.terms = mixture->terms + mixture->term_count};
+    for (int32_t i = 0, rows; i < mixture->count && adapters != NULL; i += rows) {
+        const struct bb_adapter_set *set = adapters[pairs[i].row];
+        for (rows = 1; i + rows < mixture->count && adapters[pairs[i + rows].row] == set;)
+            rows++;
+        for (int32_t k = 0; set != NULL && k < set->count; k++) {
+            const struct bb_low_rank *pair = bb_adapter_use_pair(&set->uses[k], linear->slot);
+            if (pair != NULL)
+                mixture->terms[mixture->term_count++] =
+                    (struct bb_low_rank_term){.pair = pair, .weight = set->uses[k].weight, .first_row = i, .row_count = rows};
+        }
+    }
+    found.count = (int32_t)(mixture->terms + mixture->term_count - found.terms);
+    return found;
+}
+
+/* With the terms of the pairs at work. */
+static struct bb_cpu_product make_product(struct mixture *mixture, const struct bb_linear *linear, float *out)
+{
+    return (struct bb_cpu_product){
+        .linear = linear, .out = out, .out_stride = linear->weight.rows, .scale = 1.0f, .low_rank = find_terms(mixture, linear)};
+}
 
 static void sort_pairs(struct mixture *mixture)
 {
@@ -127,10 +157,11 @@ static void add_row(void *context, int32_t chunk, int32_t worker)
     mixture->kernels->add(out, out, mixture->result + chunk * mixture->hidden, pair.weight, mixture->hidden);
 }
 
-static bombus_status multiply_one(struct bb_cpu *cpu, const struct mixture *mixture, const struct bb_linear *linear,
+static bombus_status multiply_one(struct bb_cpu *cpu, struct mixture *mixture, const struct bb_linear *linear,
                                   const float *x, float *out, int64_t rows, bombus_error *error)
 {
-    struct bb_cpu_product product = {.linear = linear, .out = out, .out_stride = linear->weight.rows, .scale = 1.0f};
+    mixture->term_count = 0;
+    struct bb_cpu_product product = make_product(mixture, linear, out);
     return bb_cpu_multiply(cpu, &product, 1, x, rows, mixture->call->is_exact, error);
 }
 
@@ -139,28 +170,24 @@ static bombus_status run_single_row(struct bb_cpu *cpu, struct mixture *mixture,
 {
     const struct bb_experts *experts = mixture->call->experts;
     int32_t chosen = 0;
+    mixture->count = 1;
+    mixture->term_count = 0;
     for (int32_t expert = 0; expert < experts->count; expert++)
         for (int32_t i = mixture->ends[expert]; i < mixture->ends[expert + 1]; i++, chosen++) {
-            mixture->products[2 * chosen] = (struct bb_cpu_product){.linear = &experts->gate[expert],
-                                                                    .out = mixture->gate + chosen * mixture->width,
-                                                                    .out_stride = mixture->width,
-                                                                    .scale = 1.0f};
-            mixture->products[2 * chosen + 1] = (struct bb_cpu_product){.linear = &experts->up[expert],
-                                                                        .out = mixture->up + chosen * mixture->width,
-                                                                        .out_stride = mixture->width,
-                                                                        .scale = 1.0f};
+            mixture->first = i;
+            mixture->products[2 * chosen] = make_product(mixture, &experts->gate[expert], mixture->gate + chosen * mixture->width);
+            mixture->products[2 * chosen + 1] = make_product(mixture, &experts->up[expert], mixture->up + chosen * mixture->width);
         }
     bombus_status status =
         bb_cpu_multiply(cpu, mixture->products, 2 * chosen, mixture->call->x.data, 1, mixture->call->is_exact, error);
     if (status != BOMBUS_OK)
         return status;
     bb_cpu_glu(cpu, experts->activation, mixture->gate, mixture->up, mixture->gate, chosen * mixture->width);
-    mixture->count = 1;
     for (int32_t expert = 0; expert < experts->count && status == BOMBUS_OK; expert++)
         for (int32_t i = mixture->ends[expert]; i < mixture->ends[expert + 1] && status == BOMBUS_OK; i++) {
+            mixture->first = i;
             status = multiply_one(cpu, mixture, &experts->down[expert], mixture->gate + i * mixture->width,
                                   mixture->result, 1, error);
-            mixture->first = i;
             add_row(mixture, 0, 0);
         }
     return status;
@@ -174,9 +201,10 @@ static bombus_status run_expert(struct bb_cpu *cpu, struct mixture *mixture, int
     if (mixture->count == 0)
         return BOMBUS_OK;
     bb_cpu_run(cpu, mixture->count, gather_row, mixture);
+    mixture->term_count = 0;
     const struct bb_cpu_product products[] = {
-        {.linear = &experts->gate[expert], .out = mixture->gate, .out_stride = mixture->width, .scale = 1.0f},
-        {.linear = &experts->up[expert], .out = mixture->up, .out_stride = mixture->width, .scale = 1.0f},
+        make_product(mixture, &experts->gate[expert], mixture->gate),
+        make_product(mixture, &experts->up[expert], mixture->up),
     };
     bombus_status status =
         bb_cpu_multiply(cpu, products, 2, mixture->input, mixture->count, mixture->call->is_exact, error);
@@ -205,14 +233,18 @@ static bool lay_out(struct bb_cpu *cpu, struct mixture *mixture, bombus_error *e
     size_t ends = align((size_t)(experts->count + 1) * sizeof *mixture->ends),
            pairs = align(rows * per_token * sizeof *mixture->pairs);
     size_t products = align(2 * per_token * sizeof *mixture->products);
+    size_t terms = mixture->call->adapters != NULL
+                       ? align(2 * work_rows * (size_t)mixture->call->use_limit * sizeof *mixture->terms)
+                       : 0;
     char *memory = bb_cpu_scratch(cpu, BB_SCRATCH_EXPERTS,
-                                  ends + pairs + products + work_rows * 2 * (hidden + width) * sizeof(float), error);
+                                  ends + pairs + products + terms + work_rows * 2 * (hidden + width) * sizeof(float), error);
     if (memory == NULL)
         return false;
     mixture->ends = (int32_t *)(void *)memory;
     mixture->pairs = (struct pair *)(void *)(memory + ends);
     mixture->products = (struct bb_cpu_product *)(void *)(memory + ends + pairs);
-    mixture->input = (float *)(void *)(memory + ends + pairs + products);
+    mixture->terms = (struct bb_low_rank_term *)(void *)(memory + ends + pairs + products);
+    mixture->input = (float *)(void *)(memory + ends + pairs + products + terms);
     mixture->result = mixture->input + work_rows * hidden;
     mixture->gate = mixture->result + work_rows * hidden;
     mixture->up = mixture->gate + work_rows * width;

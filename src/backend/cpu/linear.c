@@ -24,6 +24,7 @@ struct job {
     struct bb_rounded rounded[UNIT_COUNT]; /* codes NULL: not needed */
     char *worker_scratch;
     size_t worker_bytes;
+    struct bb_cpu_low_rank *low_rank;
 };
 
 static size_t align_up(size_t bytes)
@@ -63,6 +64,11 @@ static void multiply_chunk(void *context, int32_t chunk, int32_t worker)
 {
     const struct job *job = context;
     const struct bb_cpu_product *product = job->products;
+    if (chunk < job->low_rank->chunk_count) {
+        bb_cpu_low_rank_sum(job->low_rank, chunk);
+        return;
+    }
+    chunk -= job->low_rank->chunk_count;
     const int64_t block = chunk / job->chunk_count;
     int64_t place = chunk % job->chunk_count;
     for (int64_t count = chunks_of(job, &product->linear->weight); place >= count; count = chunks_of(job, &product->linear->weight)) {
@@ -92,6 +98,7 @@ static void multiply_chunk(void *context, int32_t chunk, int32_t worker)
         job->cpu->kernels->multiply_rounded(&task);
     else
         job->cpu->kernels->multiply_exact(&task);
+    bb_cpu_low_rank_add(job->low_rank, product, first, weight.rows, first_row, task.row_count);
 }
 
 static void round_tile(void *context, int32_t chunk, int32_t worker)
@@ -152,7 +159,12 @@ static bombus_status multiply_locked(struct bb_cpu *cpu, struct job *job, bombus
     int64_t chunks = 0;
     for (int32_t i = 0; i < job->product_count; i++)
         chunks += chunks_of(job, &job->products[i].linear->weight);
-    if (chunks * blocks > INT32_MAX || tiles > INT32_MAX)
+    struct bb_cpu_low_rank low_rank;
+    job->low_rank = &low_rank;
+    status = bb_cpu_low_rank_begin(cpu, &low_rank, job->products, job->product_count, job->x, error);
+    if (status != BOMBUS_OK)
+        return status;
+    if (chunks * blocks > INT32_MAX - low_rank.chunk_count || tiles > INT32_MAX)
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "a product of %lld rows is too large", (long long)job->row_count);
     job->chunk_count = (int32_t)chunks;
     if (job->row_count <= FEW_ROWS) {
@@ -161,7 +173,7 @@ static bombus_status multiply_locked(struct bb_cpu *cpu, struct job *job, bombus
     } else {
         bb_pool_run(cpu->pool, (int32_t)tiles, round_tile, job);
     }
-    bb_pool_run(cpu->pool, (int32_t)(chunks * blocks), multiply_chunk, job);
+    bb_pool_run(cpu->pool, (int32_t)(chunks * blocks) + low_rank.chunk_count, multiply_chunk, job);
     return BOMBUS_OK;
 }
 
@@ -186,7 +198,7 @@ static bombus_status linear(struct bb_backend *backend, const struct bb_linear_c
 static bombus_status linear_add(struct bb_backend *backend, const struct bb_linear_add_call *call, bombus_error *error)
 {
     const struct bb_cpu_product product = { .linear = call->linear, .out = call->out.data, .out_stride = call->linear->weight.rows,
-        .residual = call->residual.data, .scale = call->scale };
+        .residual = call->residual.data, .scale = call->scale, .low_rank = call->low_rank };
     return bb_cpu_multiply((struct bb_cpu *)backend, &product, 1, call->x.data, call->x.shape[0], call->is_exact, error);
 }
 

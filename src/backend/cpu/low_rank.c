@@ -1,84 +1,200 @@
-/* Low-rank additions to products (LoRA, DoRA): rows of the batch over the pool; each row goes through the terms that name it. */
+/* Low-rank additions to products (LoRA, DoRA). A product's job begins with chunks that make A x; a chunk of weight rows adds its rows of B to what it
+ * has just stored, so that one job does both and nothing is read twice. Each entry is a sum in an order of its own, whatever the rows beside it. */
 #include "backend/cpu/cpu.h"
 
 #include "backend/cpu/kernels/kernel.h"
+#include "base/memory.h"
 
-struct job {
-    const struct bb_low_rank_call *call;
-    int32_t rows_per_chunk;
-};
+enum { SUM_ROWS = 16 /* rows of x a chunk */, RANK_BLOCK = 64 };
 
-/* out_row += factor of the row of W, of each pair with gains, on W x alone. */
-static void apply_gains(const struct bb_low_rank_call *call, const struct bb_low_rank_term *terms, int32_t count, float *out)
+static int32_t term_chunks(const struct bb_low_rank_term *term)
 {
-    const struct bb_linear *linear = call->linear;
+    return (term->row_count + SUM_ROWS - 1) / SUM_ROWS;
+}
+
+bombus_status bb_cpu_low_rank_begin(struct bb_cpu *cpu, struct bb_cpu_low_rank *work, const struct bb_cpu_product *products,
+                                    int32_t product_count, const float *x, bombus_error *error)
+{
+    size_t floats = 0;
+    int64_t chunks = 0;
+    *work = (struct bb_cpu_low_rank){.kernels = &cpu->kernels->rows, .products = products, .product_count = product_count, .x = x};
+    for (int32_t i = 0; i < product_count; i++)
+        for (int32_t k = 0; k < products[i].low_rank.count; k++) {
+            floats += (size_t)products[i].low_rank.terms[k].row_count * (size_t)products[i].low_rank.terms[k].pair->rank;
+            chunks += term_chunks(&products[i].low_rank.terms[k]);
+        }
+    if (chunks == 0)
+        return BOMBUS_OK;
+    if (chunks > INT32_MAX / 2)
+        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "a product with %lld chunks of low-rank terms is too large", (long long)chunks);
+    work->sums = bb_cpu_scratch(cpu, BB_SCRATCH_LOW_RANK, floats * sizeof(float), error);
+    if (work->sums == NULL)
+        return BOMBUS_ERROR_MEMORY;
+    work->chunk_count = (int32_t)chunks;
+    atomic_init(&work->pending, work->chunk_count);
+    return BOMBUS_OK;
+}
+
+void bb_cpu_low_rank_sum(struct bb_cpu_low_rank *work, int32_t chunk)
+{
+    const struct bb_cpu_product *product = work->products;
+    const struct bb_low_rank_term *term = product->low_rank.terms;
+    float *sums = work->sums;
+    for (int32_t k = 0;;) {
+        if (k == product->low_rank.count) {
+            product++;
+            k = 0;
+            continue;
+        }
+        term = &product->low_rank.terms[k];
+        if (chunk < term_chunks(term))
+            break;
+        chunk -= term_chunks(term);
+        sums += (int64_t)term->row_count * term->pair->rank;
+        k++;
+    }
+    const struct bb_low_rank *pair = term->pair;
+    const int64_t cols = product->linear->weight.cols;
+    const float factor = pair->scale * term->weight * product->scale;
+    const int32_t end = (chunk + 1) * SUM_ROWS < term->row_count ? (chunk + 1) * SUM_ROWS : term->row_count;
+    for (int32_t row = chunk * SUM_ROWS; row < end; row++) {
+        float *out = sums + (int64_t)row * pair->rank;
+        work->kernels->low_rank_sums(out, pair->a, work->x + (term->first_row + row) * cols, pair->rank, cols);
+        for (int32_t r = 0; r < pair->rank; r++)
+            out[r] *= factor;
+    }
+    /* release: the sums, read behind bb_pool_wait's acquire of 0 */
+    atomic_fetch_sub_explicit(&work->pending, 1, memory_order_release);
+}
+
+/* W x of one row times 1 + what the terms with gains make of it, without the bias. */
+static void apply_gains(const struct bb_linear *linear, const struct bb_low_rank_term *terms, int32_t count, int64_t first, int64_t row_count,
+                        float *out)
+{
     bool has_gains = false;
-    for (int32_t i = 0; i < count; i++)
-        has_gains = has_gains || terms[i].pair->gains != NULL;
-    for (int64_t i = 0; i < linear->weight.rows && has_gains; i++) {
-        float factor = 1.0f, bias = linear->bias != NULL ? bb_dtype_load(linear->bias, linear->bias_dtype, (size_t)i) : 0.0f;
+    for (int32_t k = 0; k < count; k++)
+        has_gains = has_gains || terms[k].pair->gains != NULL;
+    for (int64_t i = 0; i < row_count && has_gains; i++) {
+        float factor = 1.0f, bias = linear->bias != NULL ? bb_dtype_load(linear->bias, linear->bias_dtype, (size_t)(first + i)) : 0.0f;
         for (int32_t k = 0; k < count; k++)
-            factor += terms[k].pair->gains != NULL ? terms[k].pair->gains[i] - 1.0f : 0.0f;
+            factor += terms[k].pair->gains != NULL ? terms[k].weight * (terms[k].pair->gains[first + i] - 1.0f) : 0.0f;
         out[i] = bias + factor * (out[i] - bias);
     }
 }
 
-static void add_pair(const struct bb_low_rank *pair, const float *x, int64_t cols, float *out, int64_t rows)
+/* How many terms from `terms` on are of the same rows. */
+static int32_t same_rows(const struct bb_low_rank_term *terms, int32_t limit)
 {
-    for (int32_t rank = 0; rank < pair->rank; rank++) {
-        const float *a = pair->a + rank * cols, *b = pair->b + rank * pair->b_stride;
-        float sum = 0.0f;
-        for (int64_t i = 0; i < cols; i++)
-            sum += a[i] * x[i];
-        sum *= pair->scale;
-        if (pair->gains == NULL)
-            for (int64_t i = 0; i < rows; i++)
-                out[i] += sum * b[i];
-        else
-            for (int64_t i = 0; i < rows; i++)
-                out[i] += pair->gains[i] * sum * b[i];
+    int32_t count = 1;
+    while (count < limit && terms[count].first_row == terms->first_row)
+        count++;
+    return count;
+}
+
+void bb_cpu_low_rank_add(struct bb_cpu_low_rank *work, const struct bb_cpu_product *product, int64_t first_weight_row, int64_t weight_row_count,
+                         int64_t first_row, int64_t row_count)
+{
+    if (product->low_rank.count == 0)
+        return;
+    const float *sums = work->sums;
+    bb_pool_wait(&work->pending);
+    for (const struct bb_cpu_product *before = work->products; before < product; before++)
+        for (int32_t k = 0; k < before->low_rank.count; k++)
+            sums += (int64_t)before->low_rank.terms[k].row_count * before->low_rank.terms[k].pair->rank;
+    for (int32_t k = 0, count; k < product->low_rank.count; k += count) {
+        const struct bb_low_rank_term *terms = &product->low_rank.terms[k];
+        count = same_rows(terms, product->low_rank.count - k);
+        const int64_t begin = terms->first_row > first_row ? terms->first_row : first_row;
+        const int64_t term_end = terms->first_row + terms->row_count, end = term_end < first_row + row_count ? term_end : first_row + row_count;
+        for (int64_t row = begin; row < end; row++)
+            apply_gains(product->linear, terms, count, first_weight_row, weight_row_count, product->out + row * product->out_stride + first_weight_row);
+        for (int32_t i = 0; i < count; i++) {
+            const struct bb_low_rank *pair = terms[i].pair;
+            const float *gains = pair->gains != NULL ? pair->gains + first_weight_row : NULL;
+            for (int64_t row = begin; row < end; row++)
+                work->kernels->low_rank_add(product->out + row * product->out_stride + first_weight_row, pair->b + first_weight_row, pair->b_stride,
+                                            sums + (row - terms->first_row) * pair->rank, pair->rank, gains, weight_row_count);
+            sums += (int64_t)terms->row_count * pair->rank;
+        }
     }
 }
 
-/* The row `row` through the `count` terms of its span. */
-static void add_terms(const struct bb_low_rank_call *call, const struct bb_low_rank_term *terms, int32_t count, int64_t row)
-{
-    const int64_t cols = call->linear->weight.cols, rows = call->linear->weight.rows;
-    const float *x = (const float *)call->x.data + row * cols;
-    float *out = (float *)call->out.data + row * rows;
-    apply_gains(call, terms, count, out);
-    for (int32_t i = 0; i < count; i++)
-        add_pair(terms[i].pair, x, cols, out, rows);
-}
+/* The slot low_rank: the same over a product that is there. */
+struct job {
+    struct bb_cpu_low_rank low_rank;
+    struct bb_cpu_product product;
+    int64_t chunk_rows, row_count; /* rows of the weight a chunk; rows of x */
+};
 
 static void chunk(void *context, int32_t index, int32_t worker)
 {
-    const struct job *job = context;
-    const struct bb_low_rank_call *call = job->call;
-    const int32_t begin = index * job->rows_per_chunk, end = begin + job->rows_per_chunk;
+    struct job *job = context;
     (void)worker;
-    for (int32_t i = 0, count; i < call->term_count; i += count) {
-        const struct bb_low_rank_term *terms = &call->terms[i];
-        count = 1;
-        while (i + count < call->term_count && terms[count].first_row == terms->first_row)
-            count++;
-        for (int32_t row = terms->first_row; row < terms->first_row + terms->row_count; row++)
-            if (row >= begin && row < end)
-                add_terms(call, terms, count, row);
+    if (index < job->low_rank.chunk_count) {
+        bb_cpu_low_rank_sum(&job->low_rank, index);
+        return;
     }
+    const int64_t first = (index - job->low_rank.chunk_count) * job->chunk_rows, rest = job->product.linear->weight.rows - first;
+    bb_cpu_low_rank_add(&job->low_rank, &job->product, first, rest < job->chunk_rows ? rest : job->chunk_rows, 0, job->row_count);
 }
 
 static bombus_status low_rank(struct bb_backend *backend, const struct bb_low_rank_call *call, bombus_error *error)
 {
     struct bb_cpu *cpu = (struct bb_cpu *)backend;
-    const int64_t rows = call->out.shape[0], width = call->linear->weight.rows + call->linear->weight.cols;
-    struct job job = {.call = call, .rows_per_chunk = (int32_t)(BB_CPU_CHUNK / width) + 1};
+    const int64_t weight_rows = call->linear->weight.rows, chunk_rows = BB_CPU_CHUNK / call->out.shape[0] / 64 * 64;
+    struct job job = {.product = {.linear = call->linear,
+                                  .out = call->out.data,
+                                  .out_stride = weight_rows,
+                                  .scale = 1.0f,
+                                  .low_rank = {.terms = call->terms, .count = call->term_count}},
+                      .chunk_rows = chunk_rows > 64 ? chunk_rows : 64,
+                      .row_count = call->out.shape[0]};
+    bb_pool_lock(cpu->pool);
+    bombus_status status = bb_cpu_low_rank_begin(cpu, &job.low_rank, &job.product, 1, call->x.data, error);
+    if (status == BOMBUS_OK && job.low_rank.chunk_count > 0)
+        bb_pool_run(cpu->pool, job.low_rank.chunk_count + (int32_t)((weight_rows + job.chunk_rows - 1) / job.chunk_rows), chunk, &job);
+    bb_pool_unlock(cpu->pool);
+    return status;
+}
+
+/* What one term adds to a token's row: the token's entries of B times A. */
+static void add_to_token(const struct bb_row_kernels *kernels, const struct bb_low_rank_term *term, int32_t token, float scale, float *out,
+                         int64_t cols)
+{
+    const struct bb_low_rank *pair = term->pair;
+    const float factor = scale * term->weight * pair->scale * (pair->gains != NULL ? pair->gains[token] : 1.0f);
+    float sums[RANK_BLOCK];
+    for (int32_t first = 0; first < pair->rank; first += RANK_BLOCK) {
+        const int32_t count = pair->rank - first < RANK_BLOCK ? pair->rank - first : RANK_BLOCK;
+        for (int32_t r = 0; r < count; r++)
+            sums[r] = factor * pair->b[(first + r) * pair->b_stride + token];
+        kernels->low_rank_add(out, pair->a + first * cols, cols, sums, count, NULL, cols);
+    }
+}
+
+static bombus_status embed_low_rank(struct bb_backend *backend, const struct bb_embed_low_rank_call *call, bombus_error *error)
+{
+    const struct bb_row_kernels *kernels = &((struct bb_cpu *)backend)->kernels->rows;
+    const int64_t cols = call->out.shape[1];
     (void)error;
-    bb_cpu_run(cpu, (int32_t)((rows + job.rows_per_chunk - 1) / job.rows_per_chunk), chunk, &job);
+    for (int32_t k = 0, count; k < call->term_count; k += count) {
+        const struct bb_low_rank_term *terms = &call->terms[k];
+        count = same_rows(terms, call->term_count - k);
+        for (int32_t row = terms->first_row; row < terms->first_row + terms->row_count; row++) {
+            float *out = (float *)call->out.data + row * cols, factor = 1.0f;
+            for (int32_t i = 0; i < count; i++)
+                factor += terms[i].pair->gains != NULL ? terms[i].weight * (terms[i].pair->gains[call->tokens[row]] - 1.0f) : 0.0f;
+            for (int64_t i = 0; i < cols && factor != 1.0f; i++)
+                out[i] *= factor;
+            for (int32_t i = 0; i < count; i++)
+                add_to_token(kernels, &terms[i], call->tokens[row], call->scale, out, cols);
+        }
+    }
     return BOMBUS_OK;
 }
 
 void bb_cpu_fill_low_rank(struct bb_backend_table *table)
 {
     table->low_rank = low_rank;
+    table->embed_low_rank = embed_low_rank;
 }

@@ -19,6 +19,10 @@ struct bb_row_kernels {
     void (*add)(float *out, const float *a, const float *b, float scale, int64_t count);
     /* x[i] = scale * x[i], then softcap * tanh(x[i] / softcap) if softcap > 0. */
     void (*scale)(float *x, float scale, float softcap, int64_t count);
+    /* Low-rank pairs (tensor/low_rank.h). sums[r] = a[r] . x, a [rank, cols]. */
+    void (*low_rank_sums)(float *sums, const float *a, const float *x, int32_t rank, int64_t cols);
+    /* out[i] += gains[i] * sum over r of sums[r] * b[r * b_stride + i] (gains NULL: 1); an entry does not depend on where the run begins. */
+    void (*low_rank_add)(float *out, const float *b, int64_t b_stride, const float *sums, int32_t rank, const float *gains, int64_t count);
 };
 
 void bb_kernels_fill_reference_rows(struct bb_row_kernels *kernels);

@@ -73,6 +73,26 @@ static void scale(float *x, float factor, float softcap, int64_t count)
     }
 }
 
+static void low_rank_sums(float *sums, const float *a, const float *x, int32_t rank, int64_t cols)
+{
+    for (int32_t r = 0; r < rank; r++) {
+        float sum = 0.0f;
+        for (int64_t i = 0; i < cols; i++)
+            sum += a[r * cols + i] * x[i];
+        sums[r] = sum;
+    }
+}
+
+static void low_rank_add(float *out, const float *b, int64_t b_stride, const float *sums, int32_t rank, const float *gains, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        float sum = 0.0f;
+        for (int32_t r = 0; r < rank; r++)
+            sum += sums[r] * b[r * b_stride + i];
+        out[i] += gains != NULL ? gains[i] * sum : sum;
+    }
+}
+
 void bb_kernels_fill_reference_rows(struct bb_row_kernels *kernels)
 {
     kernels->norm = norm;
@@ -81,4 +101,6 @@ void bb_kernels_fill_reference_rows(struct bb_row_kernels *kernels)
     kernels->glu = glu;
     kernels->add = add;
     kernels->scale = scale;
+    kernels->low_rank_sums = low_rank_sums;
+    kernels->low_rank_add = low_rank_add;
 }

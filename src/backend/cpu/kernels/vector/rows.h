@@ -190,6 +190,76 @@ static void scale(float *x, float factor, float softcap, int64_t count)
     }
 }
 
+/* ---- low-rank pairs ---- */
+
+/* Rows of A at once: each has two sums, so that additions do not wait for each other. */
+enum { SUM_ROWS = 4, ADD_VECTORS = 4 };
+
+BB_INLINE void sum_rows(float *sums, const float *a, const float *x, int64_t cols, int32_t row_count)
+{
+    vec totals[2][SUM_ROWS];
+    int64_t i = 0;
+    for (int32_t r = 0; r < row_count; r++)
+        totals[0][r] = totals[1][r] = vec_set(0.0f);
+    for (; i + 2 * LANES <= cols; i += 2 * LANES) {
+        const vec first = vec_load(x + i), second = vec_load(x + i + LANES);
+        BB_UNROLL
+        for (int32_t r = 0; r < row_count; r++) {
+            totals[0][r] = vec_fma(vec_load(a + r * cols + i), first, totals[0][r]);
+            totals[1][r] = vec_fma(vec_load(a + r * cols + i + LANES), second, totals[1][r]);
+        }
+    }
+    for (; i < cols; i += LANES) {
+        const int64_t part = cols - i < LANES ? cols - i : LANES;
+        const vec entries = vec_load_part(x + i, part);
+        BB_UNROLL
+        for (int32_t r = 0; r < row_count; r++)
+            totals[0][r] = vec_fma(vec_load_part(a + r * cols + i, part), entries, totals[0][r]);
+    }
+    for (int32_t r = 0; r < row_count; r++)
+        sums[r] = vec_sum(vec_add(totals[0][r], totals[1][r]));
+}
+
+static void low_rank_sums(float *sums, const float *a, const float *x, int32_t rank, int64_t cols)
+{
+    int32_t r = 0;
+    for (; r + SUM_ROWS <= rank; r += SUM_ROWS)
+        sum_rows(sums + r, a + r * cols, x, cols, SUM_ROWS);
+    for (; r < rank; r++)
+        sum_rows(sums + r, a + r * cols, x, cols, 1);
+}
+
+static void low_rank_add(float *out, const float *b, int64_t b_stride, const float *sums, int32_t rank, const float *gains, int64_t count)
+{
+    const vec one = vec_set(1.0f);
+    int64_t i = 0;
+    for (; i + ADD_VECTORS * LANES <= count; i += ADD_VECTORS * LANES) {
+        vec totals[ADD_VECTORS];
+        BB_UNROLL
+        for (int32_t k = 0; k < ADD_VECTORS; k++)
+            totals[k] = vec_set(0.0f);
+        for (int32_t r = 0; r < rank; r++) {
+            const vec factor = vec_set(sums[r]);
+            BB_UNROLL
+            for (int32_t k = 0; k < ADD_VECTORS; k++)
+                totals[k] = vec_fma(factor, vec_load(b + r * b_stride + i + k * LANES), totals[k]);
+        }
+        BB_UNROLL
+        for (int32_t k = 0; k < ADD_VECTORS; k++) {
+            float *place = out + i + k * LANES;
+            vec_store(place, vec_fma(gains != NULL ? vec_load(gains + i + k * LANES) : one, totals[k], vec_load(place)));
+        }
+    }
+    for (; i < count; i += LANES) {
+        const int64_t part = count - i < LANES ? count - i : LANES;
+        vec total = vec_set(0.0f);
+        for (int32_t r = 0; r < rank; r++)
+            total = vec_fma(vec_set(sums[r]), vec_load_part(b + r * b_stride + i, part), total);
+        const vec gain = gains != NULL ? vec_load_part(gains + i, part) : one;
+        vec_store_part(out + i, vec_fma(gain, total, vec_load_part(out + i, part)), part);
+    }
+}
+
 static void fill_rows(struct bb_row_kernels *kernels)
 {
     kernels->norm = norm;
@@ -198,6 +268,8 @@ static void fill_rows(struct bb_row_kernels *kernels)
     kernels->glu = glu;
     kernels->add = add;
     kernels->scale = scale;
+    kernels->low_rank_sums = low_rank_sums;
+    kernels->low_rank_add = low_rank_add;
 }
 
 #endif

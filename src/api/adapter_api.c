@@ -1,0 +1,84 @@
+/* Adapters, and the sessions that use them. */
+#include "api/handles.h"
+
+bombus_status bombus_adapter_open(bombus_adapter **adapter, const bombus_model *model, const char *folder,
+                                  const bombus_adapter_options *options, bombus_error *error)
+{
+    bombus_status status = bb_check_pointer(adapter, "adapter", error);
+    if (status != BOMBUS_OK)
+        return status;
+    *adapter = NULL;
+    status = bb_check_pointer(model, "model", error);
+    if (status == BOMBUS_OK)
+        status = bb_check_pointer(folder, "folder", error);
+    if (status != BOMBUS_OK)
+        return status;
+    bombus_adapter *made = bb_allocate(1, sizeof *made);
+    if (made == NULL)
+        return bb_fail_memory(error, sizeof *made, "an adapter");
+    struct bb_adapter_options inner = {0};
+    if (options != NULL)
+        inner = (struct bb_adapter_options){.has_scale = options->has_scale, .scale = options->scale};
+    status = bb_adapter_open(&made->adapter, model->model, folder, &inner, error);
+    if (status == BOMBUS_OK)
+        *adapter = made;
+    else
+        bb_release(made);
+    return status;
+}
+
+void bombus_adapter_close(bombus_adapter *adapter)
+{
+    if (adapter == NULL)
+        return;
+    bb_adapter_close(adapter->adapter);
+    bb_release(adapter);
+}
+
+void bombus_adapter_get_info(const bombus_adapter *adapter, bombus_adapter_info *info)
+{
+    if (info == NULL)
+        return;
+    *info = (bombus_adapter_info){.type = "lora", .format = "mlx"};
+    if (adapter == NULL)
+        return;
+    const struct bb_adapter *inner = adapter->adapter;
+    *info = (bombus_adapter_info){.type = inner->is_dora ? "dora" : "lora",
+                                  .format = inner->format == BB_ADAPTER_PEFT ? "peft" : "mlx",
+                                  .rank = inner->rank,
+                                  .scale = inner->scale,
+                                  .layer_count = inner->layer_count,
+                                  .module_count = inner->module_count,
+                                  .parameter_count = inner->parameter_count};
+}
+
+static bombus_status set_adapters(bombus_session *session, const bombus_adapter *const *adapters, const float *weights, size_t count,
+                                  struct bb_adapter **inner, float *factors, bombus_error *error)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (adapters[i] == NULL)
+            return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "adapters[%zu]: NULL", i);
+        inner[i] = adapters[i]->adapter;
+        factors[i] = weights != NULL ? weights[i] : 1.0f;
+    }
+    return bb_session_set_adapters(session->session, inner, factors, count, error);
+}
+
+bombus_status bombus_session_set_adapters(bombus_session *session, const bombus_adapter *const *adapters, const float *weights,
+                                          size_t count, bombus_error *error)
+{
+    bombus_status status = bb_check_pointer(session, "session", error);
+    if (status == BOMBUS_OK)
+        status = bb_check_array(adapters, count, "adapters", error);
+    if (status != BOMBUS_OK)
+        return status;
+    struct bb_adapter **inner = bb_allocate(count, sizeof *inner);
+    float *factors = bb_allocate(count, sizeof *factors);
+    if (inner == NULL || factors == NULL)
+        status = bb_fail_memory(error, count * sizeof *inner, "a set of adapters");
+    else
+        status = set_adapters(session, adapters, weights, count, inner, factors, error);
+    bb_release(inner);
+    bb_release(factors);
+    return status;
+}

@@ -1,0 +1,51 @@
+/* An adapter's folder: mlx-lm's adapters.safetensors or PEFT's adapter_model.safetensors with adapter_config.json, as a list of modules in one form.
+ * Knows no model: what a module's projection must look like is for model/adapter.h to say. */
+#ifndef BB_ADAPTER_FILE_H
+#define BB_ADAPTER_FILE_H
+
+#include "files/config.h"
+#include "files/safetensors.h"
+
+enum bb_adapter_format { BB_ADAPTER_MLX, BB_ADAPTER_PEFT };
+
+enum bb_adapter_module_kind {
+    BB_MODULE_LINEAR,
+    BB_MODULE_EMBEDDING, /* rows are tokens: E[t] + scale * (row t of B's transpose) A */
+    BB_MODULE_EXPERTS    /* a pair an expert */
+};
+
+/* One adapted projection, y += scale * B (A x). The tensors lie in the file as its format has them; bb_adapter_module_read turns them into the one
+ * form of tensor/low_rank.h. */
+struct bb_adapter_module {
+    const char *path; /* in the model, as the format names it: "model.layers.3.self_attn.q_proj"; in the file's arena */
+    enum bb_adapter_module_kind kind;
+    int32_t rank, expert_count; /* experts: 0 unless BB_MODULE_EXPERTS */
+    int64_t rows, cols;         /* of the projection (of one expert) */
+    float scale;                /* of B (A x), whatever the format calls it */
+    const struct bb_safetensors_entry *a, *b, *magnitude; /* magnitude: DoRA, [rows]; NULL: LoRA */
+    bool a_is_transposed, b_is_transposed; /* the file holds [cols, rank] for A, [rows, rank] for B */
+};
+
+struct bb_adapter_file {
+    enum bb_adapter_format format;
+    bool is_dora;
+    char *path; /* of the safetensors file */
+    struct bb_safetensors tensors;
+    struct bb_config *config;
+    struct bb_arena arena;
+    struct bb_adapter_module *modules; /* [module_count], sorted by path */
+    size_t module_count;
+    int64_t parameter_count;
+    float dropout;      /* of training; kept when it is converted */
+    int32_t num_layers; /* mlx-lm's: the last so many blocks; -1: all, or not said */
+};
+
+/* Strict: a tensor that belongs to no module, half a module, a rank, type or shape that does not fit is BOMBUS_ERROR_FORMAT and named with the file;
+ * what these formats can say and this library cannot do (biases, modules_to_save, ...) BOMBUS_ERROR_UNSUPPORTED, by its name in the config. */
+BB_RESULT bombus_status bb_adapter_file_open(struct bb_adapter_file *file, const char *folder, bombus_error *error);
+void bb_adapter_file_close(struct bb_adapter_file *file); /* a zeroed or half-open one is allowed */
+
+/* A [rank, cols] and B [rank, rows] of expert `expert` (0 where there are none) in f32, and the magnitudes [rows] (may be NULL). */
+void bb_adapter_module_read(const struct bb_adapter_module *module, int32_t expert, float *a, float *b, float *magnitude);
+
+#endif

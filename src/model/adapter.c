@@ -1,0 +1,312 @@
+/* An adapter's modules matched with a model's projections. */
+#include "model/adapter.h"
+
+#include "quant/quant_modes.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { USE_LIMIT = 64, LANES = 16 };
+
+struct loader {
+    struct bb_adapter *adapter;
+    const struct bb_model *model;
+    const struct bb_adapter_file *file;
+    const struct bb_adapter_options *options;
+    bool *has_layer;
+    bombus_error *error;
+};
+
+static bombus_status fail_place(const struct loader *loader, const struct bb_adapter_module *module, const char *why)
+{
+    return bb_fail(loader->error, BOMBUS_ERROR_MISMATCH, "%s: module '%.300s' (tensor '%.300s') fits nothing in the model: %s", loader->file->path,
+                   module->path, module->a->name, why);
+}
+
+/* "PREFIX.layers.3.mlp.experts.7.gate_proj" -> expert 7 of its projection; NULL if the path names none. */
+static const struct bb_projection *find_expert(const struct bb_model *model, const char *path, int32_t *expert)
+{
+    for (int32_t i = 0; i < model->projection_count; i++) {
+        const struct bb_projection *projection = &model->projections[i];
+        size_t length = projection->expert_path != NULL ? strlen(projection->expert_path) : 0;
+        if (length == 0 || strncmp(path, projection->expert_path, length) != 0 || path[length] != '.')
+            continue;
+        char *end;
+        const char *number = path + length + 1;
+        long value = *number >= '0' && *number <= '9' ? strtol(number, &end, 10) : -1;
+        if (value >= 0 && value < projection->expert_count && *end == '.' && strcmp(end + 1, projection->expert_name) == 0) {
+            *expert = (int32_t)value;
+            return projection;
+        }
+    }
+    return NULL;
+}
+
+static float *allocate(struct loader *loader, size_t count, bombus_status *status)
+{
+    float *memory = *status == BOMBUS_OK ? bb_arena_allocate(&loader->adapter->arena, count, sizeof *memory) : NULL;
+    if (memory == NULL && *status == BOMBUS_OK)
+        *status = bb_fail_memory(loader->error, count * sizeof *memory, "an adapter");
+    return memory;
+}
+
+/* Sum of squares in lanes, so that a compiler may use vectors. */
+static double row_length(const float *row, int64_t count)
+{
+    float sums[LANES] = {0};
+    double sum = 0.0;
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (int lane = 0; lane < LANES; lane++)
+            sums[lane] += row[i + lane] * row[i + lane];
+    for (; i < count; i++)
+        sum += (double)row[i] * (double)row[i];
+    for (int lane = 0; lane < LANES; lane++)
+        sum += (double)sums[lane];
+    return sqrt(sum);
+}
+
+void bb_adapter_gains(const struct bb_weight *weight, const struct bb_low_rank *pair, const float *magnitude, float *gains, float *row)
+{
+    for (int64_t i = 0; i < weight->rows; i++) {
+        bb_quant_unpack_row(weight, i, row);
+        for (int32_t r = 0; r < pair->rank; r++) {
+            const float *a = pair->a + r * weight->cols, factor = pair->scale * pair->b[r * pair->b_stride + i];
+            for (int64_t k = 0; k < weight->cols; k++)
+                row[k] += factor * a[k];
+        }
+        double length = row_length(row, weight->cols);
+        gains[i] = length > 0.0 ? (float)((double)magnitude[i] / length) : 1.0f;
+    }
+}
+
+/* The pair of one expert, or of a whole projection, cut into its parts' rows. */
+static bombus_status load_pair(struct loader *loader, const struct bb_adapter_module *module, const struct bb_projection *projection,
+                               int32_t expert, int32_t slot, int32_t part_count)
+{
+    bombus_status status = BOMBUS_OK;
+    size_t rank = (size_t)module->rank, rows = (size_t)module->rows, cols = (size_t)module->cols;
+    float *a = allocate(loader, rank * cols, &status), *b = allocate(loader, rank * rows, &status);
+    float *magnitude = module->magnitude != NULL ? allocate(loader, 2 * rows + cols, &status) : NULL;
+    if (status != BOMBUS_OK)
+        return status;
+    bb_adapter_module_read(module, expert, a, b, magnitude);
+    int64_t first = 0;
+    for (int32_t i = 0; i < part_count; i++) {
+        const struct bb_weight *weight = &loader->model->slots[slot + i]->weight;
+        struct bb_low_rank *pair = &loader->adapter->pairs[slot + i];
+        if (pair->rank > 0)
+            return fail_place(loader, module, "another module has its place already");
+        *pair = (struct bb_low_rank){.a = a,
+                                     .b = b + first,
+                                     .b_stride = module->rows,
+                                     .rank = module->rank,
+                                     .scale = loader->options->has_scale ? loader->options->scale : module->scale};
+        if (magnitude != NULL) {
+            bb_adapter_gains(weight, pair, magnitude + first, magnitude + rows + first, magnitude + 2 * rows);
+            pair->gains = magnitude + rows + first;
+        }
+        first += weight->rows;
+    }
+    if (projection->layer >= 0)
+        loader->has_layer[projection->layer] = true;
+    return BOMBUS_OK;
+}
+
+static bombus_status fail_shape(const struct loader *loader, const struct bb_adapter_module *module, const struct bb_projection *projection)
+{
+    return bb_fail(loader->error, BOMBUS_ERROR_MISMATCH,
+                   "%s: module '%.300s' (tensor '%.300s') is for %d expert(s) of [%lld, %lld], expected %d of [%lld, %lld]: an adapter of another model",
+                   loader->file->path, module->path, module->a->name, module->expert_count, (long long)module->rows, (long long)module->cols,
+                   projection->expert_count, (long long)projection->rows, (long long)projection->cols);
+}
+
+static bombus_status load_module(struct loader *loader, const struct bb_adapter_module *module)
+{
+    const struct bb_model *model = loader->model;
+    int32_t expert = -1;
+    bool is_mlx = loader->file->format == BB_ADAPTER_MLX, is_tied = model->recipe.tie_word_embeddings;
+    const struct bb_projection *projection = bb_model_projection(model, module->path);
+    if (projection == NULL && !is_mlx)
+        projection = find_expert(model, module->path, &expert);
+    if (projection == NULL)
+        return fail_place(loader, module, "no projection has this name");
+    if (is_mlx && is_tied && projection == &model->projections[1])
+        return fail_place(loader, module, "the head is the embedding");
+    bool has_kind = projection->is_embedding == (module->kind == BB_MODULE_EMBEDDING) &&
+                    (projection->expert_count > 0) == (module->kind == BB_MODULE_EXPERTS || expert >= 0);
+    if (!has_kind || module->rows != projection->rows || module->cols != projection->cols ||
+        (expert < 0 && module->expert_count != projection->expert_count))
+        return fail_shape(loader, module, projection);
+    if (expert >= 0)
+        return load_pair(loader, module, projection, 0, projection->first_slot + expert, 1);
+    if (projection->expert_count == 0) {
+        bombus_status status = load_pair(loader, module, projection, 0, projection->first_slot, projection->slot_count);
+        /* mlx-lm's tied models use the adapted embedding as head; PEFT adapts the lookup alone. */
+        if (status == BOMBUS_OK && projection->is_embedding && is_mlx && is_tied)
+            loader->adapter->pairs[model->head.slot] = loader->adapter->pairs[model->embedding_slot];
+        return status;
+    }
+    for (int32_t i = 0; i < projection->expert_count; i++) {
+        bombus_status status = load_pair(loader, module, projection, i, projection->first_slot + i, 1);
+        if (status != BOMBUS_OK)
+            return status;
+    }
+    return BOMBUS_OK;
+}
+
+static uint64_t hash_entry(const struct bb_safetensors_entry *entry, uint64_t hash)
+{
+    return entry != NULL ? bb_hash(entry->data, entry->size, hash) : hash;
+}
+
+static bombus_status load_all(struct loader *loader)
+{
+    struct bb_adapter *adapter = loader->adapter;
+    const struct bb_adapter_file *file = loader->file;
+    bombus_status status = BOMBUS_OK;
+    uint64_t hash = 1;
+    for (size_t i = 0; i < file->module_count && status == BOMBUS_OK; i++) {
+        const struct bb_adapter_module *module = &file->modules[i];
+        float scale = loader->options->has_scale ? loader->options->scale : module->scale;
+        if (i == 0)
+            adapter->scale = scale;
+        adapter->rank = module->rank > adapter->rank ? module->rank : adapter->rank;
+        hash = bb_hash(module->path, strlen(module->path), hash);
+        hash = bb_hash(&scale, sizeof scale, hash + (uint64_t)module->kind);
+        hash = hash_entry(module->magnitude, hash_entry(module->b, hash_entry(module->a, hash)));
+        status = load_module(loader, module);
+    }
+    for (int32_t i = 0; i < loader->model->recipe.num_hidden_layers; i++)
+        adapter->layer_count += loader->has_layer[i];
+    adapter->fingerprint = hash;
+    adapter->format = file->format;
+    adapter->is_dora = file->is_dora;
+    adapter->module_count = (int32_t)file->module_count;
+    adapter->parameter_count = file->parameter_count;
+    return status;
+}
+
+static void free_adapter(struct bb_adapter *adapter)
+{
+    bb_arena_clear(&adapter->arena);
+    bb_release(adapter);
+}
+
+bombus_status bb_adapter_open(struct bb_adapter **adapter, const struct bb_model *model, const char *folder,
+                              const struct bb_adapter_options *options, bombus_error *error)
+{
+    static const struct bb_adapter_options defaults;
+    struct bb_adapter_file file = {0};
+    struct bb_adapter *made = bb_allocate(1, sizeof *made);
+    *adapter = NULL;
+    if (made == NULL)
+        return bb_fail_memory(error, sizeof *made, "an adapter");
+    struct loader loader = {.adapter = made, .model = model, .file = &file, .options = options != NULL ? options : &defaults, .error = error};
+    bombus_status status = BOMBUS_OK;
+    atomic_init(&made->holders, 1);
+    made->slot_count = model->slot_count;
+    made->model_fingerprint = model->fingerprint;
+    made->pairs = bb_arena_allocate(&made->arena, (size_t)model->slot_count, sizeof *made->pairs);
+    loader.has_layer = bb_arena_allocate(&made->arena, (size_t)model->recipe.num_hidden_layers, sizeof *loader.has_layer);
+    if (made->pairs == NULL || loader.has_layer == NULL)
+        status = bb_fail_memory(error, (size_t)model->slot_count * sizeof *made->pairs, "an adapter");
+    if (status == BOMBUS_OK && loader.options->has_scale && !isfinite(loader.options->scale))
+        status = bb_fail(error, BOMBUS_ERROR_ARGUMENT, "scale: %g, expected a finite number", (double)loader.options->scale);
+    if (status == BOMBUS_OK)
+        status = bb_adapter_file_open(&file, folder, error);
+    if (status == BOMBUS_OK)
+        status = load_all(&loader);
+    bb_adapter_file_close(&file);
+    if (status != BOMBUS_OK) {
+        free_adapter(made);
+        return status;
+    }
+    *adapter = made;
+    return BOMBUS_OK;
+}
+
+void bb_adapter_hold(struct bb_adapter *adapter)
+{
+    atomic_fetch_add_explicit(&adapter->holders, 1, memory_order_relaxed); /* the caller has a hold while this runs */
+}
+
+void bb_adapter_close(struct bb_adapter *adapter)
+{
+    /* acquire and release: all that other holders did comes before the freeing */
+    if (adapter != NULL && atomic_fetch_sub_explicit(&adapter->holders, 1, memory_order_acq_rel) == 1)
+        free_adapter(adapter);
+}
+
+struct bb_adapter_choice {
+    struct bb_adapter_set set;
+    uint64_t fingerprint;
+    struct bb_adapter_use uses[USE_LIMIT];
+    struct bb_adapter *adapters[USE_LIMIT]; /* [set.count] */
+};
+
+static bombus_status check_choice(const struct bb_model *model, struct bb_adapter *const *adapters, const float *weights, size_t count,
+                                  bombus_error *error)
+{
+    if (count > USE_LIMIT)
+        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "count: %zu adapters at once, at most %d", count, USE_LIMIT);
+    for (size_t i = 0; i < count; i++) {
+        if (!isfinite(weights[i]))
+            return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "weights[%zu]: %g, expected a finite number", i, (double)weights[i]);
+        if (adapters[i]->model_fingerprint != model->fingerprint || adapters[i]->slot_count != model->slot_count)
+            return bb_fail(error, BOMBUS_ERROR_MISMATCH, "adapters[%zu]: opened for another model", i);
+    }
+    return BOMBUS_OK;
+}
+
+bombus_status bb_adapter_choice_create(struct bb_adapter_choice **choice, const struct bb_model *model, struct bb_adapter *const *adapters,
+                                       const float *weights, size_t count, bombus_error *error)
+{
+    *choice = NULL;
+    bombus_status status = check_choice(model, adapters, weights, count, error);
+    bool is_any = false;
+    for (size_t i = 0; i < count && status == BOMBUS_OK; i++)
+        is_any = is_any || weights[i] != 0.0f;
+    if (status != BOMBUS_OK || !is_any)
+        return status;
+    struct bb_adapter_choice *made = bb_allocate(1, sizeof *made);
+    if (made == NULL)
+        return bb_fail_memory(error, sizeof *made, "a set of adapters");
+    made->set.uses = made->uses;
+    made->fingerprint = 1;
+    for (size_t i = 0; i < count; i++) {
+        int32_t place = made->set.count;
+        if (weights[i] == 0.0f)
+            continue;
+        bb_adapter_hold(adapters[i]);
+        made->adapters[place] = adapters[i];
+        made->uses[place] = (struct bb_adapter_use){.pairs = adapters[i]->pairs, .slot_count = adapters[i]->slot_count, .weight = weights[i]};
+        made->set.count++;
+        made->fingerprint = bb_hash(&adapters[i]->fingerprint, sizeof adapters[i]->fingerprint, made->fingerprint);
+        made->fingerprint = bb_hash(&weights[i], sizeof weights[i], made->fingerprint);
+    }
+    made->fingerprint += made->fingerprint == 0;
+    *choice = made;
+    return BOMBUS_OK;
+}
+
+void bb_adapter_choice_free(struct bb_adapter_choice *choice)
+{
+    if (choice == NULL)
+        return;
+    for (int32_t i = 0; i < choice->set.count; i++)
+        bb_adapter_close(choice->adapters[i]);
+    bb_release(choice);
+}
+
+const struct bb_adapter_set *bb_adapter_choice_set(const struct bb_adapter_choice *choice)
+{
+    return choice != NULL ? &choice->set : NULL;
+}
+
+uint64_t bb_adapter_choice_fingerprint(const struct bb_adapter_choice *choice)
+{
+    return choice != NULL ? choice->fingerprint : 0;
+}
