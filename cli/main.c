@@ -11,7 +11,7 @@
 
 static const struct command *const commands[] = {
     &command_generate, &command_chat,  &command_tokenize, &command_detokenize, &command_template,
-    &command_inspect,  &command_score, &command_pull,     &command_bench,
+    &command_inspect,  &command_score, &command_pull,     &command_bench,   &command_train,
 };
 
 static void print_usage(FILE *file)
