@@ -20,7 +20,7 @@ static const char style[] =
     "*{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:15px/1.55 system-ui,sans-serif}"
     "main{max-width:1000px;margin:0 auto;padding:32px 20px 64px}h1{font-size:26px;margin:0 0 4px}h2{font-size:17px;margin:0 0 14px}"
     "p.sub{color:var(--soft);margin:0 0 24px}section{background:var(--paper);border:1px solid var(--line);border-radius:12px;padding:20px 22px;"
-    "margin:0 0 20px}.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:0 0 20px}"
+    "margin:0 0 20px}.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(118px,1fr));gap:12px;margin:0 0 20px}"
     ".fact{background:var(--paper);border:1px solid var(--line);border-radius:12px;padding:14px 16px}.fact b{display:block;font-size:21px;"
     "font-weight:600}.fact span{color:var(--soft);font-size:13px}svg{display:block;width:100%;height:auto}svg text{fill:var(--soft);"
     "font:12px system-ui,sans-serif}table{border-collapse:collapse;width:100%}td{padding:5px 0;border-top:1px solid var(--line);"
@@ -173,23 +173,24 @@ static void add_duration(char text[32], double seconds)
 {
     long whole = lround(seconds);
     if (whole >= 3600)
-        snprintf(text, 32, "%ld h %02ld min", whole / 3600, whole / 60 % 60);
+        snprintf(text, 32, "%ld:%02ld:%02ld", whole / 3600, whole / 60 % 60, whole % 60);
     else if (whole >= 60)
-        snprintf(text, 32, "%ld min %02ld s", whole / 60, whole % 60);
+        snprintf(text, 32, "%ld:%02ld", whole / 60, whole % 60);
     else
         snprintf(text, 32, "%.1f s", seconds);
 }
 
 static void add_facts(struct bb_buffer *html, const struct train_report *report, const struct train_history *history)
 {
-    char duration[32];
+    char duration[32], best[64];
     bb_buffer_add_text(html, "<div class=\"facts\">");
+    snprintf(best, sizeof best, "best, at %lld", (long long)report->best_iteration);
     if (history->train.count > 0)
         add_fact(html, "training loss", "%.3f", history->train.items[history->train.count - 1].loss);
     if (history->validation.count > 0)
         add_fact(html, "validation loss", "%.3f", history->validation.items[history->validation.count - 1].loss);
     if (report->best_iteration >= 0)
-        add_fact(html, "best validation loss", "%.3f at %lld", report->best_loss, (long long)report->best_iteration);
+        add_fact(html, best, "%.3f", report->best_loss);
     add_fact(html, "iterations", "%lld", (long long)report->iteration);
     if (history->train.count > 0)
         add_fact(html, "tokens a second", "%.0f", history->train.items[history->train.count - 1].tokens_per_second);
