@@ -50,14 +50,13 @@ bombus_status process_group_open(bombus_process_group *group, bombus_error *erro
     return BOMBUS_OK;
 }
 
-void process_group_close(const bombus_process_group *group, bool is_done)
+void process_group_close(void)
 {
     int is_running = 0;
     MPI_Initialized(&is_running);
     if (!is_running)
         return;
-    if (!is_done && group->size > 1)
-        MPI_Abort(MPI_COMM_WORLD, 1);
+    MPI_Barrier(MPI_COMM_WORLD); /* mpirun ends the others as soon as one has failed: each must have said what it has to say */
     MPI_Finalize();
 }
 
@@ -74,10 +73,18 @@ bombus_status process_group_open(bombus_process_group *group, bombus_error *erro
     return BOMBUS_OK;
 }
 
-void process_group_close(const bombus_process_group *group, bool is_done)
+void process_group_close(void)
 {
-    (void)group;
-    (void)is_done;
 }
 
 #endif
+
+bombus_status process_group_agree(const bombus_process_group *group, bombus_status status, bombus_error *error)
+{
+    double failures = status != BOMBUS_OK;
+    if (group->size > 1 && !group->sum_doubles(group->context, &failures, 1) && status == BOMBUS_OK)
+        return bb_fail(error, BOMBUS_ERROR_IO, "the processes of this training lost each other");
+    if (failures > 0.0 && status == BOMBUS_OK)
+        return bb_fail(error, BOMBUS_ERROR_CANCELLED, "another process of this training failed");
+    return status;
+}

@@ -6,7 +6,9 @@
 
 /* *group: size 1 (and no functions) where this process was not started by mpirun. BOMBUS_ERROR_UNSUPPORTED where it was and MPI is not built in. */
 bombus_status process_group_open(bombus_process_group *group, bombus_error *error);
-/* is_done: all processes come here. Otherwise the others are ended too, since they would wait for this one. */
-void process_group_close(const bombus_process_group *group, bool is_done);
+/* What failed in one process before training fails in all: where another one failed, BOMBUS_OK becomes BOMBUS_ERROR_CANCELLED. */
+bombus_status process_group_agree(const bombus_process_group *group, bombus_status status, bombus_error *error);
+/* All processes come here. */
+void process_group_close(void);
 
 #endif

@@ -1,7 +1,7 @@
 /* Training through the public interface: events, cancelling, limits, several processes as threads, failing memory. */
+#include "adapters.h"
 #include "base/memory.h"
 #include "scratch.h"
-#include "files/safetensors.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -333,27 +333,6 @@ static void run_members(struct member members[MEMBERS])
     for (int32_t i = 0; i < MEMBERS; i++)
         pthread_join(threads[i], NULL);
     pthread_barrier_destroy(&meeting.barrier);
-}
-
-/* The values of the two adapters, entry by entry. */
-static void check_near_adapters(const char *one, const char *other, double tolerance)
-{
-    char paths[2][200];
-    struct bb_safetensors files[2];
-    bombus_error error;
-    snprintf(paths[0], sizeof paths[0], "%s/adapters.safetensors", one);
-    snprintf(paths[1], sizeof paths[1], "%s/adapters.safetensors", other);
-    for (int i = 0; i < 2; i++)
-        CHECK_OK(bb_safetensors_open(&files[i], paths[i], &error), error);
-    assert_int_equal(files[0].count, files[1].count);
-    for (size_t i = 0; i < files[0].count; i++) {
-        const struct bb_safetensors_entry *entry = &files[0].entries[i];
-        const struct bb_safetensors_entry *match = bb_safetensors_find(&files[1], entry->name);
-        assert_non_null(match);
-        CHECK_NEAR((const float *)entry->data, (const float *)match->data, entry->size / sizeof(float), tolerance);
-    }
-    bb_safetensors_close(&files[0]);
-    bb_safetensors_close(&files[1]);
 }
 
 /* Two processes with an accumulation of 2 are one with 4. */

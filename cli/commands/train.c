@@ -312,7 +312,7 @@ static int run_command(const void *given, const struct operands *operands)
     run->settings = given;
     run->group.size = 1;
     run->start_seconds = clock_seconds();
-    bombus_status status = prepare(run, &error);
+    bombus_status status = process_group_agree(&run->group, prepare(run, &error), &error);
     interrupt_catch(); /* behind the download of the model, which has its own */
     if (status == BOMBUS_OK)
         status = bombus_trainer_run(run->trainer, &result, &error);
@@ -327,10 +327,9 @@ static int run_command(const void *given, const struct operands *operands)
         error = run->error;
     }
     int code = status == BOMBUS_OK ? EXIT_CODE_DONE : report_error(&error);
-    bombus_process_group group = run->group;
     close_run(run);
     bb_release(run);
-    process_group_close(&group, status == BOMBUS_OK);
+    process_group_close();
     return code;
 }
 

@@ -290,7 +290,9 @@ static bombus_status evaluate(struct bb_trainer *trainer, bombus_error *error)
                                                            .seconds = seconds,
                                                            .is_best = is_best});
     }
-    return status == BOMBUS_OK ? sample(trainer, error) : status;
+    if (status != BOMBUS_OK)
+        return status; /* of all processes */
+    return bb_process_agree(trainer->options.process_group, sample(trainer, error), NULL, error);
 }
 
 static bombus_status do_what_is_due(struct bb_trainer *trainer, bool is_last, double rate, bombus_error *error)
@@ -375,7 +377,8 @@ static bombus_status loop(struct bb_trainer *trainer, bombus_train_end *end, bom
         }
         const struct bb_train_batch *batch = NULL;
         double rate = learning_rate(trainer);
-        status = bb_batches_next(&trainer->train.batches, &batch, error);
+        status = bb_process_agree(options->process_group, bb_batches_next(&trainer->train.batches, &batch, error), NULL,
+                                  error);
         /* mlx-lm draws the order of the first epoch before that of the first evaluation, so the batch comes first */
         if (status == BOMBUS_OK && state->iteration == 0 && options->steps_per_eval > 0)
             status = evaluate(trainer, error);
