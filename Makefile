@@ -23,7 +23,7 @@ OPTIMIZE_debug := -O0 -g3
 OPTIMIZE_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 OPTIMIZE_tsan := -O1 -g -fsanitize=thread
 OPTIMIZE_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-LIBRARIES := jansson libpcre2-8 libutf8proc libcurl libcrypto
+LIBRARIES := jansson libpcre2-8 libutf8proc libcurl libcrypto yaml-0.1
 # Set-up comes before the build (make demo, make check), so that a missing library is said once, with its install line.
 LIBRARY_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIBRARIES) 2>/dev/null)
 LIBRARY_LIBS := $(shell $(PKG_CONFIG) --libs $(LIBRARIES) 2>/dev/null)

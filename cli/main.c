@@ -1,6 +1,7 @@
 /* bombus: the list of commands, and the way to one of them. */
 #include "base/compiler.h"
 #include "base/memory.h"
+#include "base/suggest.h"
 #include "cli/command.h"
 #include "cli/manual.h"
 
@@ -11,7 +12,8 @@
 
 static const struct command *const commands[] = {
     &command_generate, &command_chat,  &command_tokenize, &command_detokenize, &command_template,
-    &command_inspect,  &command_score, &command_pull,     &command_bench,   &command_train,
+    &command_inspect,  &command_score, &command_pull,     &command_bench,      &command_prepare,
+    &command_train,
 };
 
 static void print_usage(FILE *file)
@@ -45,7 +47,7 @@ static int unknown_command(const char *name)
     const char *names[BB_COUNT(commands)];
     for (size_t i = 0; i < BB_COUNT(commands); i++)
         names[i] = commands[i]->name;
-    const char *nearest = options_suggest(name, names, BB_COUNT(names));
+    const char *nearest = bb_suggest(name, names, BB_COUNT(names));
     if (nearest != NULL)
         fprintf(stderr, "bombus: '%s' is no command; did you mean %s?\n", name, nearest);
     else

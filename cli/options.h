@@ -69,7 +69,4 @@ void options_print_help(FILE *file, const struct command *command);
 const struct option *options_find(const struct command *command, const char *name, size_t length,
                                   const struct option_group **group);
 
-/* Of `count` names the one likest to `name`, or NULL if none is near. */
-const char *options_suggest(const char *name, const char *const *names, size_t count);
-
 #endif

@@ -387,6 +387,53 @@ BOMBUS_RESULT bombus_status bombus_generate(bombus_session *session, const bombu
                                             bombus_generate_result *result, bombus_error *error);
 BOMBUS_API void bombus_generate_result_clear(bombus_generate_result *result);
 
+/* ---- training data --------------------------------------------------------------------------------------------- */
+
+typedef enum bombus_post_format {
+    BOMBUS_POSTS_AUTO = 0,   /* by the file's name; of .txt by its blank lines */
+    BOMBUS_POSTS_LINES,      /* one a line */
+    BOMBUS_POSTS_PARAGRAPHS, /* separated by blank lines */
+    BOMBUS_POSTS_JSONL,      /* a field of each line's object, or each line's text */
+    BOMBUS_POSTS_CSV,        /* a column, RFC 4180 */
+    BOMBUS_POSTS_FILE        /* the whole file is one: what the .txt and .md files of a folder are */
+} bombus_post_format;
+
+/* Called for what had to be mended or left out. `line` is 0 where there is none. */
+typedef void (*bombus_prepare_report)(void *context, const char *file, int64_t line, const char *message);
+
+typedef struct bombus_prepare_options {
+    const char *prompt;    /* what the user says before each post; NULL: rows of {"text"} */
+    const char *system;    /* a system message before it; NULL: none */
+    size_t min_length, max_length; /* characters of a post after trimming; 0: any */
+    double valid_share, test_share; /* of the posts; valid_share 0: 0.1, below 0: none; at least one row where two posts are left */
+    bool shuffle;          /* by `seed`; else in the order given, the last ones for validation and test */
+    uint64_t seed;
+    bool keep_duplicates;  /* posts that are equal to the byte after trimming are dropped otherwise */
+    bool overwrite;        /* replaces train.jsonl, valid.jsonl and test.jsonl as a set; else any of them is an error */
+    bombus_post_format format;
+    const char *field;     /* of jsonl; NULL: text, content, body or post, the first that the first line has */
+    const char *column;    /* of csv, its name or number from 1; NULL: the same names, or the only column */
+    bombus_prepare_report report; /* may be NULL */
+    void *context;
+} bombus_prepare_options;
+
+typedef struct bombus_prepare_result {
+    int64_t found;         /* posts in the input, of which: */
+    int64_t empty, too_short, too_long, duplicates, damaged; /* dropped (damaged: no JSON, no such field) */
+    int64_t mended;        /* used, with U+FFFD for what was no UTF-8 */
+    int64_t train, valid, test; /* rows written */
+} bombus_prepare_result;
+
+/* Writes posts as training data: train.jsonl, valid.jsonl and test.jsonl in `folder` (made if need be; a set without rows is not written), a row
+ * a post. posts: [count] texts; lengths NULL: NUL-terminated. BOMBUS_ERROR_NOT_FOUND if no post is left, and nothing is written
+ * then. `result` (may be NULL) is filled in also on that failure. */
+BOMBUS_RESULT bombus_status bombus_prepare_data(const char *const *posts, const size_t *lengths, size_t count, const char *folder,
+                                                const bombus_prepare_options *options, bombus_prepare_result *result,
+                                                bombus_error *error);
+/* The same of files and folders (whose .txt and .md files are a post each, those of folders inside them too; .jsonl and .csv as such). */
+BOMBUS_RESULT bombus_status bombus_prepare_files(const char *const *paths, size_t count, const char *folder,
+                                                 const bombus_prepare_options *options, bombus_prepare_result *result,
+                                                 bombus_error *error);
 /* ---- training -------------------------------------------------------------------------------------------------- */
 
 /* Trains low-rank adapters (or, on an unquantized model, its blocks) on examples in jsonl files. A trainer is made, run once and
