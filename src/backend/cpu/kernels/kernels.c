@@ -26,17 +26,22 @@ struct level {
     void (*fill_linear)(struct bb_kernels *kernels);
     void (*fill_rows)(struct bb_row_kernels *kernels);
     void (*fill_attention)(struct bb_attention_kernels *kernels);
+    void (*fill_gradients)(struct bb_gradient_kernels *kernels);
 };
 
 static const struct level levels[] = {
-    { "reference", CPU_ANY, bb_kernels_fill_reference_linear, bb_kernels_fill_reference_rows, bb_kernels_fill_reference_attention },
+    { "reference", CPU_ANY, bb_kernels_fill_reference_linear, bb_kernels_fill_reference_rows, bb_kernels_fill_reference_attention,
+      bb_kernels_fill_reference_gradients },
 #if defined(__x86_64__)
-    { "avx2", CPU_AVX2, bb_kernels_fill_avx2_linear, bb_kernels_fill_avx2_rows, bb_kernels_fill_avx2_attention },
-    { "avx512", CPU_AVX512, bb_kernels_fill_avx512_linear, bb_kernels_fill_avx512_rows, bb_kernels_fill_avx512_attention },
+    { "avx2", CPU_AVX2, bb_kernels_fill_avx2_linear, bb_kernels_fill_avx2_rows, bb_kernels_fill_avx2_attention,
+      bb_kernels_fill_avx2_gradients },
+    { "avx512", CPU_AVX512, bb_kernels_fill_avx512_linear, bb_kernels_fill_avx512_rows, bb_kernels_fill_avx512_attention,
+      bb_kernels_fill_avx512_gradients },
 #elif defined(__aarch64__)
-    { "neon", CPU_NEON, bb_kernels_fill_neon_linear, bb_kernels_fill_neon_rows, bb_kernels_fill_neon_attention },
-    { "neon_dot", CPU_NEON_DOT, bb_kernels_fill_neon_dot_linear, NULL, NULL },
-    { "neon_i8mm", CPU_NEON_I8MM, bb_kernels_fill_neon_i8mm_linear, NULL, NULL },
+    { "neon", CPU_NEON, bb_kernels_fill_neon_linear, bb_kernels_fill_neon_rows, bb_kernels_fill_neon_attention,
+      bb_kernels_fill_neon_gradients },
+    { "neon_dot", CPU_NEON_DOT, bb_kernels_fill_neon_dot_linear, NULL, NULL, NULL },
+    { "neon_i8mm", CPU_NEON_I8MM, bb_kernels_fill_neon_i8mm_linear, NULL, NULL, NULL },
 #endif
 };
 
@@ -126,6 +131,8 @@ bombus_status bb_kernels_choose(struct bb_kernels *kernels, const char *level, b
             levels[i].fill_rows(&kernels->rows);
         if (levels[i].fill_attention != NULL)
             levels[i].fill_attention(&kernels->attention);
+        if (levels[i].fill_gradients != NULL)
+            levels[i].fill_gradients(&kernels->gradients);
     }
     kernels->level = levels[last].name;
     return BOMBUS_OK;
