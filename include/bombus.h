@@ -226,6 +226,34 @@ typedef struct bombus_adapter_info {
 
 BOMBUS_API void bombus_adapter_get_info(const bombus_adapter *adapter, bombus_adapter_info *info);
 
+/* What an adapter's folder holds, as one JSON object (format, type, rank, scale, parameters, every module with its sizes), without a
+ * model. *json: free with bombus_free. */
+BOMBUS_RESULT bombus_status bombus_adapter_inspect(char **json, const char *folder, bombus_error *error);
+
+/* Writes the adapter in `folder` into `out_folder` in another format, "mlx" or "peft", with every number as it is. What that format cannot
+ * say (experts, embeddings, modules of different scales) is BOMBUS_ERROR_UNSUPPORTED, by name, and nothing is written. */
+BOMBUS_RESULT bombus_status bombus_adapter_convert(const char *folder, const char *format, const char *out_folder, bombus_error *error);
+
+/* Writes one adapter (mlx-lm's format, f32) that does what the sum of weights[i] * folders[i] does: their ranks stand one behind the
+ * other. DoRA cannot be summed and is BOMBUS_ERROR_UNSUPPORTED. */
+BOMBUS_RESULT bombus_status bombus_adapter_merge(const char *const *folders, const float *weights, size_t count, const char *out_folder,
+                                                 bombus_error *error);
+
+typedef struct bombus_fuse_options {
+    bool is_dequantized; /* quantized matrices become bf16 (f16 where their scales are f16) */
+    int32_t bits;        /* new bits of the (affine) matrices that the adapters change; 0: as they are */
+    bool (*progress)(void *context, size_t done, size_t total); /* matrices; return false to cancel; may be NULL */
+    void *context;
+} bombus_fuse_options;
+
+/* Writes a new model folder whose weights are the model's plus the sum of weights[i] * adapters[i] (weights NULL: each 1). Quantized matrices
+ * go back into their grid, group by group on the nearest one that is found; what is smaller than its steps is lost. *report_json (free
+ * with bombus_free) tells how much is not: {"survival", "matrices": [{"path", "survival", "projection", "relative", "bits"}]}, where survival is
+ * 1 - |W' - (W + D)|^2 / |D|^2 for W' written, D what the adapters add; projection the share of D that W' - W has along D; relative |D| / |W|.
+ * out_folder must not hold a model; files are written one by one, each whole or not at all, config.json last. */
+BOMBUS_RESULT bombus_status bombus_fuse(const bombus_model *model, const bombus_adapter *const *adapters, const float *weights, size_t count,
+                                        const char *out_folder, const bombus_fuse_options *options, char **report_json, bombus_error *error);
+
 /* ---- session --------------------------------------------------------------------------------------------------- */
 
 /* One timeline of tokens with its cache. One thread at a time; different sessions of a model may run at once. */

@@ -1,141 +1,23 @@
 /* Adapters: both formats against saved logits, sums, batches in which each row has its own, changes between steps, threads, hostile files. */
-#include "base/file.h"
+#include "adapter_fixture.h"
+#include "backend/cpu/kernels/kernel.h"
+#include "backend/cpu/kernels/kernels.h"
 #include "base/memory.h"
+#include "files/module_pattern.h"
 #include "generate/prompt_cache.h"
-#include "generate/score.h"
-#include "generate/session.h"
-#include "golden.h"
-#include "ops/backends.h"
-#include "parity.h"
-#include "scratch.h"
+#include "quant/quant_modes.h"
 
 #include <pthread.h>
 
-struct opened {
-    struct bb_backend *backend;
-    struct bb_model *model;
-};
-
-static bool open_model(struct opened *opened, const char *name, int32_t thread_count)
-{
-    bombus_error error;
-    const char *folder = golden_model(name);
-    if (folder == NULL)
-        return false;
-    CHECK_OK(bb_backend_open(&opened->backend, "cpu", &(struct bb_backend_options){.thread_count = thread_count}, &error), error);
-    CHECK_OK(bb_model_open(&opened->model, folder, opened->backend, &error), error);
-    return true;
-}
-
-static void close_model(struct opened *opened)
-{
-    bb_model_close(opened->model);
-    bb_backend_close(opened->backend);
-}
-
-#define OPEN_OR_SKIP(opened, name, threads)                                                                            \
-    do {                                                                                                               \
-        if (!open_model(&(opened), (name), (threads))) {                                                               \
-            SKIP_WITHOUT_GOLDEN(NULL);                                                                                 \
-            return;                                                                                                    \
-        }                                                                                                              \
-    } while (0)
-
-static struct bb_adapter *open_adapter(const struct opened *opened, const char *folder)
-{
-    struct bb_adapter *adapter;
-    bombus_error error;
-    CHECK_OK(bb_adapter_open(&adapter, opened->model, folder, NULL, &error), error);
-    return adapter;
-}
-
-static struct bb_adapter *open_golden(const struct opened *opened, const char *name)
-{
-    char path[128];
-    snprintf(path, sizeof path, "lora/adapters/%s", name);
-    assert_non_null(golden_path(path));
-    return open_adapter(opened, golden_path(path));
-}
-
-static struct bb_session *create(const struct opened *opened, bool is_exact)
-{
-    struct bb_session *session;
-    bombus_error error;
-    bombus_session_options options = {.context_size = 512};
-    CHECK_OK(bb_sessions_create(&session, 1, opened->model, opened->backend, &options, is_exact, &error), error);
-    return session;
-}
-
-static void set(struct bb_session *session, struct bb_adapter *adapter, float weight)
-{
-    bombus_error error;
-    CHECK_OK(bb_session_set_adapters(session, &adapter, &weight, adapter != NULL, &error), error);
-}
-
 /* ---- against saved logits ---- */
-
-struct comparison {
-    const float *expected;
-    const json_t *positions;
-    size_t next;
-    double worst;
-};
-
-static bool compare_rows(void *context, size_t first, size_t count, const float *logits, int32_t vocab_size)
-{
-    struct comparison *comparison = context;
-    for (; comparison->next < json_array_size(comparison->positions); comparison->next++) {
-        size_t row = (size_t)json_integer_value(json_array_get(comparison->positions, comparison->next));
-        if (row >= first + count)
-            break;
-        for (int32_t i = 0; i < vocab_size; i++) {
-            double gap = fabs((double)logits[(row - first) * (size_t)vocab_size + (size_t)i] -
-                              (double)comparison->expected[comparison->next * (size_t)vocab_size + (size_t)i]);
-            if (!(gap <= comparison->worst))
-                comparison->worst = gap;
-        }
-    }
-    return true;
-}
-
-/* The worst difference of a session's logits from those of `reference` (a file beside its .json). */
-static double compare(struct bb_session *session, const char *json_path, const char *tensors_path)
-{
-    struct bb_safetensors tensors;
-    bombus_error error;
-    size_t index;
-    const json_t *prompt;
-    double worst = 0.0, logprobs[512];
-    json_t *json = json_load_file(json_path, 0, NULL);
-    assert_non_null(json);
-    CHECK_OK(bb_safetensors_open(&tensors, tensors_path, &error), error);
-    json_array_foreach(json_object_get(json, "prompts"), index, prompt) {
-        char name[64];
-        int32_t count;
-        snprintf(name, sizeof name, "%s.logits.f32", json_string_value(json_object_get(prompt, "name")));
-        const struct bb_safetensors_entry *entry = bb_safetensors_find(&tensors, name);
-        assert_non_null(entry);
-        float *expected = memcpy(malloc(entry->size), entry->data, entry->size);
-        int32_t *ids = parity_ids(json_object_get(prompt, "ids"), &count);
-        struct comparison comparison = {.expected = expected, .positions = json_object_get(prompt, "logit_positions")};
-        CHECK_OK(bb_session_truncate(session, 0, &error), error);
-        CHECK_OK(bb_session_score(session, ids, (size_t)count, logprobs, compare_rows, &comparison, &error), error);
-        assert_int_equal(comparison.next, json_array_size(comparison.positions));
-        worst = fmax(worst, comparison.worst);
-        free(ids);
-        free(expected);
-    }
-    bb_safetensors_close(&tensors);
-    json_decref(json);
-    return worst;
-}
 
 static double compare_golden(struct bb_session *session, const char *reference)
 {
     char json[128], tensors[128];
+    double rms;
     snprintf(json, sizeof json, "lora/adapters/%s.reference.json", reference);
     snprintf(tensors, sizeof tensors, "lora/adapters/%s.reference.safetensors", reference);
-    return compare(session, golden_path(json), golden_path(tensors));
+    return compare(session, golden_path(json), golden_path(tensors), &rms);
 }
 
 static void test_reference(void **state)
@@ -165,10 +47,490 @@ static void test_reference(void **state)
     }
 }
 
+/* ---- made for a model: every family, every projection ---- */
+
+/* Puts W + sum of weights * what the pairs add in the place of each weight, in f32. The memory is freed by the caller. */
+static void merge_into(struct bb_model *model, struct bb_adapter *const *adapters, const float *weights, size_t count, void **memory)
+{
+    for (int32_t slot = 0; slot < model->slot_count; slot++) {
+        struct bb_linear *linear = (struct bb_linear *)(uintptr_t)model->slots[slot];
+        if (linear == NULL)
+            continue;
+        int64_t rows = linear->weight.rows, cols = linear->weight.cols;
+        float *dense = malloc((size_t)(rows * cols) * sizeof *dense), *row = malloc((size_t)cols * sizeof *row);
+        for (int64_t i = 0; i < rows; i++) {
+            float *out = dense + i * cols;
+            bb_quant_unpack_row(&linear->weight, i, row);
+            memcpy(out, row, (size_t)cols * sizeof *row);
+            for (size_t k = 0; k < count; k++) {
+                const struct bb_low_rank *pair = &adapters[k]->pairs[slot];
+                float gain = pair->rank > 0 && pair->gains != NULL ? pair->gains[i] : 1.0f;
+                for (int64_t j = 0; j < cols; j++) {
+                    float sum = 0.0f;
+                    for (int32_t r = 0; r < pair->rank; r++)
+                        sum += pair->b[r * pair->b_stride + i] * pair->a[r * cols + j];
+                    out[j] += weights[k] * (gain * (row[j] + pair->scale * sum) - row[j]);
+                }
+            }
+        }
+        free(row);
+        memory[slot] = dense;
+        linear->weight = (struct bb_weight){.data = dense, .dtype = BB_F32, .rows = rows, .cols = cols};
+        if (slot == model->embedding_slot)
+            model->embedding = linear->weight;
+    }
+}
+
+static void check_merged(const char *name, bool is_dora)
+{
+    enum { ROWS = 30 };
+    struct opened opened, merged;
+    struct golden_ids prompt;
+    bombus_error error;
+    const float weights[] = {0.7f, -0.4f};
+    struct bb_adapter *adapters[2];
+    if (!open_model(&opened, name, 2) || !open_model(&merged, name, 2))
+        fail_msg("%s is not there", name);
+    assert_true(golden_ids(&prompt, name, "long"));
+    for (size_t i = 0; i < prompt.count; i++)
+        prompt.ids[i] %= opened.model->recipe.vocab_size;
+    make_adapter(opened.model, "first", false);
+    make_adapter(opened.model, "second", is_dora);
+    adapters[0] = open_adapter(&opened, scratch_path("first"));
+    adapters[1] = open_adapter(&opened, scratch_path("second"));
+    struct bb_session *session = create(&opened, true);
+    float *plain = all_logits(session, &prompt, ROWS);
+    CHECK_OK(bb_session_set_adapters(session, adapters, weights, 2, &error), error);
+    float *actual = all_logits(session, &prompt, ROWS);
+    void **memory = calloc((size_t)merged.model->slot_count, sizeof *memory);
+    merge_into(merged.model, adapters, weights, 2, memory);
+    struct bb_session *dense = create(&merged, true);
+    float *expected = all_logits(dense, &prompt, ROWS);
+    size_t entries = ROWS * (size_t)opened.model->recipe.vocab_size;
+    double change = 0.0;
+    for (size_t i = 0; i < entries; i++)
+        change = fmax(change, fabs((double)expected[i] - (double)plain[i]));
+    if (!(change > 0.05))
+        fail_msg("%s: the adapters change nothing (%g)", name, change);
+    check_near(actual, expected, entries, 2e-3, name, __FILE__, __LINE__);
+    bb_session_free(session);
+    bb_session_free(dense);
+    for (int32_t i = 0; i < merged.model->slot_count; i++)
+        free(memory[i]);
+    free(memory);
+    free(plain);
+    free(actual);
+    free(expected);
+    bb_adapter_close(adapters[0]);
+    bb_adapter_close(adapters[1]);
+    close_model(&opened);
+    close_model(&merged);
+}
+
+/* A model with the weights W + B A computes the same: all families, fused projections, experts, tied and untied embeddings, DoRA, sums. */
+static void test_merged(void **state)
+{
+    (void)state;
+    static const char *const models[] = {"llama-linear", "gemma2", "granite", "olmo2", "smollm3", "mixtral", "mixtral-hf-names", "qwen3_moe-sparse", "gpt_oss"};
+    for (size_t i = 0; i < BB_COUNT(models); i++) {
+        check_merged(models[i], false);
+        check_merged(models[i], true);
+    }
+    SKIP_WITHOUT_GOLDEN(golden_model("phi3-4bit"));
+    check_merged("phi3-4bit", true);
+    check_merged("qwen3-untied-sharded-4bit", true);
+}
+
+/* ---- kernels ---- */
+
+/* Each level beside the reference: odd lengths, ranks and row counts, with and without gains; and an entry is the same wherever a run begins. */
+static void test_kernels(void **state)
+{
+    (void)state;
+    enum { COLS = 131, RANK = 9, ROWS = 6 };
+    static float a[RANK * COLS], x[COLS], gains[COLS], sums[ROWS * RANK], expected[ROWS * COLS], actual[ROWS * COLS], parts[ROWS * COLS];
+    struct bb_kernels reference, kernels;
+    bombus_error error;
+    CHECK_OK(bb_kernels_choose(&reference, "reference", &error), error);
+    for (size_t i = 0; i < RANK * COLS; i++)
+        a[i] = number(1, i);
+    for (size_t i = 0; i < COLS; i++) {
+        x[i] = number(2, i);
+        gains[i] = 1.0f + number(3, i);
+    }
+    for (size_t i = 0; i < ROWS * RANK; i++)
+        sums[i] = number(4, i);
+    for (int32_t level = 0; bb_kernels_level_name(level) != NULL; level++) {
+        CHECK_OK(bb_kernels_choose(&kernels, bb_kernels_level_name(level), &error), error);
+        for (int64_t cols = 1; cols <= COLS; cols += 13)
+            for (int32_t rank = 1; rank <= RANK; rank++) {
+                float of_reference[RANK], of_level[RANK];
+                reference.rows.low_rank_sums(of_reference, a, x, rank, cols);
+                kernels.rows.low_rank_sums(of_level, a, x, rank, cols);
+                CHECK_NEAR(of_level, of_reference, (size_t)rank, 1e-5);
+                for (int64_t rows = 1; rows <= ROWS; rows++) {
+                    struct bb_low_rank_add call = {
+                        .b = a, .sums = sums, .gains = rank % 2 == 0 ? gains : NULL, .out_stride = COLS, .b_stride = COLS, .row_count = rows, .count = cols, .rank = rank};
+                    for (size_t i = 0; i < ROWS * COLS; i++)
+                        expected[i] = actual[i] = parts[i] = number(5, i);
+                    call.out = expected;
+                    reference.rows.low_rank_add(&call);
+                    call.out = actual;
+                    kernels.rows.low_rank_add(&call);
+                    CHECK_NEAR(actual, expected, ROWS * COLS, 1e-6);
+                    for (int64_t row = 0; row < rows; row++)
+                        for (int64_t first = 0; first < cols; first += 7) {
+                            struct bb_low_rank_add part = call;
+                            part.out = parts + row * COLS + first;
+                            part.b += first;
+                            part.sums += row * rank;
+                            part.gains += part.gains != NULL ? first : 0;
+                            part.row_count = 1;
+                            part.count = cols - first < 7 ? cols - first : 7;
+                            kernels.rows.low_rank_add(&part);
+                        }
+                    assert_memory_equal(parts, actual, sizeof parts);
+                }
+            }
+    }
+}
+
+/* ---- sessions ---- */
+
+static void check_batch(const char *name, bool is_exact)
+{
+    enum { COUNT = 5, STEPS = 4 };
+    static const float weights[COUNT][2] = {{0.0f, 0.0f}, {1.0f, 0.0f}, {0.0f, 0.5f}, {-0.3f, 0.8f}, {1.0f, 0.0f}};
+    struct opened opened;
+    struct bb_session *together[COUNT], *alone;
+    struct bb_adapter *adapters[2];
+    struct golden_ids prompt;
+    bombus_error error;
+    bombus_session_options options = {.context_size = 64};
+    if (!open_model(&opened, name, 2))
+        fail_msg("%s is not there", name);
+    assert_true(golden_ids(&prompt, name, "long"));
+    make_adapter(opened.model, "first", false);
+    make_adapter(opened.model, "second", true);
+    adapters[0] = open_adapter(&opened, scratch_path("first"));
+    adapters[1] = open_adapter(&opened, scratch_path("second"));
+    CHECK_OK(bb_sessions_create(together, COUNT, opened.model, opened.backend, &options, is_exact, &error), error);
+    CHECK_OK(bb_sessions_create(&alone, 1, opened.model, opened.backend, &options, is_exact, &error), error);
+    size_t bytes = (size_t)opened.model->recipe.vocab_size * sizeof(float);
+    float *logits[COUNT];
+    for (size_t i = 0; i < COUNT; i++)
+        CHECK_OK(bb_session_set_adapters(together[i], adapters, weights[i], 2, &error), error);
+    for (size_t step = 0; step < STEPS; step++) {
+        int32_t tokens[COUNT];
+        for (size_t i = 0; i < COUNT; i++)
+            tokens[i] = (prompt.ids[step] + (int32_t)i) % opened.model->recipe.vocab_size;
+        CHECK_OK(bb_sessions_step(together, tokens, COUNT, &error), error);
+    }
+    for (size_t i = 0; i < COUNT; i++)
+        logits[i] = memcpy(malloc(bytes), bb_session_logits(together[i]), bytes);
+    for (size_t i = 0; i < COUNT; i++) {
+        CHECK_OK(bb_session_set_adapters(alone, adapters, weights[i], 2, &error), error);
+        CHECK_OK(bb_session_truncate(alone, 0, &error), error);
+        int32_t tokens[STEPS];
+        for (size_t step = 0; step < STEPS; step++)
+            tokens[step] = (prompt.ids[step] + (int32_t)i) % opened.model->recipe.vocab_size;
+        CHECK_OK(bb_session_step(alone, tokens, STEPS, &error), error);
+        if (memcmp(bb_session_logits(alone), logits[i], bytes) != 0)
+            fail_msg("%s: row %zu of the batch differs from the same sequence alone", name, i);
+        free(logits[i]);
+    }
+    for (size_t i = 0; i < COUNT; i++)
+        bb_session_free(together[i]);
+    bb_session_free(alone);
+    bb_adapter_close(adapters[0]);
+    bb_adapter_close(adapters[1]);
+    close_model(&opened);
+}
+
+/* Bit for bit: rows of one batch with different adapters, sums and weights, or none. */
+static void test_batch(void **state)
+{
+    (void)state;
+    static const char *const models[] = {"llama-linear", "gemma2", "granite", "mixtral", "qwen3_moe-sparse"};
+    for (size_t i = 0; i < BB_COUNT(models); i++)
+        for (int is_exact = 0; is_exact < 2; is_exact++)
+            check_batch(models[i], is_exact);
+}
+
+static void check_prepare(struct bb_session *session, const int32_t *ids, size_t count, size_t expected)
+{
+    bombus_error error;
+    size_t reused;
+    CHECK_OK(bb_session_prepare(session, ids, count, NULL, NULL, &reused, &error), error);
+    assert_int_equal(reused, expected);
+}
+
+static void test_prefix(void **state)
+{
+    (void)state;
+    struct opened opened;
+    bombus_error error;
+    static const int32_t ids[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
+    OPEN_OR_SKIP(opened, "llama-linear", 1);
+    make_adapter(opened.model, "first", false);
+    struct bb_adapter *adapter = open_adapter(&opened, scratch_path("first"));
+    struct bb_session *session = create(&opened, false), *other = create(&opened, false);
+    check_prepare(session, ids, 8, 0);
+    check_prepare(session, ids, 9, 8);
+    set(session, adapter, 1.0f);
+    check_prepare(session, ids, 10, 0);
+    set(session, adapter, 1.0f); /* the same sum again */
+    check_prepare(session, ids, 10, 10);
+    set(session, adapter, 0.5f);
+    check_prepare(session, ids, 10, 0);
+    set(session, adapter, 1.0f);
+    CHECK_OK(bb_session_truncate(session, 5, &error), error);
+    CHECK_OK(bb_session_step(session, ids, 1, &error), error); /* half of one, half of the other */
+    set(session, adapter, 0.5f);
+    check_prepare(session, ids, 10, 0);
+    set(session, NULL, 0.0f);
+    set(session, adapter, 0.0f); /* nothing in two ways */
+    check_prepare(session, ids, 10, 0);
+    check_prepare(session, ids, 10, 10);
+
+    /* Files: read by a session with the same adapters alone. */
+    const char *path = scratch_path("session");
+    set(session, adapter, 1.0f);
+    check_prepare(session, ids, 10, 0);
+    CHECK_OK(bb_prompt_cache_save(session, path, &error), error);
+    assert_int_equal(bb_prompt_cache_load(other, path, &error), BOMBUS_ERROR_MISMATCH);
+    assert_non_null(strstr(error.message, "adapters"));
+    set(other, adapter, 1.0f);
+    CHECK_OK(bb_prompt_cache_load(other, path, &error), error);
+    check_prepare(other, ids, 10, 10);
+    assert_memory_equal(bb_session_logits(other), bb_session_logits(session), (size_t)opened.model->recipe.vocab_size * sizeof(float));
+    bb_session_free(session);
+    bb_session_free(other);
+    bb_adapter_close(adapter);
+    close_model(&opened);
+}
+
+static void test_allocations(void **state)
+{
+    (void)state;
+    static const char *const models[] = {"llama-linear", "mixtral"};
+    for (size_t m = 0; m < BB_COUNT(models); m++) {
+        struct opened opened;
+        bombus_error error;
+        OPEN_OR_SKIP(opened, models[m], 2);
+        make_adapter(opened.model, "first", true);
+        struct bb_adapter *adapter = open_adapter(&opened, scratch_path("first"));
+        struct bb_session *session = create(&opened, false);
+        set(session, adapter, 1.0f);
+        int32_t token = 3;
+        for (int i = 0; i < 3; i++)
+            CHECK_OK(bb_session_step(session, &token, 1, &error), error);
+        uint64_t before = bb_memory_count();
+        for (int i = 0; i < 100; i++)
+            CHECK_OK(bb_session_step(session, &token, 1, &error), error);
+        assert_int_equal(bb_memory_count(), before);
+        bb_session_free(session);
+        bb_adapter_close(adapter);
+        close_model(&opened);
+    }
+}
+
+struct generating {
+    const struct opened *opened;
+    struct bb_adapter *adapter;
+    float *logits; /* after the first round; each round must give the same */
+    bool has_differed;
+};
+
+static void *generate_on(void *context)
+{
+    struct generating *generating = context;
+    size_t bytes = (size_t)generating->opened->model->recipe.vocab_size * sizeof(float);
+    struct bb_session *session = create(generating->opened, false);
+    set(session, generating->adapter, 1.0f);
+    bb_adapter_close(generating->adapter); /* the session's hold is the last one now */
+    for (int round = 0; round < 20; round++) {
+        static const int32_t tokens[] = {5, 6, 7};
+        bombus_error error;
+        if (bb_session_truncate(session, 0, &error) != BOMBUS_OK || bb_session_step(session, tokens, 3, &error) != BOMBUS_OK)
+            generating->has_differed = true;
+        else if (round == 0)
+            generating->logits = memcpy(malloc(bytes), bb_session_logits(session), bytes);
+        else if (memcmp(generating->logits, bb_session_logits(session), bytes) != 0)
+            generating->has_differed = true;
+    }
+    bb_session_free(session);
+    return NULL;
+}
+
+/* Adapters come and go while other threads generate with theirs. */
+static void test_threads(void **state)
+{
+    (void)state;
+    enum { THREADS = 2 };
+    struct opened opened;
+    pthread_t threads[THREADS];
+    struct generating generating[THREADS];
+    OPEN_OR_SKIP(opened, "llama-linear", 2);
+    make_adapter(opened.model, "first", false);
+    for (size_t i = 0; i < THREADS; i++) {
+        generating[i] = (struct generating){.opened = &opened, .adapter = open_adapter(&opened, scratch_path("first"))};
+        assert_int_equal(pthread_create(&threads[i], NULL, generate_on, &generating[i]), 0);
+    }
+    struct bb_session *session = create(&opened, false);
+    for (int i = 0; i < 30; i++) {
+        bombus_error error;
+        int32_t token = 9;
+        struct bb_adapter *adapter = open_adapter(&opened, scratch_path("first"));
+        set(session, adapter, (float)(i % 3));
+        bb_adapter_close(adapter);
+        CHECK_OK(bb_session_step(session, &token, 1, &error), error);
+    }
+    for (size_t i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        assert_false(generating[i].has_differed);
+        assert_memory_equal(generating[i].logits, generating[0].logits, (size_t)opened.model->recipe.vocab_size * sizeof(float));
+    }
+    for (size_t i = 0; i < THREADS; i++)
+        free(generating[i].logits);
+    bb_session_free(session);
+    close_model(&opened);
+}
+
+/* ---- what is refused ---- */
+
+/* Opening adapter_config.json and a tensors' file with this header must fail with this status and these words. */
+static void check_refused(const struct opened *opened, const char *file, const char *config, const char *header, size_t size,
+                          bombus_status expected, const char *words)
+{
+    struct bb_adapter *adapter;
+    bombus_error error;
+    char name[64];
+    scratch_remove(scratch_path("refused"));
+    scratch_text("refused/adapter_config.json", config);
+    snprintf(name, sizeof name, "refused/%s", file);
+    scratch_safetensors(name, header, size);
+    bombus_status status = bb_adapter_open(&adapter, opened->model, scratch_path("refused"), NULL, &error);
+    if (status != expected || strstr(error.message, words) == NULL)
+        fail_msg("%s, expected %s: '%s' has no '%s'", bombus_status_name(status), bombus_status_name(expected), error.message, words);
+    assert_null(adapter);
+}
+
+#define MLX_CONFIG "{\"fine_tune_type\": \"lora\", \"lora_parameters\": {\"rank\": 2, \"scale\": 1.0}}"
+#define F32(shape, begin, end) "{\"dtype\":\"F32\",\"shape\":[" shape "],\"data_offsets\":[" #begin "," #end "]}"
+
+static void test_refused(void **state)
+{
+    (void)state;
+    struct opened opened;
+    OPEN_OR_SKIP(opened, "llama-linear", 1);
+    const char *mlx = "adapters.safetensors", *peft = "adapter_model.safetensors";
+    const char *half = "{\"model.layers.0.self_attn.q_proj.lora_a\":" F32("4,2", 0, 32) "}";
+    const char *stranger = "{\"model.layers.0.self_attn.q_proj.weight\":" F32("4,2", 0, 32) "}";
+    const char *pair = "{\"x.lora_a\":" F32("4,2", 0, 32) ",\"x.lora_b\":" F32("2,4", 32, 64) "}";
+    const char *other = "{\"model.layers.0.self_attn.q_proj.lora_a\":" F32("4,2", 0, 32) ",\"model.layers.0.self_attn.q_proj.lora_b\":" F32("2,4", 32, 64) "}";
+    const char *ranks = "{\"x.lora_a\":" F32("4,3", 0, 48) ",\"x.lora_b\":" F32("3,4", 48, 96) "}";
+    const char *integers = "{\"x.lora_a\":{\"dtype\":\"I32\",\"shape\":[4,2],\"data_offsets\":[0,32]}}";
+    check_refused(&opened, mlx, MLX_CONFIG, half, 32, BOMBUS_ERROR_FORMAT, "has no lora_b");
+    check_refused(&opened, mlx, MLX_CONFIG, stranger, 32, BOMBUS_ERROR_FORMAT, "q_proj.weight");
+    check_refused(&opened, mlx, MLX_CONFIG, pair, 64, BOMBUS_ERROR_MISMATCH, "'x'");
+    check_refused(&opened, mlx, MLX_CONFIG, other, 64, BOMBUS_ERROR_MISMATCH, "[4, 4], expected [");
+    check_refused(&opened, mlx, MLX_CONFIG, ranks, 96, BOMBUS_ERROR_FORMAT, "[4, 3], expected a matrix of rank 2");
+    check_refused(&opened, mlx, MLX_CONFIG, integers, 32, BOMBUS_ERROR_FORMAT, "I32");
+    check_refused(&opened, mlx, MLX_CONFIG, "{}", 0, BOMBUS_ERROR_FORMAT, "no tensor");
+    check_refused(&opened, mlx, "{\"lora_parameters\": {\"scale\": 1.0}}", pair, 64, BOMBUS_ERROR_FORMAT, "rank");
+    check_refused(&opened, mlx, "{\"lora_parameters\": {\"rank\": 2}}", pair, 64, BOMBUS_ERROR_FORMAT, "scale");
+    check_refused(&opened, mlx, "{\"fine_tune_type\": \"full\"}", pair, 64, BOMBUS_ERROR_UNSUPPORTED, "fine_tune_type");
+    check_refused(&opened, mlx, "{\"fine_tune_type\": \"dora\", \"lora_parameters\": {\"rank\": 2, \"scale\": 1}}", pair, 64, BOMBUS_ERROR_FORMAT, "magnitude");
+    check_refused(&opened, peft, "{\"r\": 2, \"bias\": \"all\"}", pair, 64, BOMBUS_ERROR_UNSUPPORTED, "bias is \"all\"");
+    check_refused(&opened, peft, "{\"r\": 2, \"modules_to_save\": [\"lm_head\"]}", pair, 64, BOMBUS_ERROR_UNSUPPORTED, "modules_to_save");
+    check_refused(&opened, peft, "{\"r\": 2, \"peft_type\": \"IA3\"}", pair, 64, BOMBUS_ERROR_UNSUPPORTED, "IA3");
+    check_refused(&opened, peft, "{\"r\": 2, \"init_lora_weights\": \"pissa_niter_4\"}", pair, 64, BOMBUS_ERROR_UNSUPPORTED, "init_lora_weights");
+    check_refused(&opened, peft, "{\"r\": 2, \"rank_pattern\": {\"(?<=a)b\": 4}}",
+                  "{\"base_model.model.x.lora_A.weight\":" F32("2,4", 0, 32) ",\"base_model.model.x.lora_B.weight\":" F32("4,2", 32, 64) "}", 64,
+                  BOMBUS_ERROR_UNSUPPORTED, "rank_pattern");
+    check_refused(&opened, peft, "{\"r\": 2}", pair, 64, BOMBUS_ERROR_FORMAT, "of PEFT");
+    struct bb_adapter *adapter;
+    bombus_error error;
+    assert_int_equal(bb_adapter_open(&adapter, opened.model, scratch_path("nowhere"), NULL, &error), BOMBUS_ERROR_NOT_FOUND);
+    close_model(&opened);
+}
+
+static void test_memory(void **state)
+{
+    (void)state;
+    struct opened opened;
+    bombus_error error;
+    OPEN_OR_SKIP(opened, "mixtral", 1);
+    make_adapter(opened.model, "first", true);
+    const char *folder = scratch_path("first");
+    bool is_done = false;
+    for (uint64_t at = 1; !is_done; at++) {
+        struct bb_adapter *adapter;
+        bb_memory_fail_at(at, false);
+        bombus_status status = bb_adapter_open(&adapter, opened.model, folder, NULL, &error);
+        bb_memory_fail_at(0, false);
+        is_done = status == BOMBUS_OK;
+        assert_true(is_done || status == BOMBUS_ERROR_MEMORY);
+        assert_true(is_done == (adapter != NULL));
+        bb_adapter_close(adapter);
+    }
+    close_model(&opened);
+}
+
+static void test_patterns(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *pattern, *name;
+        bool is_match;
+    } cases[] = {
+        {"q_proj", "model.layers.0.self_attn.q_proj", true},
+        {"q_proj", "model.layers.0.self_attn.xq_proj", false},
+        {"q", "model.q_proj", false},
+        {"self_attn.q_proj", "model.layers.0.self_attn.q_proj", true},
+        {"model.layers.1.q_proj", "model.layers.11.q_proj", false},
+        {"^model\\.layers\\.1\\.q_proj", "model.layers.1.q_proj", true},
+        {"^layers.1.q_proj", "model.layers.1.q_proj", false},
+        {"layers\\.(1|2|10)\\.mlp\\.(gate|up)_proj", "model.layers.10.mlp.up_proj", true},
+        {"layers\\.(1|2|10)\\.mlp\\.(gate|up)_proj", "model.layers.3.mlp.up_proj", false},
+        {".*\\.[0-4]\\.self_attn.*", "model.layers.3.self_attn.q_proj", true},
+        {".*\\.[0-4]\\.self_attn.*", "model.layers.5.self_attn.q_proj", false},
+        {"layers.\\d+.mlp.down_proj$", "model.layers.27.mlp.down_proj", true},
+        {"(?:q|k)_proj", "a.k_proj", true},
+        {"[^qk]_proj", "a.k_proj", false},
+        {"q|k_proj", "a.q", true},
+    };
+    bombus_error error;
+    bool is_match;
+    for (size_t i = 0; i < BB_COUNT(cases); i++) {
+        CHECK_OK(bb_module_pattern_match(cases[i].pattern, cases[i].name, &is_match, &error), error);
+        if (is_match != cases[i].is_match)
+            fail_msg("'%s' on '%s'", cases[i].pattern, cases[i].name);
+    }
+    static const char *const refused[] = {"a{2}", "(a|b", "[a", "(a+)+", "\\bq", "a\\", "*a", "(?=q)q"};
+    for (size_t i = 0; i < BB_COUNT(refused); i++)
+        assert_int_equal(bb_module_pattern_match(refused[i], "a.q_proj", &is_match, &error), BOMBUS_ERROR_UNSUPPORTED);
+    char *longest = malloc(4001);
+    memset(longest, 'a', 4000);
+    longest[4000] = '\0';
+    assert_int_equal(bb_module_pattern_match(".*.*.*.*b", longest, &is_match, &error), BOMBUS_ERROR_UNSUPPORTED);
+    free(longest);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reference),
+        cmocka_unit_test(test_merged),
+        cmocka_unit_test(test_kernels),
+        cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_prefix),
+        cmocka_unit_test(test_allocations),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_patterns),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

@@ -1,5 +1,8 @@
 /* Adapters, and the sessions that use them. */
 #include "api/handles.h"
+#include "convert/adapter_convert.h"
+
+#include <string.h>
 
 bombus_status bombus_adapter_open(bombus_adapter **adapter, const bombus_model *model, const char *folder,
                                   const bombus_adapter_options *options, bombus_error *error)
@@ -81,4 +84,49 @@ bombus_status bombus_session_set_adapters(bombus_session *session, const bombus_
     bb_release(inner);
     bb_release(factors);
     return status;
+}
+
+bombus_status bombus_adapter_inspect(char **json, const char *folder, bombus_error *error)
+{
+    struct bb_adapter_file file;
+    bombus_status status = bb_check_pointer(json, "json", error);
+    if (status != BOMBUS_OK)
+        return status;
+    *json = NULL;
+    status = bb_check_pointer(folder, "folder", error);
+    if (status == BOMBUS_OK)
+        status = bb_adapter_file_open(&file, folder, error);
+    if (status != BOMBUS_OK)
+        return status;
+    status = bb_adapter_file_inspect(json, &file, error);
+    bb_adapter_file_close(&file);
+    return status;
+}
+
+bombus_status bombus_adapter_convert(const char *folder, const char *format, const char *out_folder, bombus_error *error)
+{
+    bombus_status status = bb_check_pointer(folder, "folder", error);
+    if (status == BOMBUS_OK)
+        status = bb_check_pointer(format, "format", error);
+    if (status == BOMBUS_OK)
+        status = bb_check_pointer(out_folder, "out_folder", error);
+    if (status != BOMBUS_OK)
+        return status;
+    bool is_peft = strcmp(format, "peft") == 0;
+    if (!is_peft && strcmp(format, "mlx") != 0)
+        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "format: \"%.40s\", expected mlx or peft", format);
+    return bb_adapter_convert(folder, is_peft ? BB_ADAPTER_PEFT : BB_ADAPTER_MLX, out_folder, error);
+}
+
+bombus_status bombus_adapter_merge(const char *const *folders, const float *weights, size_t count, const char *out_folder, bombus_error *error)
+{
+    bombus_status status = bb_check_pointer(folders, "folders", error);
+    if (status == BOMBUS_OK)
+        status = bb_check_pointer(weights, "weights", error);
+    if (status == BOMBUS_OK)
+        status = bb_check_pointer(out_folder, "out_folder", error);
+    for (size_t i = 0; i < count && status == BOMBUS_OK; i++)
+        if (folders[i] == NULL)
+            status = bb_fail(error, BOMBUS_ERROR_ARGUMENT, "folders[%zu]: NULL", i);
+    return status != BOMBUS_OK ? status : bb_adapter_merge(folders, weights, count, out_folder, error);
 }

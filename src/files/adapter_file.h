@@ -48,4 +48,35 @@ void bb_adapter_file_close(struct bb_adapter_file *file); /* a zeroed or half-op
 /* A [rank, cols] and B [rank, rows] of expert `expert` (0 where there are none) in f32, and the magnitudes [rows] (may be NULL). */
 void bb_adapter_module_read(const struct bb_adapter_module *module, int32_t expert, float *a, float *b, float *magnitude);
 
+/* A [rank, cols] and B [rank, rows] of all experts one after the other as the file's own elements, with rows of zeros up to `rank`; a and b are zeroed
+ * and of the size that this takes. */
+void bb_adapter_module_copy(const struct bb_adapter_module *module, int32_t rank, void *a, void *b);
+
+/* What all modules of it are and the list of them, as one JSON object. *json is released by bb_release. */
+BB_RESULT bombus_status bb_adapter_file_inspect(char **json, const struct bb_adapter_file *file, bombus_error *error);
+
+/* A module to write, in the one form: A [experts, rank, cols], B [experts, rank, rows]. */
+struct bb_adapter_part {
+    const char *path;
+    enum bb_adapter_module_kind kind;
+    int32_t expert_count;
+    int64_t rows, cols;
+    enum bb_dtype a_dtype, b_dtype, magnitude_dtype;
+    const void *a, *b, *magnitude; /* magnitude NULL: LoRA */
+};
+
+struct bb_adapter_content {
+    enum bb_adapter_format format;
+    bool is_dora;
+    int32_t rank, num_layers; /* of all modules; num_layers as in bb_adapter_file */
+    double scale;
+    float dropout;
+    const struct bb_adapter_part *parts;
+    size_t part_count;
+};
+
+/* Writes tensors and adapter_config.json into `folder` (made where it is not there), each atomically. Experts and embeddings are BOMBUS_ERROR_UNSUPPORTED
+ * in PEFT's format, by the module's name. */
+BB_RESULT bombus_status bb_adapter_file_write(const char *folder, const struct bb_adapter_content *content, bombus_error *error);
+
 #endif

@@ -41,6 +41,17 @@ enum { BB_SHAPE_TEXT_SIZE = 8 * 22 };
 /* "[2, 3]" */
 void bb_shape_format(char text[BB_SHAPE_TEXT_SIZE], const int64_t *shape, int32_t rank);
 
+/* The data of entries whose `data` is NULL, made when their turn comes: valid until the next call. */
+struct bb_safetensors_source {
+    bombus_status (*make)(void *context, const struct bb_safetensors_entry *entry, const void **data, bombus_error *error);
+    void *context;
+};
+
+/* Writes entries as bb_safetensors_write does, but by name alone, so that what belongs together is made together. */
+BB_RESULT bombus_status bb_safetensors_write_made(const char *path, const struct bb_safetensors_entry *entries, size_t count,
+                                                  const char *const *metadata, size_t metadata_count,
+                                                  const struct bb_safetensors_source *source, bombus_error *error);
+
 /* Writes entries (name, dtype, rank, shape, data, size) and metadata pairs (key, value, ...; metadata_count counts
  * pairs) atomically, in the order of the reference: wide types first, so that all data is aligned, then by name. Data
  * goes from where it lies to the file. */

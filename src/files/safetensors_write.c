@@ -27,14 +27,21 @@ static int compare_entries(const void *left, const void *right)
     return difference != 0 ? difference : strcmp(a->name, b->name);
 }
 
+static int compare_entry_names(const void *left, const void *right)
+{
+    const struct bb_safetensors_entry *a = *(const struct bb_safetensors_entry *const *)left;
+    const struct bb_safetensors_entry *b = *(const struct bb_safetensors_entry *const *)right;
+    return strcmp(a->name, b->name);
+}
+
 /* Entries are our caller's, so a wrong one is a wrong call. */
-static bombus_status check_entry(const struct bb_safetensors_entry *entry, const char *path, bombus_error *error)
+static bombus_status check_entry(const struct bb_safetensors_entry *entry, bool is_made, const char *path, bombus_error *error)
 {
     size_t bits = bb_dtype_bits(entry->dtype);
     bool fits = bits > 0 && entry->rank >= 0 && entry->rank <= BB_SAFETENSORS_MAX_RANK;
     for (int32_t i = 0; fits && i < entry->rank; i++)
         fits = entry->shape[i] >= 0 && bb_multiply_size(bits, (size_t)entry->shape[i], &bits);
-    if (!fits || bits % 8 != 0 || bits / 8 != entry->size || (entry->size > 0 && entry->data == NULL))
+    if (!fits || bits % 8 != 0 || bits / 8 != entry->size || (entry->size > 0 && entry->data == NULL && !is_made))
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT,
                        "%s: tensor '%.200s': type, shape and size (%zu bytes) do not fit together", path, entry->name,
                        entry->size);
@@ -70,11 +77,11 @@ static bombus_status add_metadata(json_t *header, const char *const *metadata, s
 }
 
 static bombus_status describe_all(json_t *header, const struct bb_safetensors_entry *const *order, size_t count,
-                                  const char *path, bombus_error *error)
+                                  bool is_made, const char *path, bombus_error *error)
 {
     size_t begin = 0;
     for (size_t i = 0; i < count; i++) {
-        bombus_status status = check_entry(order[i], path, error);
+        bombus_status status = check_entry(order[i], is_made, path, error);
         if (status != BOMBUS_OK)
             return status;
         if (json_object_get(header, order[i]->name) != NULL || strcmp(order[i]->name, "__metadata__") == 0)
@@ -88,7 +95,7 @@ static bombus_status describe_all(json_t *header, const struct bb_safetensors_en
 }
 
 static bombus_status write_parts(const char *path, const char *text, const struct bb_safetensors_entry *const *order,
-                                 size_t count, bombus_error *error)
+                                 size_t count, const struct bb_safetensors_source *source, bombus_error *error)
 {
     static const char spaces[] = "       "; /* the header is padded so that data begins at a multiple of 8 */
     struct bb_file_writer writer;
@@ -103,16 +110,22 @@ static bombus_status write_parts(const char *path, const char *text, const struc
         status = bb_file_writer_add(&writer, text, text_length, error);
     if (status == BOMBUS_OK)
         status = bb_file_writer_add(&writer, spaces, padding, error);
-    for (size_t i = 0; i < count && status == BOMBUS_OK; i++)
-        status = bb_file_writer_add(&writer, order[i]->data, order[i]->size, error);
+    for (size_t i = 0; i < count && status == BOMBUS_OK; i++) {
+        const void *data = order[i]->data;
+        if (data == NULL && source != NULL)
+            status = source->make(source->context, order[i], &data, error);
+        if (status == BOMBUS_OK)
+            status = bb_file_writer_add(&writer, data, order[i]->size, error);
+    }
     if (status == BOMBUS_OK)
         status = bb_file_writer_finish(&writer, error);
     bb_file_writer_cancel(&writer);
     return status;
 }
 
-bombus_status bb_safetensors_write(const char *path, const struct bb_safetensors_entry *entries, size_t count,
-                                   const char *const *metadata, size_t metadata_count, bombus_error *error)
+static bombus_status write_all(const char *path, const struct bb_safetensors_entry *entries, size_t count,
+                               const char *const *metadata, size_t metadata_count, const struct bb_safetensors_source *source,
+                               bombus_error *error)
 {
     const struct bb_safetensors_entry **order = bb_allocate(count, sizeof *order);
     json_t *header = json_object();
@@ -124,11 +137,11 @@ bombus_status bb_safetensors_write(const char *path, const struct bb_safetensors
     }
     for (size_t i = 0; i < count; i++)
         order[i] = &entries[i];
-    qsort(order, count, sizeof *order, compare_entries);
+    qsort(order, count, sizeof *order, source != NULL ? compare_entry_names : compare_entries);
     if (metadata_count > 0)
         status = add_metadata(header, metadata, metadata_count, path, error);
     if (status == BOMBUS_OK)
-        status = describe_all(header, order, count, path, error);
+        status = describe_all(header, order, count, source != NULL, path, error);
     if (status != BOMBUS_OK)
         goto done;
     text = json_dumps(header, JSON_COMPACT);
@@ -136,10 +149,23 @@ bombus_status bb_safetensors_write(const char *path, const struct bb_safetensors
         status = bb_fail_memory(error, count, path);
         goto done;
     }
-    status = write_parts(path, text, order, count, error);
+    status = write_parts(path, text, order, count, source, error);
 done:
     free(text);
     json_decref(header);
     bb_release(order);
     return status;
+}
+
+bombus_status bb_safetensors_write(const char *path, const struct bb_safetensors_entry *entries, size_t count,
+                                   const char *const *metadata, size_t metadata_count, bombus_error *error)
+{
+    return write_all(path, entries, count, metadata, metadata_count, NULL, error);
+}
+
+bombus_status bb_safetensors_write_made(const char *path, const struct bb_safetensors_entry *entries, size_t count,
+                                        const char *const *metadata, size_t metadata_count,
+                                        const struct bb_safetensors_source *source, bombus_error *error)
+{
+    return write_all(path, entries, count, metadata, metadata_count, source, error);
 }

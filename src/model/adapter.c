@@ -117,10 +117,15 @@ static bombus_status load_pair(struct loader *loader, const struct bb_adapter_mo
 
 static bombus_status fail_shape(const struct loader *loader, const struct bb_adapter_module *module, const struct bb_projection *projection)
 {
+    char found[48] = "", expected[48] = "";
+    if (module->expert_count > 0)
+        snprintf(found, sizeof found, " of each of %d experts", module->expert_count);
+    if (projection->expert_count > 0)
+        snprintf(expected, sizeof expected, " of each of %d experts", projection->expert_count);
     return bb_fail(loader->error, BOMBUS_ERROR_MISMATCH,
-                   "%s: module '%.300s' (tensor '%.300s') is for %d expert(s) of [%lld, %lld], expected %d of [%lld, %lld]: an adapter of another model",
-                   loader->file->path, module->path, module->a->name, module->expert_count, (long long)module->rows, (long long)module->cols,
-                   projection->expert_count, (long long)projection->rows, (long long)projection->cols);
+                   "%s: module '%.300s' (tensor '%.300s') is for a matrix [%lld, %lld]%s, expected [%lld, %lld]%s: an adapter of another model",
+                   loader->file->path, module->path, module->a->name, (long long)module->rows, (long long)module->cols, found,
+                   (long long)projection->rows, (long long)projection->cols, expected);
 }
 
 static bombus_status load_module(struct loader *loader, const struct bb_adapter_module *module)

@@ -85,10 +85,9 @@ const struct bb_adapter_set *const *bb_op_row_adapters(struct bb_run *run)
     return run->row_adapters;
 }
 
-void bb_op_low_rank(struct bb_run *run, const struct bb_linear *linear, struct bb_tensor x, struct bb_tensor out)
+static void apply(struct bb_run *run, const struct bb_linear *linear, struct bb_low_rank_terms terms, struct bb_tensor x, struct bb_tensor out)
 {
-    struct bb_low_rank_terms terms = bb_op_terms(run, linear, 0);
-    if (terms.count == 0)
+    if (terms.count == 0 || run->status != BOMBUS_OK)
         return;
     struct bb_low_rank_call call = {.linear = linear, .terms = terms.terms, .term_count = terms.count, .x = x, .out = out};
     run->status = run->backend->table->low_rank(run->backend, &call, &run->error);
@@ -96,6 +95,43 @@ void bb_op_low_rank(struct bb_run *run, const struct bb_linear *linear, struct b
         bb_tape_add(run, BB_RECORD_LOW_RANK, x, (struct bb_tensor){0}, (struct bb_tensor){0}, out, bb_op_is_trained(run, linear));
     if (record != NULL)
         record->of.linear = linear;
+}
+
+void bb_op_low_rank(struct bb_run *run, const struct bb_linear *linear, struct bb_tensor x, struct bb_tensor out)
+{
+    apply(run, linear, bb_op_terms(run, linear, 0), x, out);
+}
+
+void bb_op_linear_add_gains(struct bb_run *run, const struct bb_linear *linear, struct bb_tensor x, struct bb_tensor residual, float scale,
+                            struct bb_low_rank_terms terms)
+{
+    /* The rows of one span are all with gains or all without. */
+    struct bb_low_rank_term *with = run->terms + run->term_count, *without = with + run->term_count;
+    int32_t with_count = 0, without_count = 0;
+    for (int32_t i = 0, count; i < terms.count; i += count) {
+        const struct bb_low_rank_term *first = &terms.terms[i];
+        for (count = 1; i + count < terms.count && first[count].first_row == first->first_row;)
+            count++;
+        bool has_gains = bb_op_has_gains((struct bb_low_rank_terms){.terms = first, .count = count});
+        for (int32_t k = 0; k < count; k++) {
+            struct bb_low_rank_term *term = has_gains ? &with[with_count++] : &without[without_count++];
+            *term = first[k];
+            term->weight *= has_gains ? 1.0f : scale;
+        }
+    }
+    const struct bb_backend_table *table = run->backend->table;
+    size_t mark = bb_run_mark(run);
+    struct bb_tensor out = bb_run_allocate(run, x.shape[0], linear->weight.rows, BB_F32);
+    struct bb_linear_call call = {.linear = linear, .x = x, .out = out, .is_exact = run->is_exact};
+    if (run->status == BOMBUS_OK)
+        run->status = table->linear(run->backend, &call, &run->error);
+    apply(run, linear, (struct bb_low_rank_terms){.terms = with, .count = with_count}, x, out);
+    if (run->status == BOMBUS_OK)
+        run->status = table->scale(run->backend, scale, 0.0f, out, &run->error);
+    if (run->status == BOMBUS_OK)
+        run->status = table->add(run->backend, residual, out, 1.0f, residual, &run->error);
+    apply(run, linear, (struct bb_low_rank_terms){.terms = without, .count = without_count}, x, residual);
+    bb_run_release(run, mark);
 }
 
 void bb_op_embed_low_rank(struct bb_run *run, int32_t slot, const struct bb_batch *batch, float scale, struct bb_tensor x)

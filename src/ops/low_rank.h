@@ -16,6 +16,10 @@ struct bb_low_rank_terms bb_op_terms(struct bb_run *run, const struct bb_linear 
 /* Whether any term is DoRA's. */
 bool bb_op_has_gains(struct bb_low_rank_terms terms);
 
+/* residual += scale * (linear(x) with `terms`), terms of place 0 with gains: by primitives, but rows without gains to the bit as linear_add has them. */
+void bb_op_linear_add_gains(struct bb_run *run, const struct bb_linear *linear, struct bb_tensor x, struct bb_tensor residual, float scale,
+                            struct bb_low_rank_terms terms);
+
 /* Whether the run's tape trains a pair at the projection's slot. */
 bool bb_op_is_trained(struct bb_run *run, const struct bb_linear *linear);
 

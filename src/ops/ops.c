@@ -137,8 +137,10 @@ struct bb_tensor bb_op_linear_add(struct bb_run *run, const struct bb_linear *li
         return residual;
     struct bb_low_rank_terms terms = bb_op_terms(run, linear, 0);
     /* Measuring counts the expansion too, for a batch with gains may come. */
-    if (table->linear_add != NULL && run->tape == NULL && !bb_op_has_gains(terms) && !run->is_measuring) {
-        if (is_live(run)) {
+    if (table->linear_add != NULL && run->tape == NULL && !run->is_measuring) {
+        if (bb_op_has_gains(terms)) {
+            bb_op_linear_add_gains(run, linear, x, residual, scale, terms);
+        } else {
             struct bb_linear_add_call call = {.linear = linear,
                                               .x = x,
                                               .residual = residual,

@@ -1,9 +1,10 @@
 /* MLX's affine mode: value = scale * code + bias, codes of 1 to 8 bits, scale and bias a group of columns.
  *
  * Codes are packed low bits first and run across byte borders: 8 codes take `bits` bytes, little-endian, so every eighth code begins a byte. */
-#include "quant/quant_mode.h"
+#include "quant/affine.h"
 
 #include <math.h>
+#include <string.h>
 
 static bool is_valid(struct bb_scheme scheme)
 {
@@ -107,6 +108,96 @@ static void pack_row(struct bb_scheme scheme, const float *in, int64_t cols, str
         pack_codes(codes, scheme.group_size, scheme.bits, out.codes + group * scheme.group_size / 8 * scheme.bits);
         store(out.scales, out.dtype, group, scale);
         store(out.biases, out.dtype, group, bias);
+    }
+}
+
+/* ---- the nearest grid ---- */
+
+/* A group's values and the nearest way to pack them so far. */
+struct fit {
+    const float *values;
+    int32_t count, bits;
+    enum bb_dtype dtype;
+    float scale, bias; /* as stored */
+    double error;      /* sum of squares; negative: none yet */
+    uint8_t codes[128];
+};
+
+static float round_to(enum bb_dtype dtype, float value)
+{
+    return dtype == BB_F32 ? value : dtype == BB_BF16 ? bb_bf16_to_f32(bb_f32_to_bf16(value)) : bb_f16_to_f32(bb_f32_to_f16(value));
+}
+
+/* Keeps the grid if it is nearer than those before. */
+static void try_grid(struct fit *fit, float scale, float bias)
+{
+    const float highest = (float)((1 << fit->bits) - 1);
+    uint8_t codes[128];
+    double error = 0.0;
+    scale = round_to(fit->dtype, scale);
+    bias = round_to(fit->dtype, bias);
+    if (scale == 0.0f || !isfinite(scale) || !isfinite(bias))
+        return;
+    for (int32_t i = 0; i < fit->count; i++) {
+        float code = rintf((fit->values[i] - bias) / scale);
+        codes[i] = (uint8_t)(code > 0.0f ? fminf(code, highest) : 0.0f);
+        float product = scale * (float)codes[i], gap = product + bias - fit->values[i];
+        error += (double)gap * (double)gap;
+    }
+    if (fit->error >= 0.0 && !(error < fit->error))
+        return;
+    fit->error = error;
+    fit->scale = scale;
+    fit->bias = bias;
+    memcpy(fit->codes, codes, (size_t)fit->count);
+}
+
+/* The line through (code, value) by least squares. */
+static void refine(struct fit *fit)
+{
+    double count = fit->count, codes = 0.0, values = 0.0, squares = 0.0, products = 0.0;
+    for (int32_t i = 0; i < fit->count; i++) {
+        double code = fit->codes[i], value = (double)fit->values[i];
+        codes += code;
+        values += value;
+        squares += code * code;
+        products += code * value;
+    }
+    double spread = count * squares - codes * codes;
+    if (spread <= 0.0)
+        return;
+    double scale = (count * products - codes * values) / spread;
+    try_grid(fit, (float)scale, (float)((values - scale * codes) / count));
+}
+
+void bb_affine_pack_nearest(struct bb_scheme scheme, const float *in, int64_t cols, const struct bb_weight *original, int64_t row,
+                            struct bb_packed_row out)
+{
+    enum { REFINEMENTS = 3 };
+    static const float shares[] = {0.97f, 0.94f, 0.9f, 0.85f, 0.8f};
+    for (int64_t group = 0; group * scheme.group_size < cols; group++) {
+        struct fit fit = {.values = in + group * scheme.group_size, .count = scheme.group_size, .bits = scheme.bits, .dtype = out.dtype, .error = -1.0};
+        float scale, bias, low = fit.values[0], high = low;
+        for (int32_t i = 1; i < fit.count; i++) {
+            low = fminf(low, fit.values[i]);
+            high = fmaxf(high, fit.values[i]);
+        }
+        choose_group(fit.values, fit.count, fit.bits, &scale, &bias);
+        fit.scale = round_to(out.dtype, scale);
+        fit.bias = round_to(out.dtype, bias);
+        if (original != NULL) {
+            float old_scale, old_bias;
+            unpack_group(original, row, group, &old_scale, &old_bias);
+            try_grid(&fit, old_scale, old_bias);
+        }
+        try_grid(&fit, scale, bias);
+        for (size_t i = 0; i < sizeof shares / sizeof *shares; i++)
+            try_grid(&fit, (high - low) * shares[i] / (float)((1 << fit.bits) - 1), (low + high) / 2.0f - (high - low) * shares[i] / 2.0f);
+        for (int32_t i = 0; i < REFINEMENTS; i++)
+            refine(&fit);
+        pack_codes(fit.codes, fit.count, fit.bits, out.codes + group * scheme.group_size / 8 * scheme.bits);
+        store(out.scales, out.dtype, group, fit.scale);
+        store(out.biases, out.dtype, group, fit.bias);
     }
 }
 

@@ -55,7 +55,7 @@ void bb_cpu_low_rank_sum(struct bb_cpu_low_rank *work, int32_t chunk)
     }
     const struct bb_low_rank *pair = term->pair;
     const int64_t cols = product->linear->weight.cols;
-    const float factor = pair->scale * term->weight * product->scale;
+    const float factor = pair->scale * (term->weight * product->scale); /* as with the scale in the weight: ops/low_rank.c */
     const int32_t end = (chunk + 1) * SUM_ROWS < term->row_count ? (chunk + 1) * SUM_ROWS : term->row_count;
     for (int32_t row = chunk * SUM_ROWS; row < end; row++) {
         float *out = sums + (int64_t)row * pair->rank;
@@ -110,10 +110,15 @@ void bb_cpu_low_rank_add(struct bb_cpu_low_rank *work, const struct bb_cpu_produ
             apply_gains(product->linear, terms, count, first_weight_row, weight_row_count, product->out + row * product->out_stride + first_weight_row);
         for (int32_t i = 0; i < count; i++) {
             const struct bb_low_rank *pair = terms[i].pair;
-            const float *gains = pair->gains != NULL ? pair->gains + first_weight_row : NULL;
-            for (int64_t row = begin; row < end; row++)
-                work->kernels->low_rank_add(product->out + row * product->out_stride + first_weight_row, pair->b + first_weight_row, pair->b_stride,
-                                            sums + (row - terms->first_row) * pair->rank, pair->rank, gains, weight_row_count);
+            work->kernels->low_rank_add(&(struct bb_low_rank_add){.out = product->out + begin * product->out_stride + first_weight_row,
+                                                                  .b = pair->b + first_weight_row,
+                                                                  .sums = sums + (begin - terms->first_row) * pair->rank,
+                                                                  .gains = pair->gains != NULL ? pair->gains + first_weight_row : NULL,
+                                                                  .out_stride = product->out_stride,
+                                                                  .b_stride = pair->b_stride,
+                                                                  .row_count = end - begin,
+                                                                  .count = weight_row_count,
+                                                                  .rank = pair->rank});
             sums += (int64_t)terms->row_count * pair->rank;
         }
     }
@@ -168,7 +173,8 @@ static void add_to_token(const struct bb_row_kernels *kernels, const struct bb_l
         const int32_t count = pair->rank - first < RANK_BLOCK ? pair->rank - first : RANK_BLOCK;
         for (int32_t r = 0; r < count; r++)
             sums[r] = factor * pair->b[(first + r) * pair->b_stride + token];
-        kernels->low_rank_add(out, pair->a + first * cols, cols, sums, count, NULL, cols);
+        kernels->low_rank_add(&(struct bb_low_rank_add){
+            .out = out, .b = pair->a + first * cols, .sums = sums, .b_stride = cols, .row_count = 1, .count = cols, .rank = count});
     }
 }
 

@@ -5,6 +5,13 @@
 
 #include "backend/backend.h"
 
+struct bb_low_rank_add {
+    float *out;
+    const float *b, *sums, *gains;
+    int64_t out_stride, b_stride, row_count, count;
+    int32_t rank;
+};
+
 struct bb_row_kernels {
     /* out[i] = x[i] / sqrt(mean of x^2 + eps) * weight[i] (or 1 + weight[i], or 1 where weight is NULL); out may be
      * x. */
@@ -21,8 +28,9 @@ struct bb_row_kernels {
     void (*scale)(float *x, float scale, float softcap, int64_t count);
     /* Low-rank pairs (tensor/low_rank.h). sums[r] = a[r] . x, a [rank, cols]. */
     void (*low_rank_sums)(float *sums, const float *a, const float *x, int32_t rank, int64_t cols);
-    /* out[i] += gains[i] * sum over r of sums[r] * b[r * b_stride + i] (gains NULL: 1); an entry does not depend on where the run begins. */
-    void (*low_rank_add)(float *out, const float *b, int64_t b_stride, const float *sums, int32_t rank, const float *gains, int64_t count);
+    /* For `row_count` rows, at out_stride and with `rank` sums each: out[i] += gains[i] * sum over r of sums[r] * b[r * b_stride + i] (gains NULL: 1).
+     * An entry does not depend on where the run begins. */
+    void (*low_rank_add)(const struct bb_low_rank_add *call);
 };
 
 void bb_kernels_fill_reference_rows(struct bb_row_kernels *kernels);

@@ -83,14 +83,15 @@ static void low_rank_sums(float *sums, const float *a, const float *x, int32_t r
     }
 }
 
-static void low_rank_add(float *out, const float *b, int64_t b_stride, const float *sums, int32_t rank, const float *gains, int64_t count)
+static void low_rank_add(const struct bb_low_rank_add *call)
 {
-    for (int64_t i = 0; i < count; i++) {
-        float sum = 0.0f;
-        for (int32_t r = 0; r < rank; r++)
-            sum += sums[r] * b[r * b_stride + i];
-        out[i] += gains != NULL ? gains[i] * sum : sum;
-    }
+    for (int64_t row = 0; row < call->row_count; row++)
+        for (int64_t i = 0; i < call->count; i++) {
+            float sum = 0.0f;
+            for (int32_t r = 0; r < call->rank; r++)
+                sum += call->sums[row * call->rank + r] * call->b[r * call->b_stride + i];
+            call->out[row * call->out_stride + i] += call->gains != NULL ? call->gains[i] * sum : sum;
+        }
 }
 
 void bb_kernels_fill_reference_rows(struct bb_row_kernels *kernels)

@@ -229,35 +229,54 @@ static void low_rank_sums(float *sums, const float *a, const float *x, int32_t r
         sum_rows(sums + r, a + r * cols, x, cols, 1);
 }
 
-static void low_rank_add(float *out, const float *b, int64_t b_stride, const float *sums, int32_t rank, const float *gains, int64_t count)
+/* `vectors` whole vectors of `rows` rows, from entry i of row `row` on. */
+BB_INLINE void add_tile(const struct bb_low_rank_add *call, int64_t row, int64_t i, int32_t rows, int32_t vectors)
 {
-    const vec one = vec_set(1.0f);
-    int64_t i = 0;
-    for (; i + ADD_VECTORS * LANES <= count; i += ADD_VECTORS * LANES) {
-        vec totals[ADD_VECTORS];
+    const float *sums = call->sums + row * call->rank, *b = call->b + i;
+    float *out = call->out + row * call->out_stride + i;
+    vec totals[ADD_VECTORS];
+    BB_UNROLL
+    for (int32_t k = 0; k < rows * vectors; k++)
+        totals[k] = vec_set(0.0f);
+    for (int32_t r = 0; r < call->rank; r++, b += call->b_stride)
         BB_UNROLL
-        for (int32_t k = 0; k < ADD_VECTORS; k++)
-            totals[k] = vec_set(0.0f);
-        for (int32_t r = 0; r < rank; r++) {
-            const vec factor = vec_set(sums[r]);
-            BB_UNROLL
-            for (int32_t k = 0; k < ADD_VECTORS; k++)
-                totals[k] = vec_fma(factor, vec_load(b + r * b_stride + i + k * LANES), totals[k]);
-        }
-        BB_UNROLL
-        for (int32_t k = 0; k < ADD_VECTORS; k++) {
-            float *place = out + i + k * LANES;
-            vec_store(place, vec_fma(gains != NULL ? vec_load(gains + i + k * LANES) : one, totals[k], vec_load(place)));
-        }
+        for (int32_t k = 0; k < rows * vectors; k++)
+            totals[k] = vec_fma(vec_set(sums[k / vectors * call->rank + r]), vec_load(b + k % vectors * LANES), totals[k]);
+    BB_UNROLL
+    for (int32_t k = 0; k < rows * vectors; k++) {
+        float *place = out + k / vectors * call->out_stride + k % vectors * LANES;
+        const vec gain = call->gains != NULL ? vec_load(call->gains + i + k % vectors * LANES) : vec_set(1.0f);
+        vec_store(place, vec_fma(gain, totals[k], vec_load(place)));
     }
-    for (; i < count; i += LANES) {
-        const int64_t part = count - i < LANES ? count - i : LANES;
+}
+
+static void add_part(const struct bb_low_rank_add *call, int64_t i, int64_t part)
+{
+    const vec gain = call->gains != NULL ? vec_load_part(call->gains + i, part) : vec_set(1.0f);
+    for (int64_t row = 0; row < call->row_count; row++) {
+        float *out = call->out + row * call->out_stride + i;
         vec total = vec_set(0.0f);
-        for (int32_t r = 0; r < rank; r++)
-            total = vec_fma(vec_set(sums[r]), vec_load_part(b + r * b_stride + i, part), total);
-        const vec gain = gains != NULL ? vec_load_part(gains + i, part) : one;
-        vec_store_part(out + i, vec_fma(gain, total, vec_load_part(out + i, part)), part);
+        for (int32_t r = 0; r < call->rank; r++)
+            total = vec_fma(vec_set(call->sums[row * call->rank + r]), vec_load_part(call->b + r * call->b_stride + i, part), total);
+        vec_store_part(out, vec_fma(gain, total, vec_load_part(out, part)), part);
     }
+}
+
+/* Four sums at once that do not wait for each other: of one row, or of four where a run is short. */
+static void low_rank_add(const struct bb_low_rank_add *call)
+{
+    int64_t i = 0;
+    for (; i + ADD_VECTORS * LANES <= call->count && call->row_count == 1; i += ADD_VECTORS * LANES)
+        add_tile(call, 0, i, 1, ADD_VECTORS);
+    for (; i + LANES <= call->count; i += LANES) {
+        int64_t row = 0;
+        for (; row + ADD_VECTORS <= call->row_count; row += ADD_VECTORS)
+            add_tile(call, row, i, ADD_VECTORS, 1);
+        for (; row < call->row_count; row++)
+            add_tile(call, row, i, 1, 1);
+    }
+    if (i < call->count)
+        add_part(call, i, call->count - i);
 }
 
 static void fill_rows(struct bb_row_kernels *kernels)

@@ -1,0 +1,77 @@
+/* Fusing adapters into a model. */
+#include "api/handles.h"
+#include "convert/fuse.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bombus_status make_json(char **json, const struct bb_fuse_report *report, bombus_error *error)
+{
+    json_t *matrices = json_array();
+    bool is_good = matrices != NULL;
+    for (size_t i = 0; i < report->count && is_good; i++) {
+        const struct bb_fuse_result *result = &report->results[i];
+        is_good = json_array_append_new(matrices, json_pack("{s:s, s:f, s:f, s:f, s:i}", "path", result->path, "survival", result->survival,
+                                                            "projection", result->projection, "relative", result->relative, "bits",
+                                                            (int)result->scheme.bits)) == 0;
+    }
+    json_t *object = json_pack("{s:f, s:o}", "survival", report->survival, "matrices", matrices);
+    char *text = is_good && object != NULL ? json_dumps(object, JSON_INDENT(2)) : NULL;
+    *json = text != NULL ? bb_copy_text(text, strlen(text)) : NULL;
+    free(text);
+    json_decref(object);
+    return *json != NULL ? BOMBUS_OK : bb_fail_memory(error, report->count, "the report of a fused model");
+}
+
+static bombus_status fuse(const bombus_model *model, struct bb_adapter *const *adapters, const float *weights, size_t count, const char *out_folder,
+                          const struct bb_fuse_options *options, char **report_json, bombus_error *error)
+{
+    struct bb_adapter_choice *choice;
+    struct bb_fuse_report report;
+    bombus_status status = bb_adapter_choice_create(&choice, model->model, adapters, weights, count, error);
+    if (status != BOMBUS_OK)
+        return status;
+    status = bb_fuse(model->model, bb_adapter_choice_set(choice), out_folder, options, &report, error);
+    if (status == BOMBUS_OK)
+        status = make_json(report_json, &report, error);
+    bb_fuse_report_clear(&report);
+    bb_adapter_choice_free(choice);
+    return status;
+}
+
+bombus_status bombus_fuse(const bombus_model *model, const bombus_adapter *const *adapters, const float *weights, size_t count,
+                          const char *out_folder, const bombus_fuse_options *options, char **report_json, bombus_error *error)
+{
+    static const bombus_fuse_options defaults;
+    bombus_status status = bb_check_pointer(report_json, "report_json", error);
+    if (status != BOMBUS_OK)
+        return status;
+    *report_json = NULL;
+    status = bb_check_pointer(model, "model", error);
+    if (status == BOMBUS_OK)
+        status = bb_check_array(adapters, count, "adapters", error);
+    if (status == BOMBUS_OK)
+        status = bb_check_pointer(out_folder, "out_folder", error);
+    for (size_t i = 0; i < count && status == BOMBUS_OK; i++)
+        if (adapters[i] == NULL)
+            status = bb_fail(error, BOMBUS_ERROR_ARGUMENT, "adapters[%zu]: NULL", i);
+    if (status != BOMBUS_OK)
+        return status;
+    options = options != NULL ? options : &defaults;
+    struct bb_fuse_options inner_options = {
+        .is_dequantized = options->is_dequantized, .bits = options->bits, .progress = options->progress, .context = options->context};
+    struct bb_adapter **inner = bb_allocate(count, sizeof *inner);
+    float *factors = bb_allocate(count, sizeof *factors);
+    if (inner == NULL || factors == NULL)
+        status = bb_fail_memory(error, count * sizeof *inner, "a set of adapters");
+    for (size_t i = 0; i < count && status == BOMBUS_OK; i++) {
+        inner[i] = adapters[i]->adapter;
+        factors[i] = weights != NULL ? weights[i] : 1.0f;
+    }
+    if (status == BOMBUS_OK)
+        status = fuse(model, inner, factors, count, out_folder, &inner_options, report_json, error);
+    bb_release(inner);
+    bb_release(factors);
+    return status;
+}
