@@ -132,6 +132,7 @@ static bombus_status reserve(struct bb_backward *backward, bombus_error *error)
     for (int32_t i = backward->trainable->first_layer; i < recipe->num_hidden_layers; i++) {
         bb_run_reset(run);
         run->is_measuring = true;
+        backward->tapes[0].dropout = backward->trainable->options.dropout; /* its outputs take memory too */
         bb_tape_begin(&backward->tapes[0], run, &batch);
         run_block(backward, i, x, &batch);
         bb_tape_end(run);

@@ -1,7 +1,7 @@
 /* Weighs the rows of a batch so that bb_backward_step gives the gradients of the wanted loss.
  *
- * For preferences the weights depend on the log-probabilities of whole answers, so these are computed first, without gradients; the step with
- * gradients then repeats the same dropout by the same seed. */
+ * For preferences the weights depend on the log-probabilities of whole answers, so these are computed first, without gradients (and without dropout,
+ * which bb_backward_step has only where there are gradients). */
 #include "train/objective.h"
 
 #include "base/memory.h"
