@@ -90,7 +90,7 @@ static void check_against_one(const char *adapter)
     run_well("", "one", "--force --learning-rate 0.1 --iters 24 --grad-accumulation-steps 4");
     snprintf(one, sizeof one, "%s/one", scratch_folder);
     snprintf(both, sizeof both, "%s/%s", scratch_folder, adapter);
-    check_near_adapters(one, both, 1e-5);
+    check_near_adapters(one, both, 1e-4); /* the same sums in another order, over six updates at a rate of 0.1 */
 }
 
 static void test_one_machine(void **state)
@@ -129,7 +129,7 @@ static void test_divergence(void **state)
 {
     (void)state;
     need_mpi();
-    assert_int_not_equal(run(MPIRUN, "diverged", "--learning-rate 1e6 --iters 1000 --save-every 2"), 0);
+    assert_int_not_equal(run(MPIRUN, "diverged", "--optimizer adamw --learning-rate 1e6 --iters 1000 --save-every 2"), 0);
     assert_true(said("the last saved state is that of iteration"));
 }
 
