@@ -200,12 +200,35 @@ static double loss_of(struct bb_backward *backward, struct step_batch *batch)
     return sum_nll(batch);
 }
 
+static bool check_slope(struct bb_trainable *trainable, const struct bb_parameter *parameter, struct bb_backward *backward, struct step_batch *batch,
+                        double length, double step)
+{
+    double found[2];
+    bombus_error error;
+    float *kept = malloc(parameter->count * sizeof *kept);
+    memcpy(kept, parameter->value, parameter->count * sizeof *kept);
+    bool is_dora = trainable->options.type == BB_FINE_TUNE_DORA && strstr(parameter->name, ".lora_") != NULL;
+    for (int side = 0; side < 2; side++) {
+        for (size_t k = 0; k < parameter->count; k++)
+            parameter->value[k] = kept[k] + (float)((side == 0 ? step : -step) * (double)parameter->gradient[k] / length);
+        if (!is_dora) /* the lengths of rows are held fixed */
+            CHECK_OK(bb_trainable_refresh(trainable, &error), error);
+        found[side] = loss_of(backward, batch);
+    }
+    memcpy(parameter->value, kept, parameter->count * sizeof *kept);
+    free(kept);
+    CHECK_OK(bb_trainable_refresh(trainable, &error), error);
+    const double slope = (found[0] - found[1]) / (2.0 * step), tolerance = 0.02 * length + 1e-6 * found[0] / step;
+    if (fabs(slope - length) > tolerance)
+        print_message("%s: slope %.6g, the gradient's length %.6g (step %g)\n", parameter->name, slope, length, step);
+    return fabs(slope - length) <= tolerance;
+}
+
 /* Along each parameter's own gradient the loss must change by the gradient's length. */
 static void check_differences(struct setup *setup, const char *name)
 {
     struct step_batch *batch = calloc(1, sizeof *batch);
     struct bb_trainable *trainable = setup->trainable;
-    bombus_error error;
     add_ids(batch, 3, 21, trainable->set);
     add_ids(batch, 50, 14, trainable->set);
     batch->targets[4] = batch->targets[20] = -1;
@@ -217,7 +240,7 @@ static void check_differences(struct setup *setup, const char *name)
     assert_true(fabs(loss_of(backward, batch) - loss) < 1e-4 * loss);
     for (size_t i = 0; i < trainable->parameter_count; i++) {
         const struct bb_parameter *parameter = &trainable->parameters[i];
-        double length = 0.0, size = 0.0, found[2];
+        double length = 0.0, size = 0.0;
         for (size_t k = 0; k < parameter->count; k++) {
             length += (double)parameter->gradient[k] * (double)parameter->gradient[k];
             size += (double)parameter->value[k] * (double)parameter->value[k];
@@ -226,22 +249,9 @@ static void check_differences(struct setup *setup, const char *name)
         if (length < 1e-3)
             continue;
         const double step = fmin(2e-3 * (sqrt(size) + 0.1), 0.05 / length);
-        float *kept = malloc(parameter->count * sizeof *kept);
-        memcpy(kept, parameter->value, parameter->count * sizeof *kept);
-        bool is_dora = trainable->options.type == BB_FINE_TUNE_DORA && strstr(parameter->name, ".lora_") != NULL;
-        for (int side = 0; side < 2; side++) {
-            for (size_t k = 0; k < parameter->count; k++)
-                parameter->value[k] = kept[k] + (float)((side == 0 ? step : -step) * (double)parameter->gradient[k] / length);
-            if (!is_dora) /* the lengths of rows are held fixed */
-                CHECK_OK(bb_trainable_refresh(trainable, &error), error);
-            found[side] = loss_of(backward, batch);
-        }
-        memcpy(parameter->value, kept, parameter->count * sizeof *kept);
-        free(kept);
-        CHECK_OK(bb_trainable_refresh(trainable, &error), error);
-        const double slope = (found[0] - found[1]) / (2.0 * step), tolerance = 0.02 * length + 1e-6 * loss / step;
-        if (!(fabs(slope - length) <= tolerance))
-            fail_msg("%s: %s: slope %.6g, the gradient's length %.6g (step %g)", name, parameter->name, slope, length, step);
+        if (!check_slope(trainable, parameter, backward, batch, length, step) &&
+            !check_slope(trainable, parameter, backward, batch, length, 0.1 * step)) /* a step may change which experts are chosen */
+            fail_msg("%s: %s: the gradient's length %.6g, step %g", name, parameter->name, length, step);
     }
     bb_backward_free(backward);
     free(batch);
