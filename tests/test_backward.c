@@ -383,6 +383,11 @@ static void test_levels(void **state)
             float *found = gradients_of(models[i], bb_kernels_level_name(level), 2, true, false, 0.0f, 9, &count);
             check_near(found, expected, count, 2e-4 * (double)largest, bb_kernels_level_name(level), __FILE__, __LINE__);
             free(found);
+            /* Rounded to int8 forward and, on some, to bf16 backward. */
+            found = gradients_of(models[i], bb_kernels_level_name(level), 2, false, false, 0.0f, 9, &count);
+            if (i != 1 && i != 2) /* rounding may change the choice of experts */
+                check_near(found, expected, count, 0.1 * (double)largest, bb_kernels_level_name(level), __FILE__, __LINE__);
+            free(found);
         }
         free(expected);
     }
