@@ -35,9 +35,10 @@ ALL_CFLAGS = $(BASE_FLAGS) $(LIBRARY_CFLAGS) $(CFLAGS)
 ALL_LIBS = $(LIBRARY_LIBS) -lm -pthread $(LDLIBS)
 
 # Kernels: one folder an instruction set, built only for its architecture; chosen at run time (src/backend/cpu/kernels/kernels.c).
-KERNEL_LEVELS := reference $(if $(filter x86_64%,$(MACHINE)),avx2 avx512) $(if $(filter aarch64% arm64%,$(MACHINE)),neon neon_dot neon_i8mm)
+KERNEL_LEVELS := reference $(if $(filter x86_64%,$(MACHINE)),avx2 avx512 avx512_bf16) $(if $(filter aarch64% arm64%,$(MACHINE)),neon neon_dot neon_i8mm)
 KERNEL_FLAGS_avx2 := -mavx2 -mfma -mf16c -mbmi2
 KERNEL_FLAGS_avx512 := $(KERNEL_FLAGS_avx2) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512vbmi -mprefer-vector-width=512
+KERNEL_FLAGS_avx512_bf16 := $(KERNEL_FLAGS_avx512) -mavx512bf16
 KERNEL_FLAGS_neon_dot := -march=armv8.2-a+dotprod
 KERNEL_FLAGS_neon_i8mm := -march=armv8.2-a+dotprod+i8mm
 
@@ -60,6 +61,7 @@ lib: $(OUT)/libbombus.so $(OUT)/libbombus.a               ## libbombus.so and li
 
 $(OUT)/src/backend/cpu/kernels/avx2/%.o: KERNEL_FLAGS := $(KERNEL_FLAGS_avx2)
 $(OUT)/src/backend/cpu/kernels/avx512/%.o: KERNEL_FLAGS := $(KERNEL_FLAGS_avx512)
+$(OUT)/src/backend/cpu/kernels/avx512_bf16/%.o: KERNEL_FLAGS := $(KERNEL_FLAGS_avx512_bf16)
 $(OUT)/src/backend/cpu/kernels/neon_dot/%.o: KERNEL_FLAGS := $(KERNEL_FLAGS_neon_dot)
 $(OUT)/src/backend/cpu/kernels/neon_i8mm/%.o: KERNEL_FLAGS := $(KERNEL_FLAGS_neon_i8mm)
 $(OUT)/cli/%.o $(OUT)/tests/%.o: FOLDER_FLAGS := -I.

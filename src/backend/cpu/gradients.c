@@ -13,6 +13,7 @@ enum {
     PANEL_ROWS = 64,  /* rows of W unpacked at once */
     PANEL_COLS = 128, /* columns a chunk: a multiple of every group, and a cache line of 4-bit codes */
     BLOCK_ROWS = 512, /* rows of d_out that pass over a panel: theirs of d_x stay in the second cache */
+    SHORT_COLS = 16,  /* products of bf16 take multiples of this */
     ROWS_A_CHUNK = 16 /* rows of x, or of a plain weight, a chunk */
 };
 
@@ -37,8 +38,41 @@ struct input_job {
     int64_t row_count;
     bool adds;
     float *panels; /* [workers][PANEL_ROWS * PANEL_COLS] */
+    uint16_t *rounded; /* d_out in bf16, [row_count, rounded_stride]; NULL: products are of f32 */
+    int64_t rounded_stride; /* even; the last entry may be padding, 0 */
     int32_t column_chunks;
 };
+
+/* A panel in bf16: rows of W two and two. */
+static void multiply_short(const struct input_job *job, float *panel, float *d_x, int64_t row, int64_t rows, int64_t top, int64_t count, int64_t first,
+                           int64_t cols)
+{
+    uint16_t *pairs = (uint16_t *)(void *)(panel + 2 * PANEL_COLS);
+    for (int64_t i = 0; i < count; i += 2) {
+        memset(panel + PANEL_COLS, 0, PANEL_COLS * sizeof(float));
+        for (int64_t k = i; k < count && k < i + 2; k++)
+            job->kernels->unpack(panel + (k - i) * PANEL_COLS, job->weight, top + k, first, cols);
+        job->kernels->round_pair(pairs + i * PANEL_COLS, panel, panel + PANEL_COLS, cols);
+    }
+    job->kernels->multiply_add_short(&(struct bb_short_product_task){.out = d_x,
+                                                                     .a = job->rounded + row * job->rounded_stride + top,
+                                                                     .b = pairs,
+                                                                     .rows = rows,
+                                                                     .inner = (count + 1) / 2 * 2,
+                                                                     .cols = cols,
+                                                                     .out_stride = job->weight->cols,
+                                                                     .a_stride = job->rounded_stride,
+                                                                     .b_stride = 2 * PANEL_COLS});
+}
+
+static void round_chunk(void *context, int32_t row, int32_t worker)
+{
+    const struct input_job *job = context;
+    uint16_t *out = job->rounded + row * job->rounded_stride;
+    (void)worker;
+    out[job->rounded_stride - 1] = 0;
+    job->kernels->round_row(out, job->d_out + row * job->d_out_stride, job->weight->rows);
+}
 
 static void input_chunk(void *context, int32_t chunk, int32_t worker)
 {
@@ -51,6 +85,10 @@ static void input_chunk(void *context, int32_t chunk, int32_t worker)
         memset(d_x + i * weight->cols, 0, (size_t)cols * sizeof(float));
     for (int64_t top = 0; top < weight->rows; top += PANEL_ROWS) {
         const int64_t count = min64(PANEL_ROWS, weight->rows - top);
+        if (job->rounded != NULL) {
+            multiply_short(job, panel, d_x, row, rows, top, count, first, cols);
+            continue;
+        }
         for (int64_t i = 0; i < count; i++)
             job->kernels->unpack(panel + i * PANEL_COLS, weight, top + i, first, cols);
         job->kernels->multiply_add(&(struct bb_product_task){.out = d_x,
@@ -69,7 +107,6 @@ static void input_chunk(void *context, int32_t chunk, int32_t worker)
 bombus_status bb_cpu_linear_grad(struct bb_cpu *cpu, const struct bb_weight *weight, const float *d_out, int64_t d_out_stride, float *d_x,
                                  int64_t row_count, bool adds, bool is_exact, bombus_error *error)
 {
-    (void)is_exact;
     struct input_job job = {.kernels = &cpu->kernels->gradients,
                             .weight = weight,
                             .d_out = d_out,
@@ -78,10 +115,17 @@ bombus_status bb_cpu_linear_grad(struct bb_cpu *cpu, const struct bb_weight *wei
                             .row_count = row_count,
                             .adds = adds,
                             .column_chunks = chunk_count(weight->cols, PANEL_COLS)};
-    const size_t workers = (size_t)bb_pool_thread_count(cpu->pool);
-    job.panels = bb_cpu_scratch(cpu, BB_SCRATCH_PANELS, workers * PANEL_ROWS * PANEL_COLS * sizeof(float), error);
+    const size_t panels = (size_t)bb_pool_thread_count(cpu->pool) * PANEL_ROWS * PANEL_COLS;
+    const bool is_short = !is_exact && job.kernels->multiply_add_short != NULL && weight->cols % SHORT_COLS == 0;
+    job.rounded_stride = (weight->rows + 1) / 2 * 2;
+    const size_t rounded = is_short ? (size_t)(row_count * job.rounded_stride) : 0;
+    job.panels = bb_cpu_scratch(cpu, BB_SCRATCH_PANELS, panels * sizeof(float) + rounded * sizeof(uint16_t), error);
     if (job.panels == NULL)
         return BOMBUS_ERROR_MEMORY;
+    if (is_short) {
+        job.rounded = (uint16_t *)(void *)(job.panels + panels);
+        bb_cpu_run(cpu, (int32_t)row_count, round_chunk, &job);
+    }
     bb_cpu_run(cpu, job.column_chunks * chunk_count(row_count, BLOCK_ROWS), input_chunk, &job);
     return BOMBUS_OK;
 }

@@ -14,8 +14,21 @@ struct bb_product_task {
     int64_t a_row, a_inner; /* floats from one i, one k, to the next: a may be transposed */
 };
 
+/* The same for numbers rounded to bf16, cols a multiple of 16 and inner even: rows of a are a_stride apart; of b two rows make one, column by column side
+ * by side, and b_stride is from one such pair to the next. */
+struct bb_short_product_task {
+    float *out;
+    const uint16_t *a, *b;
+    int64_t rows, inner, cols;
+    int64_t out_stride, a_stride, b_stride;
+};
+
 struct bb_gradient_kernels {
     void (*multiply_add)(const struct bb_product_task *task);
+    /* NULL, all three, where bf16 brings nothing: then f32 serves. An entry of out sums pairs, k ascending. */
+    void (*multiply_add_short)(const struct bb_short_product_task *task);
+    void (*round_row)(uint16_t *out, const float *x, int64_t count);
+    void (*round_pair)(uint16_t *out, const float *even, const float *odd, int64_t count); /* count: a multiple of 16 */
     /* Columns [first, first + count) of a row as f32; both are multiples of 8, and of the group below 64. */
     void (*unpack)(float *out, const struct bb_weight *weight, int64_t row, int64_t first, int64_t count);
     /* Of out = norm(x), one run of norm->size entries: with r = 1 / sqrt(mean of x^2 + eps) and g = weight * d_out,
@@ -34,6 +47,7 @@ void bb_unpack_columns(float *out, const struct bb_weight *weight, int64_t row, 
 void bb_kernels_fill_reference_gradients(struct bb_gradient_kernels *kernels);
 void bb_kernels_fill_avx2_gradients(struct bb_gradient_kernels *kernels);
 void bb_kernels_fill_avx512_gradients(struct bb_gradient_kernels *kernels);
+void bb_kernels_fill_avx512_bf16_gradients(struct bb_gradient_kernels *kernels);
 void bb_kernels_fill_neon_gradients(struct bb_gradient_kernels *kernels);
 
 #endif
