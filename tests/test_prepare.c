@@ -181,12 +181,12 @@ static void test_formats(void **state)
 static void test_allocation_failures(void **state)
 {
     (void)state;
-    const char *paths[] = {scratch_text("m.csv", "text\n\"one\"\ntwo\n"), scratch_text("m.txt", "three\n")};
+    const char *paths[] = {scratch_text("m.csv", "text\n\"one\"\ntwo\n"), scratch_text("m.txt", "three\n")}, *out = scratch_path("memory");
     bombus_prepare_options options = {.overwrite = true};
     for (uint64_t n = 1;; n++) {
         bombus_error error;
         bb_memory_fail_at(n, false);
-        bombus_status status = bombus_prepare_files(paths, 2, scratch_path("memory"), &options, NULL, &error);
+        bombus_status status = bombus_prepare_files(paths, 2, out, &options, NULL, &error);
         bb_memory_fail_at(0, false);
         if (status == BOMBUS_OK) {
             assert_true(n > 5);
