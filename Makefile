@@ -27,15 +27,18 @@ LIBRARIES := jansson libpcre2-8 libutf8proc libcurl libcrypto yaml-0.1
 # Set-up comes before the build (make demo, make check), so that a missing library is said once, with its install line.
 LIBRARY_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIBRARIES) 2>/dev/null)
 LIBRARY_LIBS := $(shell $(PKG_CONFIG) --libs $(LIBRARIES) 2>/dev/null)
+MPI := $(shell for name in ompi-c mpich; do $(PKG_CONFIG) --exists $$name 2>/dev/null && echo $$name && break; done)
+MPI_LIBS := $(if $(MPI),$(shell $(PKG_CONFIG) --libs $(MPI)))
 EDIT_LIBS := $(shell $(PKG_CONFIG) --libs libedit 2>/dev/null)
 BASE_FLAGS := -std=c17 -ffp-contract=off -D_DEFAULT_SOURCE -D_POSIX_C_SOURCE=200809L -fPIC -fvisibility=hidden -pthread -Iinclude -Isrc -MMD -MP $(WARNINGS) $(OPTIMIZE_$(BUILD))
 ALL_CFLAGS = $(BASE_FLAGS) $(LIBRARY_CFLAGS) $(CFLAGS)
 ALL_LIBS = $(LIBRARY_LIBS) -lm -pthread $(LDLIBS)
 
 # Kernels: one folder an instruction set, built only for its architecture; chosen at run time (src/backend/cpu/kernels/kernels.c).
-KERNEL_LEVELS := reference $(if $(filter x86_64%,$(MACHINE)),avx2 avx512) $(if $(filter aarch64% arm64%,$(MACHINE)),neon neon_dot neon_i8mm)
+KERNEL_LEVELS := reference $(if $(filter x86_64%,$(MACHINE)),avx2 avx512 avx512_bf16) $(if $(filter aarch64% arm64%,$(MACHINE)),neon neon_dot neon_i8mm)
 KERNEL_FLAGS_avx2 := -mavx2 -mfma -mf16c -mbmi2
 KERNEL_FLAGS_avx512 := $(KERNEL_FLAGS_avx2) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512vbmi -mprefer-vector-width=512
+KERNEL_FLAGS_avx512_bf16 := $(KERNEL_FLAGS_avx512) -mavx512bf16
 KERNEL_FLAGS_neon_dot := -march=armv8.2-a+dotprod
 KERNEL_FLAGS_neon_i8mm := -march=armv8.2-a+dotprod+i8mm
 
@@ -58,10 +61,12 @@ lib: $(OUT)/libbombus.so $(OUT)/libbombus.a               ## libbombus.so and li
 
 $(OUT)/src/backend/cpu/kernels/avx2/%.o: KERNEL_FLAGS := $(KERNEL_FLAGS_avx2)
 $(OUT)/src/backend/cpu/kernels/avx512/%.o: KERNEL_FLAGS := $(KERNEL_FLAGS_avx512)
+$(OUT)/src/backend/cpu/kernels/avx512_bf16/%.o: KERNEL_FLAGS := $(KERNEL_FLAGS_avx512_bf16)
 $(OUT)/src/backend/cpu/kernels/neon_dot/%.o: KERNEL_FLAGS := $(KERNEL_FLAGS_neon_dot)
 $(OUT)/src/backend/cpu/kernels/neon_i8mm/%.o: KERNEL_FLAGS := $(KERNEL_FLAGS_neon_i8mm)
 $(OUT)/cli/%.o $(OUT)/tests/%.o: FOLDER_FLAGS := -I.
 $(OUT)/cli/commands/chat.o: FOLDER_FLAGS := -I. $(if $(EDIT_LIBS),-DHAVE_LIBEDIT=1,-DHAVE_LIBEDIT=0)
+$(OUT)/cli/process_group.o: FOLDER_FLAGS := -I. $(if $(MPI),-DHAVE_MPI=1 $(shell $(PKG_CONFIG) --cflags-only-I $(MPI) | sed 's/-I/-isystem /g'),-DHAVE_MPI=0)
 
 $(OUT)/%.o: %.c
 	@mkdir -p $(@D)
@@ -75,12 +80,12 @@ $(OUT)/libcli.a: $(filter-out %/main.o,$(CLI_OBJECTS))
 	@rm -f $@
 	@$(AR) rcs $@ $^
 $(OUT)/bombus: $(OUT)/cli/main.o $(OUT)/libcli.a $(OUT)/libbombus.a
-	$(call say,link $@) $(CC) $(ALL_CFLAGS) -o $@ $^ $(LDFLAGS) $(EDIT_LIBS) $(ALL_LIBS)
+	$(call say,link $@) $(CC) $(ALL_CFLAGS) -o $@ $^ $(LDFLAGS) $(EDIT_LIBS) $(MPI_LIBS) $(ALL_LIBS)
 # Tests of the command's own parts (options) find them in libcli.a; the linker takes nothing else from it.
 $(OUT)/tests/%: $(OUT)/tests/%.o $(OUT)/libcli.a $(OUT)/libbombus.a
-	$(call say,link $@) $(CC) $(ALL_CFLAGS) -o $@ $^ $(LDFLAGS) -lcmocka $(EDIT_LIBS) $(ALL_LIBS)
+	$(call say,link $@) $(CC) $(ALL_CFLAGS) -o $@ $^ $(LDFLAGS) -lcmocka $(EDIT_LIBS) $(MPI_LIBS) $(ALL_LIBS)
 $(OUT)/tests/test_hub: $(OUT)/tests/hub_server.o
-$(OUT)/tests/test_cli $(OUT)/tests/test_adapter_cli: | $(OUT)/bombus
+$(OUT)/tests/test_cli $(OUT)/tests/test_adapter_cli $(OUT)/tests/test_train $(OUT)/tests/test_mpi: | $(OUT)/bombus
 # Examples are built as a user would: the public header and the shared library.
 $(OUT)/examples/%: docs/examples/%.c $(OUT)/libbombus.so include/bombus.h
 	@mkdir -p $(@D)

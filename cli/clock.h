@@ -1,4 +1,4 @@
-/* Time and memory of this process, for the timings that commands print. */
+/* Time and memory of this process and machine, for what commands print. */
 #ifndef CLI_CLOCK_H
 #define CLI_CLOCK_H
 
@@ -6,5 +6,7 @@
 
 double clock_seconds(void);            /* since some moment, never going back */
 int64_t clock_peak_memory_bytes(void); /* the most that was resident at once */
+
+int64_t clock_free_memory_bytes(void); /* what this process can still take, caches that the system would give up included; 0: not known */
 
 #endif

@@ -25,6 +25,7 @@ struct command {
 };
 
 extern const struct command command_generate, command_chat, command_tokenize, command_detokenize, command_template,
-    command_inspect, command_score, command_pull, command_bench, command_prepare, command_adapter, command_fuse;
+    command_inspect, command_score, command_pull, command_bench, command_adapter, command_fuse, command_prepare,
+    command_train;
 
 #endif

@@ -142,3 +142,14 @@ const char *environment_cpu_level(void)
 {
     return variable("BOMBUS_CPU");
 }
+
+int64_t environment_process_count(void)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}; /* Open MPI's; MPICH's and Slurm's */
+    for (size_t i = 0; i < BB_COUNT(names); i++) {
+        const char *value = variable(names[i]);
+        if (value != NULL)
+            return strtoll(value, NULL, 10);
+    }
+    return 1;
+}

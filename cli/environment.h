@@ -22,6 +22,9 @@ char *environment_state_file(const char *name);
  * share/bombus/models when installed. NULL where there is none. Released by bb_release. */
 char *environment_default_model(void);
 
+/* How many processes mpirun (or srun) started together; 1 where it did not. */
+int64_t environment_process_count(void);
+
 const char *environment_cpu_level(void); /* BOMBUS_CPU or NULL */
 
 #endif

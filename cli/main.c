@@ -12,8 +12,8 @@
 
 static const struct command *const commands[] = {
     &command_generate, &command_chat,  &command_tokenize, &command_detokenize, &command_template,
-    &command_inspect,  &command_score, &command_pull,     &command_bench,    &command_prepare,
-    &command_adapter,  &command_fuse,
+    &command_inspect,  &command_score, &command_pull,     &command_bench,      &command_adapter,
+    &command_fuse,     &command_prepare, &command_train,
 };
 
 static void print_usage(FILE *file)

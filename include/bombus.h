@@ -44,7 +44,8 @@ typedef enum bombus_status {
     BOMBUS_ERROR_LIMIT,        /* a bound on work was reached: template steps, nesting, output size */
     BOMBUS_ERROR_NETWORK,      /* the hub could not be reached, or answered wrongly */
     BOMBUS_ERROR_CANCELLED,    /* stopped by the caller */
-    BOMBUS_ERROR_TEMPLATE      /* a chat template raised an error; line and column are set */
+    BOMBUS_ERROR_TEMPLATE,     /* a chat template raised an error; line and column are set */
+    BOMBUS_ERROR_DIVERGED      /* a training's loss or gradients are no number any more */
 } bombus_status;
 
 typedef struct bombus_error {
@@ -484,6 +485,208 @@ BOMBUS_RESULT bombus_status bombus_prepare_data(const char *const *posts, const 
 BOMBUS_RESULT bombus_status bombus_prepare_files(const char *const *paths, size_t count, const char *folder,
                                                  const bombus_prepare_options *options, bombus_prepare_result *result,
                                                  bombus_error *error);
+/* ---- training -------------------------------------------------------------------------------------------------- */
+
+/* Trains low-rank adapters (or, on an unquantized model, its blocks) on examples in jsonl files. A trainer is made, run once and
+ * freed; one thread at a time uses it, but bombus_trainer_cancel. The model is shared: sessions may go on with it meanwhile. */
+typedef struct bombus_trainer bombus_trainer;
+
+typedef enum bombus_fine_tune {
+    BOMBUS_FINE_TUNE_LORA = 0,
+    BOMBUS_FINE_TUNE_DORA,
+    BOMBUS_FINE_TUNE_FULL /* projections, biases and norms of the blocks; the model must not be quantized */
+} bombus_fine_tune;
+
+typedef enum bombus_train_mode {
+    BOMBUS_TRAIN_SFT = 0, /* next tokens of examples */
+    BOMBUS_TRAIN_DPO,     /* preferences against the model without adapter (Rafailov et al. 2023) */
+    BOMBUS_TRAIN_ORPO     /* preferences without a reference (Hong et al. 2024) */
+} bombus_train_mode;
+
+typedef enum bombus_dpo_loss {
+    BOMBUS_DPO_SIGMOID = 0,
+    BOMBUS_DPO_IPO,  /* of log-probabilities a token (Azar et al. 2023) */
+    BOMBUS_DPO_HINGE
+} bombus_dpo_loss;
+
+typedef enum bombus_optimizer { BOMBUS_ADAM = 0, BOMBUS_ADAMW, BOMBUS_SGD, BOMBUS_MUON } bombus_optimizer;
+
+/* As mlx.optimizers means them. */
+typedef struct bombus_optimizer_options {
+    double beta1, beta2, eps; /* adam, adamw: 0.9, 0.999, 1e-8 */
+    bool bias_correction;     /* adam, adamw: false is the default, ours and mlx's */
+    double weight_decay;      /* adamw, muon: 0.01; sgd: 0 */
+    double momentum;          /* muon: 0.95; sgd: 0 */
+    double dampening;         /* sgd */
+    bool nesterov;            /* muon: true; sgd: false */
+    int32_t ns_steps;         /* muon: 5 */
+} bombus_optimizer_options;
+
+/* The options that a kind has where none are given. */
+BOMBUS_API bombus_optimizer_options bombus_optimizer_defaults(bombus_optimizer kind);
+
+typedef enum bombus_schedule_kind {
+    BOMBUS_COSINE_DECAY = 0,  /* init, decay_steps, end */
+    BOMBUS_LINEAR_SCHEDULE,   /* init, end, steps */
+    BOMBUS_EXPONENTIAL_DECAY, /* init, decay_rate */
+    BOMBUS_STEP_DECAY         /* init, decay_rate, step_size */
+} bombus_schedule_kind;
+
+typedef struct bombus_schedule_part {
+    bombus_schedule_kind kind;
+    double arguments[3];
+} bombus_schedule_part;
+
+enum { BOMBUS_SCHEDULE_PART_LIMIT = 16 };
+
+/* The learning rate by update (from 0). Part i holds until boundaries[i]; there the next begins with its own step 0 (join_schedules).
+ * Before all, a line from warmup_init to the first part's first argument over `warmup` updates; the first part begins at update
+ * warmup + 1, and boundaries count from there. */
+typedef struct bombus_schedule {
+    int32_t part_count; /* 0: learning_rate throughout */
+    bombus_schedule_part parts[BOMBUS_SCHEDULE_PART_LIMIT];
+    int64_t boundaries[BOMBUS_SCHEDULE_PART_LIMIT - 1];
+    int64_t warmup;
+    double warmup_init;
+} bombus_schedule;
+
+/* Processes that train one adapter together, each on its share of the batches, with sums over all of them. The caller brings the
+ * functions (the bombus command: MPI's); they return false where communication failed. */
+typedef struct bombus_process_group {
+    int32_t rank, size;
+    bool (*sum_floats)(void *context, float *values, size_t count);   /* in place: every process gets the same bits */
+    bool (*sum_doubles)(void *context, double *values, size_t count);
+    void *context;
+} bombus_process_group;
+
+typedef enum bombus_train_event_type {
+    BOMBUS_TRAIN_BEGIN,      /* iteration (0, or where a resumed run goes on), parameter_count, example_count, text: what is unusual */
+    BOMBUS_TRAIN_ESTIMATE,   /* estimated_seconds, estimated_bytes, seconds: of the warm-up step */
+    BOMBUS_TRAIN_STEP,       /* after every iteration: loss, learning_rate, tokens_per_second of this one */
+    BOMBUS_TRAIN_REPORT,     /* every steps_per_report: means since the last report */
+    BOMBUS_TRAIN_VALIDATION, /* loss, seconds, is_best */
+    BOMBUS_TRAIN_TEST,       /* loss, seconds */
+    BOMBUS_TRAIN_SAVED,      /* text: the folder or file */
+    BOMBUS_TRAIN_SAMPLE,     /* text: what the adapter, as it is now, answers to the sample prompt; prompt: the text of it */
+    BOMBUS_TRAIN_LINE        /* text: what is wrong with a line of the data, by file and number */
+} bombus_train_event_type;
+
+/* Fields that a type does not name are 0 or NULL. Texts are valid during the call. */
+typedef struct bombus_train_event {
+    bombus_train_event_type type;
+    int64_t iteration;
+    double loss, learning_rate, tokens_per_second, iterations_per_second, seconds;
+    int64_t trained_tokens; /* targets learnt since the beginning */
+    bool is_best;
+    double estimated_seconds;
+    int64_t estimated_bytes; /* of peak resident memory */
+    int64_t parameter_count, example_count;
+    const char *text, *prompt;
+} bombus_train_event;
+
+/* Called from the thread that runs the trainer. Return false to stop like bombus_trainer_cancel. */
+typedef bool (*bombus_train_callback)(void *context, const bombus_train_event *event);
+
+/* Zero is the default, and the defaults are mlx_lm's. Numbers of times (steps_per_...): < 0 is never. */
+typedef struct bombus_train_options {
+    const char *data;                /* a folder of train.jsonl, valid.jsonl, test.jsonl (the last two need not be), or a file; required */
+    const char *adapter_path;        /* the folder to write; required */
+    const char *resume_adapter_file; /* a safetensors file that training begins from; NULL: none */
+    bool resume;                     /* go on with the run in adapter_path */
+    bool force;                      /* overwrite another run's files there; without it they are BOMBUS_ERROR_MISMATCH */
+    bombus_fine_tune fine_tune;
+    bombus_train_mode mode;
+    int32_t num_layers;              /* the last so many blocks; 0: 16, < 0: all */
+    int32_t rank;                    /* 0: 8 */
+    double scale;                    /* 0: 20 */
+    bool use_rslora;                 /* scale / sqrt(rank) in place of scale */
+    double dropout;
+    const char *const *keys;         /* [key_count] projections, "self_attn.q_proj"; NULL: all of the blocks */
+    size_t key_count;
+    int64_t iters;                   /* micro-batches; 0: 1000 */
+    int32_t batch_size;              /* 0: 4 */
+    int32_t grad_accumulation_steps; /* micro-batches an update; 0: 1 */
+    double learning_rate;            /* 0: 1e-5 */
+    bombus_schedule schedule;
+    bombus_optimizer optimizer;
+    bool has_optimizer_options;      /* false: the optimizer's defaults */
+    bombus_optimizer_options optimizer_options;
+    double max_grad_norm;            /* > 0: gradients are scaled down to this norm over all parameters */
+    double neftune_alpha;            /* > 0: noise on the embeddings (Jain et al. 2023) */
+    double beta;                     /* of DPO and ORPO; 0: 0.1 */
+    double label_smoothing;          /* of DPO's sigmoid loss: the share of pairs that are labelled the wrong way round */
+    bombus_dpo_loss dpo_loss;
+    int32_t max_seq_length;          /* 0: 2048 */
+    bool mask_prompt;                /* learn the assistant's turns alone */
+    bool mask_history;               /* learn the last message alone */
+    bool mlx_compatible;             /* mlx-lm's loss, mean over micro-batches and order of batches, to the last rule */
+    bool no_shuffle;                 /* batches in the file's order */
+    bool packing;                    /* as many examples in a batch as fit batch_size * max_seq_length tokens */
+    bool keep_activations;           /* do not compute activations again in the backward pass: faster, more memory */
+    bombus_precision precision;      /* of the forward products */
+    bool has_precision;              /* false: the model's */
+    uint64_t seed;
+    int64_t steps_per_report, steps_per_eval, save_every; /* 0: 10, 200, 100 */
+    int64_t val_batches;             /* 0: 25, < 0: all */
+    int64_t test_batches;            /* 0: no test, < 0: all */
+    int64_t patience;                /* stop after so many evaluations without a better one; 0: never */
+    double min_delta;                /* how much lower the loss must be to be better */
+    const char *text_feature, *prompt_feature, *completion_feature, *chat_feature, *chosen_feature, *rejected_feature; /* NULL: mlx_lm's */
+    const char *template_arguments;  /* JSON object of template variables; NULL: none */
+    const int32_t *sample_prompt;    /* [sample_prompt_count] ids; 0 of them: the first prompt of the validation set */
+    size_t sample_prompt_count;
+    int32_t sample_tokens;           /* of a sample text, at evaluations; 0: no samples */
+    const char *model_name;          /* written to adapter_config.json; NULL: none */
+    int64_t memory_limit_bytes;      /* what cannot fit is refused before the first step; 0: not looked at */
+    const bombus_process_group *process_group; /* NULL: this process alone */
+    bombus_train_callback callback;  /* may be NULL */
+    void *context;
+} bombus_train_options;
+
+typedef enum bombus_train_end {
+    BOMBUS_TRAIN_FINISHED = 0,  /* all iterations were made */
+    BOMBUS_TRAIN_STOPPED_EARLY, /* patience ran out */
+    BOMBUS_TRAIN_CANCELLED      /* after saving what there was */
+} bombus_train_end;
+
+typedef struct bombus_train_result {
+    bombus_train_end end;
+    int64_t iteration, trained_tokens;
+    double train_loss;      /* of the last report; NaN where there was none */
+    double validation_loss; /* of the last evaluation; NaN where there was none */
+    double best_loss;
+    int64_t best_iteration; /* of best/adapters.safetensors; -1: none */
+    double seconds;
+} bombus_train_result;
+
+/* Checks the options, opens the data and makes room. Nothing is written yet. Model, tokenizer, template (NULL: the model has none) and
+ * texts of the options must live until the trainer is freed. On failure *trainer is NULL. */
+BOMBUS_RESULT bombus_status bombus_trainer_create(bombus_trainer **trainer, bombus_model *model, const bombus_tokenizer *tokenizer,
+                                                  const bombus_template *template_, const bombus_train_options *options,
+                                                  bombus_error *error);
+BOMBUS_API void bombus_trainer_free(bombus_trainer *trainer);
+
+/* Trains. The folder then holds adapters.safetensors (the last) and adapter_config.json in mlx-lm's format, best/ (the one of the
+ * lowest validation loss, the same two files), 0000100_adapters.safetensors every save_every iterations, and what `resume` goes on from. A
+ * resumed run ends in the same bits as one that was never broken off. On a loss that is no number, a full disk or any other failure the
+ * last saved state stays as it is and the message names it. */
+BOMBUS_RESULT bombus_status bombus_trainer_run(bombus_trainer *trainer, bombus_train_result *result, bombus_error *error);
+
+/* Asks a running trainer to finish its step, save and return. From any thread or a signal handler. */
+BOMBUS_API void bombus_trainer_cancel(bombus_trainer *trainer);
+
+/* Settings read from one of mlx_lm's YAML files (-c/--config). */
+typedef struct bombus_train_config bombus_train_config;
+
+/* An unknown key is BOMBUS_ERROR_FORMAT and named. */
+BOMBUS_RESULT bombus_status bombus_train_config_open(bombus_train_config **config, const char *path, bombus_error *error);
+BOMBUS_API void bombus_train_config_close(bombus_train_config *config);
+/* The settings as options, mlx_lm's defaults where the file is silent; texts live as long as the config. */
+BOMBUS_API const bombus_train_options *bombus_train_config_options(const bombus_train_config *config);
+/* The model that the file names, NULL where it names none. */
+BOMBUS_API const char *bombus_train_config_model(const bombus_train_config *config);
+/* Key `index` that was given and has no effect here; NULL behind the last. */
+BOMBUS_API const char *bombus_train_config_ignored(const bombus_train_config *config, size_t index);
 
 /* ---- engine ---------------------------------------------------------------------------------------------------- */
 

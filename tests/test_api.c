@@ -90,6 +90,7 @@ static void test_names(void **state)
     (void)state;
     assert_string_equal(bombus_version(), BOMBUS_VERSION);
     assert_string_equal(bombus_status_name(BOMBUS_ERROR_TEMPLATE), "BOMBUS_ERROR_TEMPLATE");
+    assert_string_equal(bombus_status_name(BOMBUS_ERROR_DIVERGED), "BOMBUS_ERROR_DIVERGED");
     assert_non_null(bombus_status_name((bombus_status)77));
 }
 

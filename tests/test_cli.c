@@ -4,7 +4,7 @@
 #include <jansson.h>
 
 static const char *const commands[] = {"generate", "chat",  "tokenize", "detokenize", "template",
-                                       "inspect",  "score", "pull",     "bench"};
+                                       "inspect",  "score", "pull",     "bench", "train"};
 
 /* The default model, as it lies in the source tree. */
 #define MODEL "models/bombus-stories-28m-4bit"

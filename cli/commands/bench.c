@@ -6,6 +6,7 @@
 #include "cli/json_output.h"
 #include "cli/model_options.h"
 #include "cli/report.h"
+#include "cli/train_bench.h"
 
 #include "base/error.h"
 #include "base/memory.h"
@@ -18,7 +19,7 @@ enum { BATCH_LIMIT = 256, REPETITION_LIMIT = 1000 };
 
 struct measure_settings {
     int64_t prompt_tokens, generation_tokens, batch, repetitions;
-    bool json;
+    bool train, json;
 };
 
 struct bench_settings {
@@ -38,6 +39,8 @@ static const struct option measure_options[] = {
      .fallback = "1", .least = 1, .most = BATCH_LIMIT},
     {"repetitions", 0, OPTION_INTEGER, offsetof(struct measure_settings, repetitions), "N",
      .help = "measurements, after one that is not counted", .fallback = "5", .least = 1, .most = REPETITION_LIMIT},
+    {"train", 0, OPTION_FLAG, offsetof(struct measure_settings, train), NULL,
+     .help = "measure training steps too: a sequence of prompt-tokens, rank 8 at all projections of the last 16 blocks"},
     {"json", 0, OPTION_FLAG, offsetof(struct measure_settings, json), NULL, .help = "print one JSON object"},
 };
 
@@ -84,6 +87,7 @@ struct bench {
     int64_t peak_memory_bytes; /* before the bandwidth is measured, which takes a buffer of its own */
     struct series prompt_speed, generation_speed;
     struct adapters adapters;
+    struct series training_speed;                                     /* empty without --train */
     struct series adapted_prompt_speed, adapted_generation_speed; /* empty without adapters */
     struct series single_prompt_speed, single_speed;              /* of one sequence alone; empty if there is just one */
 };
@@ -163,6 +167,19 @@ static bombus_status measure_repetition(struct bench *bench, bool is_counted, bo
     return status;
 }
 
+static bombus_status measure_training(struct bench *bench, const bombus_tokenizer *tokenizer, bombus_error *error)
+{
+    const struct measure_settings *settings = &bench->settings->measure;
+    if (tokenizer == NULL)
+        return bb_fail(error, BOMBUS_ERROR_NOT_FOUND, "--train: the model has no readable tokenizer");
+    interrupt_catch();
+    bombus_status status = train_bench_run(bench->training_speed.values, (size_t)settings->repetitions, bench->model, tokenizer,
+                                           (int32_t)settings->prompt_tokens, error);
+    interrupt_release();
+    bench->training_speed.count = status == BOMBUS_OK ? (size_t)settings->repetitions : 0;
+    return status;
+}
+
 static bombus_status measure(struct bench *bench, bombus_error *error)
 {
     const struct bench_settings *settings = bench->settings;
@@ -217,6 +234,10 @@ static void print_table(struct bench *bench, struct summary prompt, struct summa
                generation.median / single.median, single.median, single.least, single.most);
     }
     print_overhead(bench, prompt, generation);
+    if (bench->training_speed.count > 0) {
+        struct summary training = summarize(&bench->training_speed);
+        printf("\ntraining     %.1f tokens/s (%.1f to %.1f)", training.median, training.least, training.most);
+    }
     printf("\nbandwidth    %.1f GB/s read; generation reads %.1f GB/s of weights, %.0f %%\n", bench->bandwidth / 1e9,
            used / 1e9, 100.0 * used / bench->bandwidth);
     printf("memory       %s at most\n", report_bytes((double)bench->peak_memory_bytes).text);
@@ -264,6 +285,8 @@ static void print_results(struct bench *bench, const char *model)
         json_object_set_new(object, "adapter_prompt_overhead", json_output_number(overhead(prompt, adapted_prompt)));
         json_object_set_new(object, "adapter_generation_overhead", json_output_number(overhead(generation, adapted)));
     }
+    if (bench->training_speed.count > 0)
+        json_object_set_new(object, "training_tokens_per_s", summary_json(summarize(&bench->training_speed)));
     json_object_set_new(object, "read_bandwidth_bytes_per_s", json_output_number(bench->bandwidth));
     json_object_set_new(object, "generation_bytes_per_s", json_output_number(used));
     json_object_set_new(object, "bandwidth_share", json_output_number(used / bench->bandwidth));
@@ -292,6 +315,8 @@ static int run(const void *given, const struct operands *operands)
         bombus_model_get_info(bench->model, &bench->info);
         status = measure(bench, &error);
     }
+    if (status == BOMBUS_OK && bench->settings->measure.train)
+        status = measure_training(bench, tokenizer, &error);
     if (status == BOMBUS_OK)
         print_results(bench, bench->settings->folder.model != NULL ? bench->settings->folder.model : folder);
     for (size_t i = 0; i < BB_COUNT(bench->sessions); i++)

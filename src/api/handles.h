@@ -16,6 +16,7 @@ struct bombus_model {
     struct bb_backend *backend;
     struct bb_model *model;
     bool is_exact;
+    int32_t thread_count; /* as asked for */
 };
 
 struct bombus_session {

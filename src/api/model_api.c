@@ -52,6 +52,7 @@ bombus_status bombus_model_open(bombus_model **model, const char *folder, const 
     struct bb_backend_options backend_options = {.thread_count = options->thread_count,
                                                  .cpu_level = options->cpu_level};
     atomic_init(&made->holders, 1);
+    made->thread_count = options->thread_count;
     made->is_exact = options->precision == BOMBUS_PRECISION_EXACT;
     status = bb_backend_open(&made->backend, options->device, &backend_options, error);
     if (status == BOMBUS_OK)

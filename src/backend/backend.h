@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "tensor/batch.h"
 #include "tensor/tensor.h"
+#include "tensor/trained.h"
 #include "tensor/weight.h"
 
 struct bb_norm {
@@ -119,6 +120,83 @@ struct bb_experts_call {
     int32_t use_limit;        /* uses of the largest of them */
 };
 
+/* ---- gradients ----
+ *
+ * d_NAME is the gradient of the loss by NAME, f32 of NAME's shape. Where a call says `adds`, its input gradient is added to what is there, else written;
+ * gradients of parameters are always added. A pointer to a parameter's gradient that is NULL is not wanted. Sums run in an order that does not depend on
+ * the number of threads. */
+
+/* Of out = W x + bias: d_x [rows, cols] (+)= d_out W. */
+struct bb_linear_grad_call {
+    const struct bb_linear *linear;
+    struct bb_tensor d_out, d_x;
+    bool adds;
+    bool is_exact; /* f32; else the backend may round weights and d_out (cpu: to bf16 where it has products of them) */
+};
+
+/* The same product's parameters: d_weight [weight.rows, cols] += d_out^T x, d_bias [weight.rows] += the column sums of d_out. */
+struct bb_linear_weight_grad_call {
+    struct bb_tensor x, d_out;
+    float *d_weight, *d_bias;
+};
+
+/* Of out[rows] = bias + gain * (W x + scale * B (A x)) (without gains: 1), for the rows of one term. d_x (data NULL: not wanted) += what comes through A
+ * and B; with gains the rows of d_out become those by W x, and `out` [rows, weight.rows] is the product's result. */
+struct bb_low_rank_grad_call {
+    const struct bb_linear *linear;
+    struct bb_low_rank_term term;
+    struct bb_tensor x, out, d_out, d_x;
+    float *d_a, *d_b;     /* laid out as the pair's a and b */
+    float *d_magnitudes;  /* through the pair's magnitudes; row lengths are held fixed */
+};
+
+/* Of out[i] = scale * (row tokens[i] of W, with the term's additions), for the rows of one term. */
+struct bb_embed_grad_call {
+    struct bb_low_rank_term term;
+    const int32_t *tokens;
+    float scale;
+    struct bb_tensor out, d_out;
+    float *d_a, *d_b, *d_magnitudes;
+};
+
+struct bb_norm_grad_call {
+    const struct bb_norm *norm;
+    struct bb_tensor x, d_out, d_x; /* d_x.data NULL: not wanted */
+    bool adds;
+    float *d_weight;
+};
+
+/* Rows of spans from position 0 on, keys and values as rows beside the queries. All three gradients are written. */
+struct bb_attention_grad_call {
+    const struct bb_attention_shape *shape;
+    int32_t window; /* as in bb_kv_view */
+    const struct bb_batch *batch;
+    struct bb_tensor q, k, v, out, d_out;
+    struct bb_tensor d_q, d_k, d_v;
+};
+
+/* The choice of experts is held fixed. d_x (+)=; d_weights [rows, per_token] is written. */
+struct bb_experts_grad_call {
+    struct bb_experts_call forward; /* its out is not looked at */
+    struct bb_tensor d_out, d_x, d_weights;
+    bool adds;
+    struct bb_trained trained;
+};
+
+/* nll[i] = -log softmax(y[i])[targets[i]] with y = softcap * tanh(scale * head(x) / softcap) (0: scale * head(x)), and, unless `weights` is NULL,
+ * d_x[i] = weights[i] * d nll[i] / d x[i], written. Memory is bounded: logits exist for a chunk of the vocabulary at a time. */
+struct bb_cross_entropy_call {
+    const struct bb_linear *head;
+    struct bb_low_rank_terms low_rank;
+    struct bb_tensor x, d_x;  /* [rows, hidden] */
+    const int32_t *targets;   /* [rows], each in [0, head rows) */
+    const float *weights;     /* [rows] */
+    float scale, softcap;
+    bool is_exact;
+    float *nll;               /* [rows] */
+    struct bb_trained trained; /* pairs of the head may be */
+};
+
 struct bb_backend;
 
 struct bb_backend_table {
@@ -132,6 +210,7 @@ struct bb_backend_table {
     void (*release)(struct bb_backend *backend, void *memory);
     bombus_status (*upload)(struct bb_backend *backend, void *device, const void *host, size_t bytes, bombus_error *error);
     bombus_status (*download)(struct bb_backend *backend, void *host, const void *device, size_t bytes, bombus_error *error);
+    bombus_status (*copy)(struct bb_backend *backend, void *to, const void *from, size_t bytes, bombus_error *error); /* from NULL: zeros */
     /* Places or repacks a weight once; NULL: weights are used where they lie. */
     bombus_status (*prepare_weight)(struct bb_backend *backend, struct bb_weight *weight, bombus_error *error);
 
@@ -174,6 +253,34 @@ struct bb_backend_table {
     bombus_status (*attention_input)(struct bb_backend *backend, const struct bb_attention_input_call *call, bombus_error *error);
     bombus_status (*gated_input)(struct bb_backend *backend, const struct bb_gated_input_call *call, bombus_error *error);
     bombus_status (*linear_add)(struct bb_backend *backend, const struct bb_linear_add_call *call, bombus_error *error);
+
+    /* Gradients, for training: all, or linear_grad NULL. */
+    /* out = x with a share `rate` of its entries 0 and the others divided by 1 - rate; which ones follows from seed, slot, row and column alone. As its own
+     * gradient: of d_out. Adds to out if `adds`. */
+    bombus_status (*dropout)(struct bb_backend *backend, struct bb_tensor x, float rate, uint64_t seed, int32_t slot, bool adds, struct bb_tensor out,
+                             bombus_error *error);
+    /* x += uniform noise in +-alpha / sqrt(rows of its span * columns), by seed, row and column. */
+    bombus_status (*noise)(struct bb_backend *backend, const struct bb_batch *batch, float alpha, uint64_t seed, struct bb_tensor x, bombus_error *error);
+    bombus_status (*linear_grad)(struct bb_backend *backend, const struct bb_linear_grad_call *call, bombus_error *error);
+    bombus_status (*linear_weight_grad)(struct bb_backend *backend, const struct bb_linear_weight_grad_call *call, bombus_error *error);
+    bombus_status (*low_rank_grad)(struct bb_backend *backend, const struct bb_low_rank_grad_call *call, bombus_error *error);
+    bombus_status (*embed_grad)(struct bb_backend *backend, const struct bb_embed_grad_call *call, bombus_error *error);
+    bombus_status (*norm_grad)(struct bb_backend *backend, const struct bb_norm_grad_call *call, bombus_error *error);
+    /* In place on d_x [rows, heads * head_dim]: turned back. */
+    bombus_status (*rope_grad)(struct bb_backend *backend, const struct bb_rope *rope, int32_t heads, struct bb_tensor d_x, const struct bb_batch *batch,
+                               bombus_error *error);
+    bombus_status (*attention_grad)(struct bb_backend *backend, const struct bb_attention_grad_call *call, bombus_error *error);
+    /* d_gate and d_up are written; d_up may be d_out. */
+    bombus_status (*glu_grad)(struct bb_backend *backend, enum bb_activation activation, struct bb_tensor gate, struct bb_tensor up, struct bb_tensor d_out,
+                              struct bb_tensor d_gate, struct bb_tensor d_up, bombus_error *error);
+    /* Of out = gather(x, rows): d_x is 0 but for the rows named (each once), which are d_out's. */
+    bombus_status (*gather_grad)(struct bb_backend *backend, struct bb_tensor d_out, const int32_t *rows, int32_t count, struct bb_tensor d_x,
+                                 bombus_error *error);
+    /* d_logits is written. */
+    bombus_status (*route_grad)(struct bb_backend *backend, enum bb_routing routing, struct bb_tensor logits, struct bb_tensor indices,
+                                struct bb_tensor weights, struct bb_tensor d_weights, struct bb_tensor d_logits, bombus_error *error);
+    bombus_status (*experts_grad)(struct bb_backend *backend, const struct bb_experts_grad_call *call, bombus_error *error);
+    bombus_status (*cross_entropy)(struct bb_backend *backend, const struct bb_cross_entropy_call *call, bombus_error *error);
 };
 
 /* An open device; a backend's own struct begins with this. */

@@ -80,6 +80,7 @@ const char *bombus_status_name(bombus_status status)
     case BOMBUS_ERROR_NETWORK: return "BOMBUS_ERROR_NETWORK";
     case BOMBUS_ERROR_CANCELLED: return "BOMBUS_ERROR_CANCELLED";
     case BOMBUS_ERROR_TEMPLATE: return "BOMBUS_ERROR_TEMPLATE";
+    case BOMBUS_ERROR_DIVERGED: return "BOMBUS_ERROR_DIVERGED";
     }
     return "BOMBUS_ERROR_UNKNOWN";
 }

@@ -32,15 +32,16 @@ struct bb_tensor bb_attention_mix(struct bb_run *run, const struct bb_recipe *re
     return mixed;
 }
 
-void bb_attention_add(struct bb_run *run, const struct bb_recipe *recipe, const struct bb_block *block, struct bb_tensor mixed,
-                      struct bb_tensor x)
+struct bb_tensor bb_attention_add(struct bb_run *run, const struct bb_recipe *recipe, const struct bb_block *block, struct bb_tensor mixed,
+                                  struct bb_tensor x)
 {
     bool was_exact = begin_exact(run, recipe);
     if (recipe->has_post_norm) {
         struct bb_tensor out = bb_op_norm(run, &block->post_attention_norm, bb_op_linear(run, &block->o, mixed));
-        bb_op_add(run, x, out, recipe->residual_scale);
+        x = bb_op_add(run, x, out, recipe->residual_scale);
     } else {
-        bb_op_linear_add(run, &block->o, mixed, x, recipe->residual_scale);
+        x = bb_op_linear_add(run, &block->o, mixed, x, recipe->residual_scale);
     }
     run->is_exact = was_exact;
+    return x;
 }

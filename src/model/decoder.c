@@ -32,8 +32,8 @@ struct bb_tensor bb_decoder_forward(struct bb_run *run, const struct bb_model *m
             bb_run_keep_outputs(run);
         }
         /* Both write their result over x, so that everything else in the scratch memory is free again for the next block. */
-        bb_attention_add(run, recipe, block, mixed, x);
-        bb_feed_forward(run, recipe, block, &recipe->layers[i], x);
+        x = bb_attention_add(run, recipe, block, mixed, x);
+        x = bb_feed_forward(run, recipe, block, &recipe->layers[i], x);
         if (i < last)
             bb_run_release(run, mark);
     }

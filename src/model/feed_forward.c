@@ -13,8 +13,8 @@ static struct bb_tensor experts_forward(struct bb_run *run, const struct bb_reci
     return bb_op_experts(run, &block->experts, recipe->routing, logits, x);
 }
 
-void bb_feed_forward(struct bb_run *run, const struct bb_recipe *recipe, const struct bb_block *block, const struct bb_layer_recipe *layer,
-                     struct bb_tensor x)
+struct bb_tensor bb_feed_forward(struct bb_run *run, const struct bb_recipe *recipe, const struct bb_block *block, const struct bb_layer_recipe *layer,
+                                 struct bb_tensor x)
 {
     struct bb_tensor out;
     if (layer->has_experts) {
@@ -27,13 +27,11 @@ void bb_feed_forward(struct bb_run *run, const struct bb_recipe *recipe, const s
             .activation = recipe->activation,
             .x = x,
         });
-        if (!recipe->has_post_norm) {
-            bb_op_linear_add(run, &block->down, gated, x, recipe->residual_scale);
-            return;
-        }
+        if (!recipe->has_post_norm)
+            return bb_op_linear_add(run, &block->down, gated, x, recipe->residual_scale);
         out = bb_op_linear(run, &block->down, gated);
     }
     if (recipe->has_post_norm)
         out = bb_op_norm(run, &block->post_feed_forward_norm, out);
-    bb_op_add(run, x, out, recipe->residual_scale);
+    return bb_op_add(run, x, out, recipe->residual_scale);
 }

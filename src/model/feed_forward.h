@@ -4,8 +4,8 @@
 
 #include "model/weights.h"
 
-/* x [rows, hidden_size] += residual_scale * feed_forward(x), with the norms that the recipe has. */
-void bb_feed_forward(struct bb_run *run, const struct bb_recipe *recipe, const struct bb_block *block, const struct bb_layer_recipe *layer,
-                     struct bb_tensor x);
+/* x [rows, hidden_size] + residual_scale * feed_forward(x), with the norms that the recipe has; written over x unless the run has a tape. */
+struct bb_tensor bb_feed_forward(struct bb_run *run, const struct bb_recipe *recipe, const struct bb_block *block, const struct bb_layer_recipe *layer,
+                                 struct bb_tensor x);
 
 #endif

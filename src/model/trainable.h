@@ -12,7 +12,7 @@ enum bb_fine_tune {
 
 struct bb_trainable_options {
     enum bb_fine_tune type;
-    int32_t num_layers;       /* the last so many blocks; < 0: all */
+    int32_t num_layers;       /* the last so many blocks; <= 0: all */
     int32_t rank;
     float scale;              /* used as it is */
     bool use_rslora;          /* scale / sqrt(rank) in its place */

@@ -1,7 +1,7 @@
 /* What adapters add to a projection: which rows of the batch at work take which pairs at a slot. */
 #include "ops/low_rank.h"
 
-#include "backend/backend.h"
+#include "ops/tape.h"
 
 /* The spans of the batch at work, with their rows as operations see them now. */
 struct walk {
@@ -63,6 +63,15 @@ bool bb_op_has_gains(struct bb_low_rank_terms terms)
     return false;
 }
 
+bool bb_op_is_trained(struct bb_run *run, const struct bb_linear *linear)
+{
+    struct bb_low_rank_terms terms = run->tape != NULL ? bb_op_terms(run, linear, 0) : (struct bb_low_rank_terms){0};
+    for (int32_t i = 0; i < terms.count; i++)
+        if (bb_trained_gradient(&run->tape->trained, terms.terms[i].pair->a) != NULL)
+            return true;
+    return false;
+}
+
 const struct bb_adapter_set *const *bb_op_row_adapters(struct bb_run *run)
 {
     if (!is_live(run))
@@ -85,6 +94,10 @@ static void apply(struct bb_run *run, const struct bb_linear *linear, struct bb_
     struct bb_low_rank_call call = {
         .linear = linear, .terms = terms.terms, .term_count = terms.count, .x = x, .out = out};
     run->status = run->backend->table->low_rank(run->backend, &call, &run->error);
+    struct bb_record *record =
+        bb_tape_add(run, BB_RECORD_LOW_RANK, x, (struct bb_tensor){0}, (struct bb_tensor){0}, out, bb_op_is_trained(run, linear));
+    if (record != NULL)
+        record->of.linear = linear;
 }
 
 void bb_op_low_rank(struct bb_run *run, const struct bb_linear *linear, struct bb_tensor x, struct bb_tensor out)
@@ -133,4 +146,10 @@ void bb_op_embed_low_rank(struct bb_run *run, int32_t slot, const struct bb_batc
     struct bb_embed_low_rank_call call = {
         .terms = terms.terms, .term_count = terms.count, .tokens = batch->tokens, .scale = scale, .out = x};
     run->status = run->backend->table->embed_low_rank(run->backend, &call, &run->error);
+    struct bb_record *record = bb_tape_add(run, BB_RECORD_EMBED, (struct bb_tensor){0}, (struct bb_tensor){0}, (struct bb_tensor){0}, x,
+                                           bb_op_is_trained(run, &(struct bb_linear){.slot = slot}));
+    if (record != NULL) {
+        record->of.embed.scale = scale;
+        record->of.embed.slot = slot;
+    }
 }

@@ -20,6 +20,9 @@ bool bb_op_has_gains(struct bb_low_rank_terms terms);
 void bb_op_linear_add_gains(struct bb_run *run, const struct bb_linear *linear, struct bb_tensor x,
                             struct bb_tensor residual, float scale, struct bb_low_rank_terms terms);
 
+/* Whether the run's tape trains a pair at the projection's slot. */
+bool bb_op_is_trained(struct bb_run *run, const struct bb_linear *linear);
+
 /* What each row at work takes, NULL for none; NULL where no row takes an adapter. Valid until the next call. */
 const struct bb_adapter_set *const *bb_op_row_adapters(struct bb_run *run);
 

@@ -3,6 +3,7 @@
 #include "ops/ops.h"
 
 #include "ops/low_rank.h"
+#include "ops/tape.h"
 
 static bool has_failed(const struct bb_run *run)
 {
@@ -50,6 +51,22 @@ static bool is_live(const struct bb_run *run)
     return !has_failed(run) && !run->is_measuring;
 }
 
+static const struct bb_tensor no_tensor;
+
+static bool is_trained(const struct bb_run *run, const void *value)
+{
+    return run->tape != NULL && bb_trained_gradient(&run->tape->trained, value) != NULL;
+}
+
+/* A copy, for what would else be overwritten while a tape needs it. */
+static struct bb_tensor copy_of(struct bb_run *run, struct bb_tensor x)
+{
+    struct bb_tensor out = bb_run_allocate(run, x.shape[0], x.shape[1], BB_F32);
+    if (is_live(run))
+        keep(run, run->backend->table->copy(run->backend, out.data, x.data, (size_t)bb_tensor_count(x) * sizeof(float), &run->error));
+    return out;
+}
+
 struct bb_tensor bb_op_embed(struct bb_run *run, const struct bb_weight *embedding, const struct bb_batch *batch,
                              float scale)
 {
@@ -67,6 +84,24 @@ struct bb_tensor bb_op_norm(struct bb_run *run, const struct bb_norm *norm, stru
                           (long long)x.shape[1], norm->size));
     if (is_live(run))
         keep(run, run->backend->table->norm(run->backend, norm, x, out, &run->error));
+    struct bb_record *record = bb_tape_add(run, BB_RECORD_NORM, x, no_tensor, no_tensor, out, is_trained(run, norm->weight));
+    if (record != NULL)
+        record->of.norm = norm;
+    return out;
+}
+
+/* The input of a projection's low-rank pairs while they are trained. */
+static struct bb_tensor drop_out(struct bb_run *run, const struct bb_linear *linear, struct bb_tensor x)
+{
+    const struct bb_tape *tape = run->tape;
+    if (tape->dropout <= 0.0f || (!run->is_measuring && bb_op_terms(run, linear, 0).count == 0))
+        return x;
+    struct bb_tensor out = bb_run_allocate(run, x.shape[0], x.shape[1], BB_F32);
+    if (is_live(run))
+        keep(run, run->backend->table->dropout(run->backend, x, tape->dropout, tape->seed, linear->slot, false, out, &run->error));
+    struct bb_record *record = bb_tape_add(run, BB_RECORD_DROPOUT, x, no_tensor, no_tensor, out, false);
+    if (record != NULL)
+        record->of.linear = linear;
     return out;
 }
 
@@ -77,7 +112,11 @@ static void linear_into(struct bb_run *run, const struct bb_linear *linear, stru
         struct bb_linear_call call = {.linear = linear, .x = x, .out = out, .is_exact = run->is_exact};
         keep(run, run->backend->table->linear(run->backend, &call, &run->error));
     }
-    bb_op_low_rank(run, linear, x, out);
+    struct bb_record *record = bb_tape_add(run, BB_RECORD_LINEAR, x, no_tensor, no_tensor, out,
+                                           is_trained(run, linear->weight.data) || is_trained(run, linear->bias));
+    if (record != NULL)
+        record->of.linear = linear;
+    bb_op_low_rank(run, linear, run->tape != NULL ? drop_out(run, linear, x) : x, out);
 }
 
 struct bb_tensor bb_op_linear(struct bb_run *run, const struct bb_linear *linear, struct bb_tensor x)
@@ -98,7 +137,7 @@ struct bb_tensor bb_op_linear_add(struct bb_run *run, const struct bb_linear *li
         return residual;
     struct bb_low_rank_terms terms = bb_op_terms(run, linear, 0);
     /* Measuring counts the expansion too, for a batch with gains may come. */
-    if (table->linear_add != NULL && !run->is_measuring) {
+    if (table->linear_add != NULL && run->tape == NULL && !run->is_measuring) {
         if (bb_op_has_gains(terms)) {
             bb_op_linear_add_gains(run, linear, x, residual, scale, terms);
         } else {
@@ -114,36 +153,50 @@ struct bb_tensor bb_op_linear_add(struct bb_run *run, const struct bb_linear *li
         return residual;
     }
     size_t mark = bb_run_mark(run);
-    bb_op_add(run, residual, bb_op_linear(run, linear, x), scale);
+    struct bb_tensor out = bb_op_add(run, residual, bb_op_linear(run, linear, x), scale);
     bb_run_release(run, mark);
-    return residual;
+    return out;
 }
 
-/* The norm in place: for q and k of an expanded attention_input. */
-static void norm_in_place(struct bb_run *run, const struct bb_norm *norm, struct bb_tensor x)
-{
-    if (norm != NULL && is_live(run))
-        keep(run, run->backend->table->norm(run->backend, norm, x, x, &run->error));
-}
-
-static void expand_attention_input(struct bb_run *run, const struct bb_attention_input_call *call)
+/* q or k of an expanded attention_input: normalized and turned, in place unless a tape needs what was there. */
+static struct bb_tensor finish_heads(struct bb_run *run, const struct bb_attention_input_call *call, const struct bb_norm *norm, int32_t heads,
+                                     struct bb_tensor x)
 {
     const struct bb_backend_table *table = run->backend->table;
-    int64_t head_dim = call->cache->head_dim;
+    if (norm != NULL && run->tape != NULL)
+        x = bb_op_norm(run, norm, x);
+    else if (norm != NULL && is_live(run))
+        keep(run, table->norm(run->backend, norm, x, x, &run->error));
+    if (call->rope == NULL)
+        return x;
+    struct bb_tensor out = run->tape != NULL ? copy_of(run, x) : x;
+    if (is_live(run))
+        keep(run, table->rope(run->backend, call->rope, heads, out, call->batch, &run->error));
+    struct bb_record *record = bb_tape_add(run, BB_RECORD_ROPE, x, no_tensor, no_tensor, out, false);
+    if (record != NULL) {
+        record->of.rope.rope = call->rope;
+        record->of.rope.heads = heads;
+    }
+    return out;
+}
+
+/* Gives q: call->out, or, under a tape, where the last step put it. */
+static struct bb_tensor expand_attention_input(struct bb_run *run, const struct bb_attention_input_call *call)
+{
     size_t mark = bb_run_mark(run);
     struct bb_tensor x = call->norm != NULL ? bb_op_norm(run, call->norm, call->x) : call->x;
     linear_into(run, call->q, x, call->out);
     struct bb_tensor k = bb_op_linear(run, call->k, x), v = bb_op_linear(run, call->v, x);
-    norm_in_place(run, call->q_norm, call->out);
-    norm_in_place(run, call->k_norm, k);
-    if (call->rope != NULL && is_live(run))
-        keep(run, table->rope(run->backend, call->rope, (int32_t)(call->out.shape[1] / head_dim), call->out,
-                              call->batch, &run->error));
-    if (call->rope != NULL && is_live(run))
-        keep(run, table->rope(run->backend, call->rope, call->cache->kv_heads, k, call->batch, &run->error));
+    struct bb_tensor q = finish_heads(run, call, call->q_norm, (int32_t)(call->out.shape[1] / call->cache->head_dim), call->out);
+    k = finish_heads(run, call, call->k_norm, call->cache->kv_heads, k);
     if (is_live(run))
-        keep(run, table->write_cache(run->backend, call->cache, k, v, call->batch, &run->error));
+        keep(run, run->backend->table->write_cache(run->backend, call->cache, k, v, call->batch, &run->error));
+    if (run->tape != NULL && is_live(run)) {
+        run->tape->keys = bb_tape_node(run, k, false);
+        run->tape->values = bb_tape_node(run, v, false);
+    }
     bb_run_release(run, mark);
+    return q;
 }
 
 static bool check_cache(struct bb_run *run, const struct bb_kv_view *cache)
@@ -199,9 +252,9 @@ struct bb_tensor bb_op_attention_input(struct bb_run *run, const struct bb_atten
     call.q_low_rank = bb_op_terms(run, call.q, 0);
     call.k_low_rank = bb_op_terms(run, call.k, 1);
     call.v_low_rank = bb_op_terms(run, call.v, 2);
-    if (run->backend->table->attention_input == NULL)
-        expand_attention_input(run, &call);
-    else if (is_live(run))
+    if (run->backend->table->attention_input == NULL || run->tape != NULL)
+        return expand_attention_input(run, &call);
+    if (is_live(run))
         keep(run, run->backend->table->attention_input(run->backend, &call, &run->error));
     return call.out;
 }
@@ -218,6 +271,14 @@ struct bb_tensor bb_op_attention(struct bb_run *run, const struct bb_attention_s
                           shape->heads, shape->head_dim, cache->kv_heads, cache->head_dim));
     if (is_live(run))
         keep(run, run->backend->table->attention(run->backend, shape, cache, q, batch, out, &run->error));
+    if (run->tape != NULL && is_live(run)) {
+        const struct bb_node *nodes = run->tape->nodes;
+        struct bb_record *record = bb_tape_add(run, BB_RECORD_ATTENTION, q, nodes[run->tape->keys].value, nodes[run->tape->values].value, out, false);
+        if (record != NULL) {
+            record->of.attention.shape = shape;
+            record->of.attention.window = cache->window;
+        }
+    }
     return out;
 }
 
@@ -236,7 +297,7 @@ struct bb_tensor bb_op_gated_input(struct bb_run *run, const struct bb_gated_inp
                           (long long)call.gate->weight.rows, (long long)call.up->weight.rows));
         return call.out;
     }
-    if (table->gated_input != NULL) {
+    if (table->gated_input != NULL && run->tape == NULL) {
         call.gate_low_rank = bb_op_terms(run, call.gate, 0);
         call.up_low_rank = bb_op_terms(run, call.up, 1);
         if (is_live(run))
@@ -248,15 +309,22 @@ struct bb_tensor bb_op_gated_input(struct bb_run *run, const struct bb_gated_inp
     struct bb_tensor gate = bb_op_linear(run, call.gate, x), up = bb_op_linear(run, call.up, x);
     if (is_live(run))
         keep(run, table->glu(run->backend, call.activation, gate, up, call.out, &run->error));
+    struct bb_record *record = bb_tape_add(run, BB_RECORD_GLU, gate, up, no_tensor, call.out, false);
+    if (record != NULL)
+        record->of.activation = call.activation;
     bb_run_release(run, mark);
     return call.out;
 }
 
 struct bb_tensor bb_op_add(struct bb_run *run, struct bb_tensor a, struct bb_tensor b, float scale)
 {
+    struct bb_tensor out = run->tape != NULL ? bb_run_allocate(run, a.shape[0], a.shape[1], BB_F32) : a;
     if (check_same(run, "add", a, b) && is_live(run))
-        keep(run, run->backend->table->add(run->backend, a, b, scale, a, &run->error));
-    return a;
+        keep(run, run->backend->table->add(run->backend, a, b, scale, out, &run->error));
+    struct bb_record *record = bb_tape_add(run, BB_RECORD_ADD, a, b, no_tensor, out, false);
+    if (record != NULL)
+        record->of.scale = scale;
+    return out;
 }
 
 struct bb_tensor bb_op_gather(struct bb_run *run, struct bb_tensor x, const int32_t *rows, int32_t count)
@@ -264,6 +332,11 @@ struct bb_tensor bb_op_gather(struct bb_run *run, struct bb_tensor x, const int3
     struct bb_tensor out = bb_run_allocate(run, count, x.shape[1], BB_F32);
     if (is_live(run))
         keep(run, run->backend->table->gather(run->backend, x, rows, count, out, &run->error));
+    struct bb_record *record = bb_tape_add(run, BB_RECORD_GATHER, x, no_tensor, no_tensor, out, false);
+    if (record != NULL) {
+        record->of.gather.rows = rows;
+        record->of.gather.count = count;
+    }
     return out;
 }
 
@@ -272,6 +345,31 @@ struct bb_tensor bb_op_scale(struct bb_run *run, struct bb_tensor x, float scale
     if (is_live(run))
         keep(run, run->backend->table->scale(run->backend, scale, softcap, x, &run->error));
     return x;
+}
+
+static bool has_trained_experts(struct bb_run *run, const struct bb_experts *experts)
+{
+    const struct bb_linear *parts[] = {experts->gate, experts->up, experts->down};
+    bool is_found = false;
+    for (int32_t i = 0; i < 3 * experts->count; i++) {
+        const struct bb_linear *linear = &parts[i % 3][i / 3];
+        is_found = is_found || is_trained(run, linear->weight.data) || bb_op_is_trained(run, linear);
+    }
+    return is_found;
+}
+
+static void record_experts(struct bb_run *run, const struct bb_experts_call *call, enum bb_routing routing, struct bb_tensor logits)
+{
+    if (run->tape == NULL || !is_live(run))
+        return;
+    struct bb_record *record =
+        bb_tape_add(run, BB_RECORD_EXPERTS, logits, call->x, no_tensor, call->out, has_trained_experts(run, call->experts));
+    if (record == NULL)
+        return;
+    record->of.experts.experts = call->experts;
+    record->of.experts.routing = routing;
+    record->of.experts.indices = call->indices;
+    record->of.experts.weights = call->weights;
 }
 
 struct bb_tensor bb_op_experts(struct bb_run *run, const struct bb_experts *experts, enum bb_routing routing,
@@ -300,6 +398,7 @@ struct bb_tensor bb_op_experts(struct bb_run *run, const struct bb_experts *expe
         keep(run, table->route(run->backend, routing, logits, call.indices, call.weights, &run->error));
     if (is_live(run))
         keep(run, table->experts(run->backend, &call, &run->error));
+    record_experts(run, &call, routing, logits);
     bb_run_release(run, mark);
     return out;
 }

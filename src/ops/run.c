@@ -125,6 +125,6 @@ size_t bb_run_mark(const struct bb_run *run)
 
 void bb_run_release(struct bb_run *run, size_t mark)
 {
-    if (mark < run->scratch_used)
+    if (mark < run->scratch_used && run->tape == NULL)
         run->scratch_used = mark;
 }

@@ -9,6 +9,7 @@ struct bb_adapter_set;
 struct bb_backend;
 struct bb_batch;
 struct bb_low_rank_term;
+struct bb_tape;
 
 struct bb_run {
     struct bb_backend *backend; /* borrowed */
@@ -22,6 +23,7 @@ struct bb_run {
     int32_t term_limit, row_limit;
     int32_t term_count, use_limit;  /* of the batch at work: terms of one product, uses of its largest set */
     bool has_output_rows;       /* operations now see the batch's output rows alone (bb_run_keep_outputs) */
+    struct bb_tape *tape;       /* operations record on it, overwrite nothing and release nothing (ops/tape.h); NULL: they do not */
     bombus_status status;       /* the first failure; later operations do nothing */
     bombus_error error;
 };

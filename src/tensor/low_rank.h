@@ -19,6 +19,7 @@ struct bb_low_rank {
     int32_t rank;        /* 0: none at this projection */
     float scale;         /* of the file: mlx-lm's scale, PEFT's alpha / r */
     const float *gains;  /* DoRA: [rows], magnitude / row norm of (W + scale * B A); NULL: LoRA */
+    const float *magnitudes; /* DoRA while it is trained: [rows]; else NULL */
 };
 
 /* One adapter at work: its pairs by the projections' slots (tensor/weight.h). */

@@ -4,8 +4,8 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "model/trainable.h"
 
-enum bb_fine_tune_type { BB_FINE_TUNE_LORA, BB_FINE_TUNE_DORA, BB_FINE_TUNE_FULL };
 enum bb_training_mode { BB_TRAINING_NORMAL, BB_TRAINING_DPO, BB_TRAINING_ORPO };
 enum bb_optimizer_kind { BB_OPTIMIZER_ADAM, BB_OPTIMIZER_ADAMW, BB_OPTIMIZER_SGD, BB_OPTIMIZER_MUON };
 enum { BB_OPTIMIZER_KINDS = 4, BB_SCHEDULE_PART_LIMIT = 16, BB_IGNORED_LIMIT = 8 };
@@ -57,7 +57,7 @@ struct bb_train_config {
     const char *model; /* NULL where the file does not say */
     const char *data, *adapter_path, *resume_adapter_file; /* NULL, "adapters", NULL */
     bool train, test;
-    enum bb_fine_tune_type fine_tune_type;
+    enum bb_fine_tune fine_tune_type;
     enum bb_training_mode training_mode;
     enum bb_optimizer_kind optimizer;
     struct bb_optimizer_config optimizer_config[BB_OPTIMIZER_KINDS]; /* by kind */

@@ -75,6 +75,16 @@ static bombus_status download(struct bb_backend *backend, void *host, const void
     return BOMBUS_OK;
 }
 
+static bombus_status copy(struct bb_backend *backend, void *to, const void *from, size_t bytes, bombus_error *error)
+{
+    (void)backend, (void)error;
+    if (from != NULL)
+        memcpy(to, from, bytes);
+    else
+        memset(to, 0, bytes);
+    return BOMBUS_OK;
+}
+
 void *bb_cpu_scratch(struct bb_cpu *cpu, enum bb_cpu_scratch_use use, size_t bytes, bombus_error *error)
 {
     if (cpu->scratch[use].size < bytes || cpu->scratch[use].memory == NULL) {
@@ -124,13 +134,19 @@ bombus_status bb_cpu_open(struct bb_backend **backend, const struct bb_backend_o
                                            .allocate = allocate,
                                            .release = release,
                                            .upload = upload,
-                                           .download = download};
+                                           .download = download,
+                                           .copy = copy};
     bb_cpu_fill_linear(&cpu->table);
     bb_cpu_fill_low_rank(&cpu->table);
     bb_cpu_fill_rows(&cpu->table);
     bb_cpu_fill_attention(&cpu->table);
     bb_cpu_fill_experts(&cpu->table);
     bb_cpu_fill_composites(&cpu->table);
+    bb_cpu_fill_gradients(&cpu->table);
+    bb_cpu_fill_row_gradients(&cpu->table);
+    bb_cpu_fill_attention_gradients(&cpu->table);
+    bb_cpu_fill_expert_gradients(&cpu->table);
+    bb_cpu_fill_cross_entropy(&cpu->table);
     *backend = &cpu->backend;
     return BOMBUS_OK;
 }

@@ -14,6 +14,10 @@ enum bb_cpu_scratch_use {
     BB_SCRATCH_INPUT,    /* composites: normalized rows, k and v */
     BB_SCRATCH_ATTENTION,
     BB_SCRATCH_EXPERTS,
+    BB_SCRATCH_PANELS,    /* bb_cpu_linear_grad: unpacked weights */
+    BB_SCRATCH_PAIRS,     /* bb_cpu_low_rank_grad */
+    BB_SCRATCH_GRADIENTS, /* norm_grad, attention_grad, experts_grad */
+    BB_SCRATCH_ENTROPY,
     BB_SCRATCH_COUNT
 };
 
@@ -110,5 +114,16 @@ void bb_cpu_fill_rows(struct bb_backend_table *table);       /* rows.c: norm, ro
 void bb_cpu_fill_attention(struct bb_backend_table *table);  /* attention.c: write_cache, attention */
 void bb_cpu_fill_experts(struct bb_backend_table *table);    /* experts.c: route, experts */
 void bb_cpu_fill_composites(struct bb_backend_table *table); /* composites.c: attention_input, gated_input */
+
+/* Gradients. gradients.c: d_x (+)= d_out W, and what one low-rank term gives (backend.h). The caller holds the pool's lock. */
+bombus_status bb_cpu_linear_grad(struct bb_cpu *cpu, const struct bb_weight *weight, const float *d_out, int64_t d_out_stride, float *d_x,
+                                 int64_t row_count, bool adds, bool is_exact, bombus_error *error);
+bombus_status bb_cpu_low_rank_grad(struct bb_cpu *cpu, const struct bb_low_rank_grad_call *call, bombus_error *error);
+
+void bb_cpu_fill_gradients(struct bb_backend_table *table);           /* gradients.c: linear_grad, linear_weight_grad, low_rank_grad, embed_grad */
+void bb_cpu_fill_row_gradients(struct bb_backend_table *table);       /* gradients_rows.c: norm_grad, rope_grad, glu_grad, gather_grad, dropout, noise */
+void bb_cpu_fill_attention_gradients(struct bb_backend_table *table); /* gradients_attention.c: attention_grad */
+void bb_cpu_fill_expert_gradients(struct bb_backend_table *table);    /* gradients_experts.c: route_grad, experts_grad */
+void bb_cpu_fill_cross_entropy(struct bb_backend_table *table);       /* cross_entropy.c: cross_entropy */
 
 #endif

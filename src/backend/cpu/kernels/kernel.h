@@ -11,6 +11,7 @@
 #define BB_KERNEL_H
 
 #include "backend/cpu/kernels/attention.h"
+#include "backend/cpu/kernels/gradients.h"
 #include "backend/cpu/kernels/rows.h"
 #include "tensor/weight.h"
 
@@ -69,6 +70,7 @@ struct bb_kernels {
 
     struct bb_row_kernels rows;
     struct bb_attention_kernels attention;
+    struct bb_gradient_kernels gradients;
 };
 
 /* Whether products of this weight take int8 activations when speed is wanted. The others (plain floats, mxfp8) always run in f32. */

@@ -14,6 +14,7 @@ enum cpu_feature {
     CPU_ANY = 0,
     CPU_AVX2 = 1 << 0,   /* with FMA, F16C and BMI2, and the system saving 256-bit registers */
     CPU_AVX512 = 1 << 1, /* F, BW, VL, DQ, VBMI and VNNI, and the system saving 512-bit registers */
+    CPU_AVX512_BF16 = 1 << 5,
     CPU_NEON = 1 << 2,
     CPU_NEON_DOT = 1 << 3,
     CPU_NEON_I8MM = 1 << 4
@@ -26,17 +27,23 @@ struct level {
     void (*fill_linear)(struct bb_kernels *kernels);
     void (*fill_rows)(struct bb_row_kernels *kernels);
     void (*fill_attention)(struct bb_attention_kernels *kernels);
+    void (*fill_gradients)(struct bb_gradient_kernels *kernels);
 };
 
 static const struct level levels[] = {
-    { "reference", CPU_ANY, bb_kernels_fill_reference_linear, bb_kernels_fill_reference_rows, bb_kernels_fill_reference_attention },
+    { "reference", CPU_ANY, bb_kernels_fill_reference_linear, bb_kernels_fill_reference_rows, bb_kernels_fill_reference_attention,
+      bb_kernels_fill_reference_gradients },
 #if defined(__x86_64__)
-    { "avx2", CPU_AVX2, bb_kernels_fill_avx2_linear, bb_kernels_fill_avx2_rows, bb_kernels_fill_avx2_attention },
-    { "avx512", CPU_AVX512, bb_kernels_fill_avx512_linear, bb_kernels_fill_avx512_rows, bb_kernels_fill_avx512_attention },
+    { "avx2", CPU_AVX2, bb_kernels_fill_avx2_linear, bb_kernels_fill_avx2_rows, bb_kernels_fill_avx2_attention,
+      bb_kernels_fill_avx2_gradients },
+    { "avx512", CPU_AVX512, bb_kernels_fill_avx512_linear, bb_kernels_fill_avx512_rows, bb_kernels_fill_avx512_attention,
+      bb_kernels_fill_avx512_gradients },
+    { "avx512_bf16", CPU_AVX512_BF16, NULL, NULL, NULL, bb_kernels_fill_avx512_bf16_gradients },
 #elif defined(__aarch64__)
-    { "neon", CPU_NEON, bb_kernels_fill_neon_linear, bb_kernels_fill_neon_rows, bb_kernels_fill_neon_attention },
-    { "neon_dot", CPU_NEON_DOT, bb_kernels_fill_neon_dot_linear, NULL, NULL },
-    { "neon_i8mm", CPU_NEON_I8MM, bb_kernels_fill_neon_i8mm_linear, NULL, NULL },
+    { "neon", CPU_NEON, bb_kernels_fill_neon_linear, bb_kernels_fill_neon_rows, bb_kernels_fill_neon_attention,
+      bb_kernels_fill_neon_gradients },
+    { "neon_dot", CPU_NEON_DOT, bb_kernels_fill_neon_dot_linear, NULL, NULL, NULL },
+    { "neon_i8mm", CPU_NEON_I8MM, bb_kernels_fill_neon_i8mm_linear, NULL, NULL, NULL },
 #endif
 };
 
@@ -63,6 +70,9 @@ static uint32_t read_features(void)
         features |= CPU_AVX2;
     if ((states & 0xE6) == 0xE6 && (b & avx512) == avx512 && (c & vbmi_vnni) == vbmi_vnni)
         features |= CPU_AVX512;
+    const uint32_t bf16 = 1u << 5;
+    if ((features & CPU_AVX512) != 0 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & bf16) != 0)
+        features |= CPU_AVX512_BF16;
     return features;
 }
 #elif defined(__aarch64__) && defined(__linux__)
@@ -126,6 +136,8 @@ bombus_status bb_kernels_choose(struct bb_kernels *kernels, const char *level, b
             levels[i].fill_rows(&kernels->rows);
         if (levels[i].fill_attention != NULL)
             levels[i].fill_attention(&kernels->attention);
+        if (levels[i].fill_gradients != NULL)
+            levels[i].fill_gradients(&kernels->gradients);
     }
     kernels->level = levels[last].name;
     return BOMBUS_OK;

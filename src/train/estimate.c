@@ -1,0 +1,212 @@
+/* Estimates from a few batches of the data, encoded but not learnt, and one warm-up step. */
+#include "train/estimate.h"
+
+#include "train/process_group.h"
+
+#include <string.h>
+#include <sys/resource.h>
+
+enum { SAMPLED_BATCHES = 64 };
+
+/* ---- room ---- */
+
+/* Tokens of the longest lines that can stand in one batch together; of a preference both answers. */
+static bombus_status find_longest(struct bb_trainer *trainer, int64_t *rows, bombus_error *error)
+{
+    struct bb_dataset *dataset = &trainer->train.dataset;
+    size_t wanted = (size_t)trainer->options.batch_size < dataset->count ? (size_t)trainer->options.batch_size : dataset->count;
+    struct bb_example example = {0};
+    uint32_t limit = UINT32_MAX; /* lines of fewer bytes than this were not taken yet */
+    bombus_status status = BOMBUS_OK;
+    *rows = 0;
+    /* Longest lines first; all lines of one length count alike, so each turn goes to the next shorter length. */
+    for (size_t taken = 0; taken < wanted && status == BOMBUS_OK;) {
+        uint32_t longest = 0;
+        size_t place = 0, alike = 0;
+        for (size_t i = 0; i < dataset->count; i++) {
+            uint32_t bytes = bb_dataset_line_bytes(dataset, i);
+            if (bytes >= limit || bytes < longest)
+                continue;
+            alike = bytes > longest ? 1 : alike + 1;
+            place = bytes > longest ? i : place;
+            longest = bytes;
+        }
+        bool is_usable = false;
+        if (alike == 0)
+            break;
+        limit = longest;
+        alike = alike < wanted - taken ? alike : wanted - taken;
+        taken += alike;
+        status = bb_dataset_read(dataset, place, &example, &is_usable, error);
+        for (int32_t part = 0; status == BOMBUS_OK && is_usable && part < example.part_count; part++)
+            *rows += (int64_t)alike * example.parts[part].count;
+    }
+    bb_example_clear(&example);
+    return status;
+}
+
+/* Bytes beside those of the trainer's steps: weights (mapped, but read in every step), parameters with gradients, the optimizer. */
+static double fixed_bytes(const struct bb_trainer *trainer)
+{
+    const bombus_train_options *options = &trainer->options;
+    return (double)trainer->inputs.model->weight_bytes + 2.0 * sizeof(float) * (double)trainer->trainable->value_count +
+           (double)bb_optimizer_bytes(options->optimizer, &options->optimizer_options, trainer->trainable->parameters,
+                                      trainer->trainable->parameter_count);
+}
+
+bombus_status bb_estimate_room(struct bb_trainer *trainer, bombus_error *error)
+{
+    const bombus_train_options *options = &trainer->options;
+    int64_t rows = 0, limit = (int64_t)options->batch_size * options->max_seq_length;
+    int32_t sequences = options->mode == BOMBUS_TRAIN_SFT ? options->batch_size : 2 * options->batch_size;
+    bombus_status status = find_longest(trainer, &rows, error);
+    if (status != BOMBUS_OK)
+        return status;
+    if (options->packing)
+        rows = limit;
+    trainer->expected_rows = (int32_t)(rows < 1 ? 1 : rows);
+    status = bb_objective_reserve(&trainer->objective, trainer->expected_rows, sequences, error);
+    if (status != BOMBUS_OK)
+        return status;
+    double bytes = fixed_bytes(trainer) + (double)bb_objective_bytes(&trainer->objective);
+    if (options->memory_limit_bytes > 0 && bytes > (double)options->memory_limit_bytes)
+        return bb_fail(error, BOMBUS_ERROR_MEMORY,
+                       "this training takes about %.2f GB (weights %.2f, steps of %d tokens %.2f, parameters and optimizer "
+                       "%.2f) and %.2f GB are free: reduce batch_size (%d), max_seq_length (%d) or num_layers (%d)",
+                       bytes * 1e-9, (double)trainer->inputs.model->weight_bytes * 1e-9, trainer->expected_rows,
+                       (double)bb_objective_bytes(&trainer->objective) * 1e-9,
+                       (fixed_bytes(trainer) - (double)trainer->inputs.model->weight_bytes) * 1e-9,
+                       (double)options->memory_limit_bytes * 1e-9, options->batch_size, options->max_seq_length,
+                       options->num_layers);
+    return BOMBUS_OK;
+}
+
+/* ---- time ---- */
+
+/* What the next batches look like. */
+struct survey {
+    int64_t count, rows; /* batches that were seen, rows of them all */
+    int64_t typical, largest; /* which of them is next to the mean, and which has the most rows */
+};
+
+static bombus_status survey_batches(struct bb_trainer *trainer, struct survey *survey, bombus_error *error)
+{
+    int32_t rows[SAMPLED_BATCHES];
+    bombus_status status = BOMBUS_OK;
+    *survey = (struct survey){0};
+    int64_t left = trainer->options.iters - trainer->state.iteration;
+    while (survey->count < SAMPLED_BATCHES && survey->count < left && status == BOMBUS_OK) {
+        const struct bb_train_batch *batch = NULL;
+        status = bb_batches_next(&trainer->train.batches, &batch, error);
+        if (status != BOMBUS_OK || batch == NULL)
+            break;
+        rows[survey->count++] = batch->row_count;
+        survey->rows += batch->row_count;
+    }
+    for (int64_t i = 0; i < survey->count; i++) {
+        int64_t here = (int64_t)rows[i] * survey->count - survey->rows;
+        int64_t best = (int64_t)rows[survey->typical] * survey->count - survey->rows;
+        survey->typical = (here < 0 ? -here : here) < (best < 0 ? -best : best) ? i : survey->typical;
+        survey->largest = rows[i] > rows[survey->largest] ? i : survey->largest;
+    }
+    return status;
+}
+
+/* Goes to batch `index` behind `state` and measures a step on it, or its forward pass alone. */
+static bombus_status measure(struct bb_trainer *trainer, const struct bb_batches_state *state, int64_t index,
+                             bool is_training, double *seconds, int32_t *rows, bombus_error *error)
+{
+    const struct bb_train_batch *batch = NULL;
+    struct bb_batch_loss loss;
+    bombus_status status = bb_batches_set_state(&trainer->train.batches, state, error);
+    for (int64_t i = 0; i <= index && status == BOMBUS_OK; i++)
+        status = bb_batches_next(&trainer->train.batches, &batch, error);
+    if (status != BOMBUS_OK || batch == NULL)
+        return status;
+    double start = bb_trainer_clock();
+    status = is_training ? bb_objective_train(&trainer->objective, batch, 0, &loss, error)
+                         : bb_objective_evaluate(&trainer->objective, batch, &loss, error);
+    *seconds = bb_trainer_clock() - start;
+    *rows = batch->row_count;
+    return status;
+}
+
+static double evaluations_left(const struct bb_trainer *trainer)
+{
+    const bombus_train_options *options = &trainer->options;
+    if (!trainer->validation.is_open || options->steps_per_eval <= 0)
+        return 0.0;
+    double batches = (double)bb_batches_per_epoch(&trainer->validation.batches);
+    if (options->val_batches >= 0 && (double)options->val_batches < batches)
+        batches = (double)options->val_batches;
+    int64_t times = options->iters / options->steps_per_eval - trainer->state.iteration / options->steps_per_eval;
+    times += (trainer->state.iteration == 0) + (options->iters % options->steps_per_eval != 0);
+    return (double)times * batches / bb_process_count(options->process_group);
+}
+
+/* Peak of resident memory with what is still to come: pages of the optimizer and of larger batches that were not touched yet. */
+static double expected_peak(const struct bb_trainer *trainer, int32_t largest_rows)
+{
+    const bombus_train_options *options = &trainer->options;
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+#if defined(__APPLE__)
+    double peak = (double)usage.ru_maxrss;
+#else
+    double peak = (double)usage.ru_maxrss * 1024.0; /* kilobytes on Linux */
+#endif
+    if (trainer->optimizer.updates == 0)
+        peak += (double)bb_optimizer_bytes(options->optimizer, &options->optimizer_options,
+                                           trainer->trainable->parameters, trainer->trainable->parameter_count);
+    double bytes_per_row =
+        (double)bb_objective_bytes(&trainer->objective) / trainer->objective.backward_options.row_limit;
+    if (trainer->expected_rows > largest_rows)
+        peak += bytes_per_row * (trainer->expected_rows - largest_rows);
+    return peak;
+}
+
+static bombus_status warm_up(struct bb_trainer *trainer, const struct bb_batches_state *state, bombus_error *error)
+{
+    struct survey survey;
+    double warm_seconds = 0.0, seconds = 0.0, forward_seconds = 0.0;
+    int32_t largest_rows = 0, rows = 0;
+    bombus_status status = survey_batches(trainer, &survey, error);
+    if (status != BOMBUS_OK || survey.count == 0)
+        return status;
+    status = measure(trainer, state, survey.largest, true, &warm_seconds, &largest_rows, error);
+    if (status == BOMBUS_OK)
+        status = measure(trainer, state, survey.typical, true, &seconds, &rows, error);
+    if (status == BOMBUS_OK && trainer->validation.is_open)
+        status = measure(trainer, state, survey.typical, false, &forward_seconds, &rows, error);
+    if (status != BOMBUS_OK || rows == 0)
+        return status;
+    double mean = (double)survey.rows / (double)survey.count / rows; /* of a batch, in warm-up steps */
+    double total = mean * (seconds * (double)(trainer->options.iters - trainer->state.iteration) +
+                           forward_seconds * evaluations_left(trainer));
+    bb_trainer_tell(trainer, &(bombus_train_event){.type = BOMBUS_TRAIN_ESTIMATE,
+                                                   .iteration = trainer->state.iteration,
+                                                   .seconds = seconds,
+                                                   .estimated_seconds = total,
+                                                   .estimated_bytes = (int64_t)expected_peak(trainer, largest_rows)});
+    return BOMBUS_OK;
+}
+
+bombus_status bb_estimate_run(struct bb_trainer *trainer, bombus_error *error)
+{
+    struct bb_trainable *trainable = trainer->trainable;
+    struct bb_batches_state state = bb_batches_get_state(&trainer->train.batches);
+    float *pending = NULL;
+    if (trainer->state.pending > 0) { /* gradients of a resumed run that wait for their update */
+        pending = bb_allocate(trainable->value_count, sizeof *pending);
+        if (pending == NULL)
+            return bb_fail_memory(error, trainable->value_count * sizeof *pending, "pending gradients");
+        memcpy(pending, trainable->gradients, trainable->value_count * sizeof *pending);
+    }
+    bombus_status status = warm_up(trainer, &state, error);
+    bb_trainable_zero_gradients(trainable);
+    if (pending != NULL)
+        memcpy(trainable->gradients, pending, trainable->value_count * sizeof *pending);
+    bb_release(pending);
+    bombus_status restored = bb_batches_set_state(&trainer->train.batches, &state, status == BOMBUS_OK ? error : NULL);
+    return status == BOMBUS_OK ? restored : status;
+}
