@@ -254,7 +254,7 @@ static void test_memory(void **state)
     options.force = true;
     uint64_t before = bb_memory_count();
     CHECK_OK(train(&options, &result, &error), error);
-    uint64_t count = bb_memory_count() - before, step = count / 150 + 1;
+    uint64_t count = bb_memory_count() - before, step = count / 40 + 1;
     for (uint64_t at = 1; at <= count; at += step) {
         bb_memory_fail_at(at, true);
         bombus_status status = train(&options, &result, &error);
