@@ -18,7 +18,7 @@ static const struct command *const commands[] = {
 
 static void print_usage(FILE *file)
 {
-    fprintf(file, "bombus %s: run 4-bit language models on the CPU\n\nusage: bombus COMMAND [OPTION]...\n\nCommands:\n",
+    fprintf(file, "bombus %s: run and fine-tune 4-bit language models\n\nusage: bombus COMMAND [OPTION]...\n\nCommands:\n",
             bombus_version());
     for (size_t i = 0; i < BB_COUNT(commands); i++)
         fprintf(file, "  %-16s%s\n", commands[i]->name, commands[i]->summary);
