@@ -131,6 +131,9 @@ typedef struct bombus_model_info {
 
 BOMBUS_API void bombus_model_get_info(const bombus_model *model, bombus_model_info *info);
 
+/* Name of a device that models can be opened on here, "cpu" the last; NULL behind it. Static. */
+BOMBUS_API const char *bombus_device_name(size_t index);
+
 /* What a model folder holds, as one JSON object (architecture, sizes, quantization by tensor, memory needed, what is
  * unsupported), without loading it. *json: free with bombus_free. */
 BOMBUS_RESULT bombus_status bombus_inspect(char **json, const char *folder, bombus_error *error);
@@ -754,6 +757,35 @@ typedef struct bombus_engine_stats {
 } bombus_engine_stats;
 
 BOMBUS_API void bombus_engine_get_stats(const bombus_engine *engine, bombus_engine_stats *stats);
+
+/* ---- matrices -------------------------------------------------------------------------------------------------- */
+
+/* A weight matrix [rows, cols] (out, in) as it lies in MLX's files: codes with a scale (and bias) a group of columns, or plain floats. */
+typedef struct bombus_matrix {
+    const char *mode;              /* "affine", "mxfp4", "mxfp8", "nvfp4"; NULL: plain */
+    int32_t bits, group_size;
+    const char *dtype;             /* "F32", "F16" or "BF16": of plain elements; of scales and biases where the mode is affine */
+    int64_t rows, cols;
+    const void *data, *scales, *biases;          /* biases only where the mode is affine */
+    size_t data_bytes, scale_bytes, bias_bytes;  /* set by bombus_matrix_measure */
+} bombus_matrix;
+
+/* Checks mode, bits, group_size, dtype, rows and cols, and sets the sizes that follow from them. */
+BOMBUS_RESULT bombus_status bombus_matrix_measure(bombus_matrix *matrix, bombus_error *error);
+
+/* A matrix of the model by the path that its tensors have ("model.layers.0.self_attn.q_proj"), where it lies in the mapped file: valid as long as
+ * the model. */
+BOMBUS_RESULT bombus_status bombus_model_get_matrix(const bombus_model *model, const char *path, bombus_matrix *matrix, bombus_error *error);
+
+/* Packs `in`, f32 [rows, cols], into memory of the sizes that bombus_matrix_measure gives, as MLX does. */
+BOMBUS_RESULT bombus_status bombus_matrix_quantize(const bombus_matrix *matrix, const float *in, void *data, void *scales, void *biases,
+                                                   bombus_error *error);
+/* out: f32 [rows, cols]. */
+BOMBUS_RESULT bombus_status bombus_matrix_dequantize(const bombus_matrix *matrix, float *out, bombus_error *error);
+
+/* out [count, rows] = x [count, cols] W^T in f32, exact but not fast: for looking at single matrices. */
+BOMBUS_RESULT bombus_status bombus_matrix_multiply(const bombus_matrix *matrix, const float *x, size_t count, float *out,
+                                                   bombus_error *error);
 
 /* ---- the machine ----------------------------------------------------------------------------------------------- */
 

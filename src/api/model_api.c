@@ -14,6 +14,11 @@ void bombus_free(void *memory)
     bb_release(memory);
 }
 
+const char *bombus_device_name(size_t index)
+{
+    return bb_backend_name(index);
+}
+
 static bombus_status check_options(const bombus_model_options *options, bombus_error *error)
 {
     if (options->thread_count < 0)

@@ -12,6 +12,11 @@ bombus_status bb_backend_open(struct bb_backend **backend, const char *name, con
     return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "device \"%s\": this build has auto, cpu", name);
 }
 
+const char *bb_backend_name(size_t index)
+{
+    return index == 0 ? "cpu" : NULL;
+}
+
 void bb_backend_close(struct bb_backend *backend)
 {
     if (backend != NULL)

@@ -1,0 +1,211 @@
+/* Models, adapters and the folders they come from. */
+#include "c_src/nif.h"
+
+static void finish_model(struct object *object)
+{
+    bombus_model_close(((struct model_object *)object)->model);
+}
+
+static void finish_adapter(struct object *object)
+{
+    bombus_adapter_close(((struct adapter_object *)object)->adapter);
+}
+
+/* {:ok, term of the object}; or the error, and the object ends. */
+static ERL_NIF_TERM opened(ErlNifEnv *env, struct object *object, bombus_status status, const bombus_error *error)
+{
+    if (status == BOMBUS_OK)
+        return term_ok(env, object_term(env, object));
+    object_close(object, false);
+    object_release(object);
+    return term_error(env, error);
+}
+
+/* hub_resolve(reference, options) -> {:ok, folder} */
+NIF(nif_hub_resolve)
+{
+    bombus_hub_options options = {0};
+    char *reference, *cache = NULL, *endpoint = NULL, *token = NULL, *proxy = NULL, *no_proxy = NULL, *ca_file = NULL, *folder;
+    char **patterns = NULL;
+    size_t pattern_count = 0;
+    bombus_error error;
+    if (argc != 2 || (reference = read_string(env, argv[0])) == NULL)
+        return enif_make_badarg(env);
+    bool is_right = field_string(env, argv[1], "cache_folder", &cache) && field_string(env, argv[1], "endpoint", &endpoint) &&
+                    field_string(env, argv[1], "token", &token) && field_string(env, argv[1], "proxy", &proxy) &&
+                    field_string(env, argv[1], "no_proxy", &no_proxy) && field_string(env, argv[1], "ca_file", &ca_file) &&
+                    field_bool(env, argv[1], "is_offline", &options.is_offline) &&
+                    field_strings(env, argv[1], "patterns", &patterns, &pattern_count);
+    ERL_NIF_TERM result = is_right ? term_atom(env, "ok") : enif_make_badarg(env);
+    if (is_right) {
+        options.cache_folder = cache;
+        options.endpoint = endpoint;
+        options.token = token;
+        options.proxy = proxy;
+        options.no_proxy = no_proxy;
+        options.ca_file = ca_file;
+        options.patterns = (const char *const *)patterns;
+        bombus_status status = bombus_hub_resolve(&folder, reference, &options, &error);
+        result = status == BOMBUS_OK ? term_ok(env, term_string(env, folder)) : term_error(env, &error);
+        if (status == BOMBUS_OK)
+            bombus_free(folder);
+    }
+    free_strings(patterns, pattern_count);
+    free_text(reference), free_text(cache), free_text(endpoint), free_text(token), free_text(proxy), free_text(no_proxy), free_text(ca_file);
+    return result;
+}
+
+/* inspect(folder) -> {:ok, JSON text} */
+NIF(nif_inspect)
+{
+    char *folder, *json;
+    bombus_error error;
+    if (argc != 1 || (folder = read_string(env, argv[0])) == NULL)
+        return enif_make_badarg(env);
+    bombus_status status = bombus_inspect(&json, folder, &error);
+    free_text(folder);
+    if (status != BOMBUS_OK)
+        return term_error(env, &error);
+    ERL_NIF_TERM text = term_string(env, json);
+    bombus_free(json);
+    return term_ok(env, text);
+}
+
+/* model_open(folder, %{device, threads, exact}) -> {:ok, model} */
+NIF(nif_model_open)
+{
+    bombus_model_options options = {0};
+    bombus_error error;
+    char *folder, *device = NULL;
+    bool is_exact = false;
+    if (argc != 2 || (folder = read_string(env, argv[0])) == NULL)
+        return enif_make_badarg(env);
+    struct model_object *made;
+    bool is_right = field_string(env, argv[1], "device", &device) && field_int32(env, argv[1], "threads", &options.thread_count) &&
+                    field_bool(env, argv[1], "exact", &is_exact);
+    ERL_NIF_TERM result;
+    if (!is_right) {
+        result = enif_make_badarg(env);
+    } else if ((made = object_create(sizeof *made, OBJECT_MODEL, NULL)) == NULL) {
+        result = term_no_memory(env);
+    } else {
+        made->object.finish = finish_model;
+        options.device = device;
+        options.precision = is_exact ? BOMBUS_PRECISION_EXACT : BOMBUS_PRECISION_FAST;
+        bombus_status status = bombus_model_open(&made->model, folder, &options, &error);
+        result = opened(env, &made->object, status, &error);
+    }
+    free_text(folder);
+    free_text(device);
+    return result;
+}
+
+NIF(nif_model_info)
+{
+    static const char *const names[] = {"architecture", "device", "parameter_count", "weight_bytes", "vocab_size", "hidden_size", "layer_count",
+                                        "max_position_embeddings"};
+    struct model_object *model = argc == 1 ? (struct model_object *)object_of_term(env, argv[0], OBJECT_MODEL) : NULL;
+    bombus_model_info info;
+    if (model == NULL)
+        return enif_make_badarg(env);
+    if (!object_enter(&model->object))
+        return term_closed(env, "model");
+    bombus_model_get_info(model->model, &info);
+    const ERL_NIF_TERM values[] = {term_string(env, info.architecture), term_string(env, info.device),
+                                   enif_make_int64(env, info.parameter_count), enif_make_int64(env, info.weight_bytes),
+                                   enif_make_int(env, info.vocab_size), enif_make_int(env, info.hidden_size),
+                                   enif_make_int(env, info.layer_count), enif_make_int(env, info.max_position_embeddings)};
+    object_leave(&model->object);
+    return term_ok(env, term_map(env, names, values, sizeof values / sizeof *values));
+}
+
+/* model_weight(model, path) -> {:ok, %{mode, bits, group_size, dtype, rows, cols, data, scales, biases}}: the parts as binaries */
+NIF(nif_model_weight)
+{
+    static const char *const names[] = {"mode", "bits", "group_size", "dtype", "rows", "cols", "data", "scales", "biases"};
+    struct model_object *model = argc == 2 ? (struct model_object *)object_of_term(env, argv[0], OBJECT_MODEL) : NULL;
+    char *path = model != NULL ? read_string(env, argv[1]) : NULL;
+    bombus_matrix matrix;
+    bombus_error error;
+    if (path == NULL)
+        return enif_make_badarg(env);
+    ERL_NIF_TERM result;
+    if (!object_enter(&model->object)) {
+        result = term_closed(env, "model");
+    } else {
+        if (bombus_model_get_matrix(model->model, path, &matrix, &error) == BOMBUS_OK) {
+            const ERL_NIF_TERM values[] = {
+                term_string(env, matrix.mode), enif_make_int(env, matrix.bits), enif_make_int(env, matrix.group_size),
+                term_string(env, matrix.dtype), enif_make_int64(env, matrix.rows), enif_make_int64(env, matrix.cols),
+                term_text(env, matrix.data, matrix.data_bytes), term_text(env, matrix.scales, matrix.scale_bytes),
+                term_text(env, matrix.biases, matrix.bias_bytes)};
+            result = term_ok(env, term_map(env, names, values, sizeof values / sizeof *values));
+        } else {
+            result = term_error(env, &error);
+        }
+        object_leave(&model->object);
+    }
+    free_text(path);
+    return result;
+}
+
+/* device_names() -> ["cpu"] */
+NIF(nif_device_names)
+{
+    ERL_NIF_TERM list = enif_make_list(env, 0);
+    size_t count = 0;
+    (void)argc;
+    (void)argv;
+    while (bombus_device_name(count) != NULL)
+        count++;
+    while (count > 0)
+        list = enif_make_list_cell(env, term_string(env, bombus_device_name(--count)), list);
+    return list;
+}
+
+/* adapter_open(model, folder, scale or nil) -> {:ok, adapter} */
+NIF(nif_adapter_open)
+{
+    struct model_object *model = argc == 3 ? (struct model_object *)object_of_term(env, argv[0], OBJECT_MODEL) : NULL;
+    bombus_adapter_options options = {0};
+    bombus_error error;
+    double scale = 0.0;
+    char *folder = model != NULL ? read_string(env, argv[1]) : NULL;
+    if (folder == NULL)
+        return enif_make_badarg(env);
+    options.has_scale = enif_get_double(env, argv[2], &scale) != 0;
+    options.scale = (float)scale;
+    ERL_NIF_TERM result;
+    if (!object_enter(&model->object)) {
+        result = term_closed(env, "model");
+    } else {
+        struct adapter_object *made = object_create(sizeof *made, OBJECT_ADAPTER, NULL);
+        if (made == NULL) {
+            result = term_no_memory(env);
+        } else {
+            made->object.finish = finish_adapter;
+            bombus_status status = bombus_adapter_open(&made->adapter, model->model, folder, &options, &error);
+            result = opened(env, &made->object, status, &error);
+        }
+        object_leave(&model->object);
+    }
+    free_text(folder);
+    return result;
+}
+
+NIF(nif_adapter_info)
+{
+    static const char *const names[] = {"type", "format", "rank", "scale", "layer_count", "module_count", "parameter_count"};
+    struct adapter_object *adapter = argc == 1 ? (struct adapter_object *)object_of_term(env, argv[0], OBJECT_ADAPTER) : NULL;
+    bombus_adapter_info info;
+    if (adapter == NULL)
+        return enif_make_badarg(env);
+    if (!object_enter(&adapter->object))
+        return term_closed(env, "adapter");
+    bombus_adapter_get_info(adapter->adapter, &info);
+    object_leave(&adapter->object);
+    const ERL_NIF_TERM values[] = {term_atom(env, info.type), term_atom(env, info.format), enif_make_int(env, info.rank),
+                                   enif_make_double(env, (double)info.scale), enif_make_int(env, info.layer_count),
+                                   enif_make_int(env, info.module_count), enif_make_int64(env, info.parameter_count)};
+    return term_ok(env, term_map(env, names, values, sizeof values / sizeof *values));
+}

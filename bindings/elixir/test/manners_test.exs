@@ -1,0 +1,249 @@
+defmodule Bombus.MannersTest do
+  use ExUnit.Case
+
+  import Bombus.Fixtures
+  alias Bombus.{NIF, Serving}
+
+  # The longest time that the normal schedulers were held by one piece of work, as the VM itself sees it, while `fun` runs.
+  defp longest_schedule(fun, limit_ms) do
+    test = self()
+
+    watcher =
+      spawn_link(fn ->
+        :erlang.system_monitor(self(), [{:long_schedule, limit_ms}])
+        send(test, :watching)
+        collect([])
+      end)
+
+    receive do: (:watching -> :ok)
+    result = fun.()
+    send(watcher, {:stop, self()})
+    receive do: ({:held, held} -> {result, held})
+  end
+
+  defp collect(held) do
+    receive do
+      {:monitor, _, :long_schedule, info} -> collect([info | held])
+      {:stop, pid} -> send(pid, {:held, held})
+    end
+  end
+
+  # Only work in our own functions counts: the machine may hold a scheduler up for reasons of its own.
+  defp ours(held) do
+    Enum.filter(held, fn info -> Enum.any?([info[:in], info[:out]], &match?({Bombus.NIF, _, _}, &1)) end)
+  end
+
+  test "loading, generating and unloading hold no scheduler for more than a millisecond" do
+    {_, held} =
+      longest_schedule(
+        fn ->
+          for _ <- 1..3 do
+            serving = serving!(max_new_tokens: 40, seed: 1)
+
+            1..4
+            |> Enum.map(fn _ -> Task.async(fn -> Serving.run(serving, "Write a story about a fox") end) end)
+            |> Task.await_many(60_000)
+
+            Bombus.unload(serving.model)
+          end
+        end,
+        1
+      )
+
+    assert ours(held) == []
+  end
+
+  test "a process ticks on while others generate and train" do
+    parent = self()
+    serving = serving!(max_new_tokens: 200, eos_token_id: [])
+
+    ticker =
+      spawn_link(fn ->
+        gaps =
+          Enum.map(1..200, fn _ ->
+            start = System.monotonic_time(:microsecond)
+            Process.sleep(1)
+            System.monotonic_time(:microsecond) - start
+          end)
+
+        send(parent, {:gaps, Enum.sort(gaps)})
+      end)
+
+    tasks = for _ <- 1..4, do: Task.async(fn -> Serving.run(serving, "Write a story about a fox") end)
+    assert_receive {:gaps, gaps}, 60_000
+    refute Process.alive?(ticker)
+    Task.await_many(tasks, 60_000)
+
+    # A sleep of 1 ms takes up to 2.1 ms by itself; the library's threads and the machine's others compete for the cores.
+    assert Enum.at(gaps, 100) < 4_000
+  end
+
+  test "the death of a caller cancels its request" do
+    serving = serving!(max_new_tokens: 900, eos_token_id: [])
+    pid = spawn(fn -> Serving.run(serving, "Write a story") end)
+    assert eventually(fn -> Serving.stats(serving).running == 1 end)
+    Process.exit(pid, :kill)
+    assert eventually(fn -> Serving.stats(serving).running == 0 end)
+    assert %{cancelled: 1, finished: 0} = Serving.stats(serving)
+  end
+
+  test "unloading gives memory back at once; later use is an error" do
+    model = model!()
+    tokenizer = tokenizer!()
+    before = live()
+    serving = Serving.new(model, tokenizer, max_new_tokens: 900, eos_token_id: [])
+    running = Task.async(fn -> Bombus.chat(serving, [%{role: "user", content: "Hello"}]) end)
+    assert eventually(fn -> Serving.stats(serving).running == 1 end)
+    assert :ok = Bombus.unload(model)
+    assert %{models: models, engines: engines} = Bombus.live()
+    assert models <= before.models - 1 and engines <= before.engines
+    assert {:ok, %{finish_reason: :cancelled}} = Task.await(running)
+    assert :ok = Bombus.unload(model)
+    closed = fn fun -> assert_raise Bombus.Error, ~r/unloaded/, fun end
+    closed.(fn -> Serving.run(serving, "Hello") end)
+    closed.(fn -> Serving.new(model, tokenizer) end)
+    closed.(fn -> Bumblebee.Text.Qwen3Quantized.forward([1, 2], model) end)
+    assert {:error, %{status: :closed}} = Bombus.Adapter.attach(adapter!(), model)
+
+    assert {:error, %{status: :closed}} =
+             Bombus.Training.start(model, tokenizer,
+               training_data: [%{text: "x"}],
+               output_path: temporary("closed")
+             )
+
+    assert {:error, %{status: :closed}} =
+             Bumblebee.QuantizedLoader.load_quantized_weight(model, "model.embed_tokens")
+
+    Bombus.unload(tokenizer)
+    assert {:error, %{status: :closed}} = Bombus.Tokenizer.encode(tokenizer, "x")
+    closed.(fn -> Bombus.Tokenizer.token_id(tokenizer, "x") end)
+  end
+
+  test "unloading a model ends its training, which saves" do
+    model = model!()
+    output = temporary("unloaded")
+
+    opts = [
+      training_data: [%{text: String.duplicate("a fox and a crow ", 20)}],
+      output_path: output,
+      iterations: 100_000,
+      force: true
+    ]
+
+    {:ok, job} = Bombus.Training.start(model, tokenizer!(), opts)
+    Process.sleep(300)
+    before = Bombus.live()
+    assert :ok = Bombus.unload(model)
+    assert Bombus.live().trainings < before.trainings and Bombus.live().models < before.models
+    assert {:ok, %{end: :cancelled}} = Bombus.Training.await(job)
+  end
+
+  test "the garbage collector frees" do
+    before = live()
+
+    spawn(fn ->
+      serving = serving!(max_new_tokens: 4)
+      Serving.run(serving, "Hello")
+      Bumblebee.Text.Qwen3Quantized.forward([1, 2], serving.model)
+    end)
+
+    assert eventually(fn -> live() == before end)
+  end
+
+  defp resident_kib do
+    [_, kib] = Regex.run(~r/VmRSS:\s+(\d+)/, File.read!("/proc/self/status"))
+    String.to_integer(kib)
+  end
+
+  @tag timeout: 120_000
+  @tag skip: unless(File.exists?("/proc/self/status"), do: "there is no /proc here")
+  test "a thousand loads and unloads leak nothing" do
+    tokenizer = tokenizer!()
+
+    round = fn ->
+      model = model!()
+      serving = Serving.new(model, tokenizer, max_new_tokens: 1, context_size: 64)
+      Serving.run(serving, "Hello")
+      Bombus.unload(model)
+    end
+
+    for _ <- 1..100, do: round.()
+    before = resident_kib()
+    for _ <- 1..900, do: round.()
+    :erlang.garbage_collect()
+    assert resident_kib() - before < 32 * 1024
+  end
+
+  test "wrong arguments raise ArgumentError with the option's name" do
+    model = model!()
+    tokenizer = tokenizer!()
+
+    for {opts, name} <- [
+          {[temperature: -1], ":temperature"},
+          {[temperature: "hot"], ":temperature"},
+          {[max_new_tokens: 0], ":max_new_tokens"},
+          {[top_p: 2], ":top_p"},
+          {[seed: -1], ":seed"},
+          {[stop: [""]], ":stop"},
+          {[adapter: "posts"], ":adapter"},
+          {[kv_bits: 3], ":kv_bits"},
+          {[maximum: 3], ":maximum"},
+          {[compile: [batch_size: 0]], ":batch_size"},
+          {[eos_token_id: "x"], ":eos_token_id"}
+        ] do
+      assert_raise ArgumentError, ~r/#{name}/, fn ->
+        Bumblebee.Text.QuantizedGeneration.new(model, tokenizer, opts)
+      end
+    end
+
+    assert_raise ArgumentError, ~r/:backend/, fn -> Bombus.load_model({:local, folder()}, backend: 7) end
+
+    assert_raise ArgumentError, ~r/:quantization/, fn ->
+      Bombus.load_model({:local, folder()}, quantization: :int1)
+    end
+
+    assert_raise ArgumentError, ~r/repository/, fn -> Bombus.load_model({:file, "x"}) end
+
+    assert_raise ArgumentError, ~r/:rank/, fn ->
+      Bombus.Training.train(base_model: "x", training_data: "x", output_path: "x", rank: 0)
+    end
+
+    assert_raise ArgumentError, ~r/:min_length/, fn ->
+      Bumblebee.Training.LoRA.prepare_data(["x"], "x", min_length: -1)
+    end
+
+    assert_raise ArgumentError, ~r/:scale/, fn -> Bombus.load_adapter({:local, "x"}, scale: :big) end
+    assert_raise ArgumentError, ~r/messages/, fn -> Bombus.chat(Serving.new(model, tokenizer), "Hello") end
+    assert_raise ArgumentError, ~r/vocabulary/, fn -> Bumblebee.Text.Qwen3Quantized.forward([8192], model) end
+    assert_raise ArgumentError, ~r/UTF-8/, fn -> Serving.run(Serving.new(model, tokenizer), <<255>>) end
+    # Nothing that is no such handle comes near the library.
+    assert_raise ArgumentError, fn -> NIF.model_info(make_ref()) end
+    assert_raise ArgumentError, fn -> NIF.engine_stats(model.ref) end
+    assert_raise ArgumentError, fn -> NIF.encode(tokenizer.ref, :text, false) end
+  end
+
+  test "what cannot be loaded is an error that says why" do
+    assert {:error, {:config_not_found, "/nowhere/config.json"}} = Bombus.load_model({:local, "/nowhere"})
+
+    assert {:error, {:unsupported_backend, :cuda, [:cpu]}} =
+             Bombus.load_model({:local, folder()}, backend: :cuda)
+
+    assert {:error, {:quantization_mismatch, :int8, :int4}} =
+             Bombus.load_model({:local, folder()}, quantization: :int8)
+
+    assert {:ok, model} =
+             Bombus.load_model({:local, folder()}, quantization: :int4, backend: {EMLX.Backend, device: :gpu})
+
+    assert model.info.device =~ "cpu"
+    broken = temporary("broken")
+    File.mkdir_p!(broken)
+    File.write!(Path.join(broken, "config.json"), "{")
+    assert {:error, {:config_parse_error, _}} = Bumblebee.QuantizedLoader.load_model(broken)
+    File.ln_s!(Path.join(folder(), "model.safetensors"), Path.join(broken, "model.safetensors"))
+    File.write!(Path.join(broken, "config.json"), ~s({"model_type": "alien"}))
+    assert {:error, {:unknown_architecture, "alien"}} = Bumblebee.QuantizedLoader.load_model(broken)
+    File.cp!(Path.join(folder(), "config.json"), Path.join(broken, "config.json"))
+    File.rm!(Path.join(broken, "model.safetensors"))
+    assert {:error, {:safetensors_error, _}} = Bumblebee.QuantizedLoader.load_model(broken)
+  end
+end
