@@ -8,7 +8,7 @@
 #define QUANTIZED "qwen3-yarn-mixed"
 #define UNQUANTIZED "qwen2-f16"
 
-enum { STEPS = 30, LINES = 8 };
+enum { STEPS = 12, LINES = 6 };
 
 static bombus_tokenizer *tokenizer;
 static bombus_template *template_;
@@ -132,7 +132,7 @@ static struct trained train(const char *model_name, const char *data, const char
     options.batch_size = options.batch_size == 0 ? LINES : options.batch_size;
     options.iters = options.iters == 0 ? STEPS : options.iters;
     options.max_seq_length = options.max_seq_length == 0 ? 64 : options.max_seq_length;
-    options.learning_rate = options.learning_rate == 0.0 ? 0.01 : options.learning_rate;
+    options.learning_rate = options.learning_rate == 0.0 ? 0.02 : options.learning_rate;
     options.steps_per_eval = -1;
     options.no_shuffle = true;
     options.has_precision = true;
@@ -205,7 +205,7 @@ static void test_variants(void **state)
         {.name = "dora", .model = QUANTIZED, .options = {.fine_tune = BOMBUS_FINE_TUNE_DORA}},
         {.name = "dropout", .model = QUANTIZED, .options = {.dropout = 0.2}},
         {.name = "neftune", .model = QUANTIZED, .options = {.neftune_alpha = 2.0}},
-        {.name = "clipped", .model = QUANTIZED, .options = {.max_grad_norm = 0.01, .optimizer = BOMBUS_SGD, .learning_rate = 2.0}},
+        {.name = "clipped", .model = QUANTIZED, .options = {.max_grad_norm = 0.01, .optimizer = BOMBUS_SGD, .learning_rate = 4.0}},
         {.name = "sgd", .model = QUANTIZED, .options = {.optimizer = BOMBUS_SGD, .learning_rate = 0.05}},
         {.name = "adamw", .model = QUANTIZED, .options = {.optimizer = BOMBUS_ADAMW}},
         {.name = "muon", .model = QUANTIZED, .options = {.optimizer = BOMBUS_MUON, .learning_rate = 0.05}},
