@@ -85,7 +85,7 @@ $(OUT)/bombus: $(OUT)/cli/main.o $(OUT)/libcli.a $(OUT)/libbombus.a
 $(OUT)/tests/%: $(OUT)/tests/%.o $(OUT)/libcli.a $(OUT)/libbombus.a
 	$(call say,link $@) $(CC) $(ALL_CFLAGS) -o $@ $^ $(LDFLAGS) -lcmocka $(EDIT_LIBS) $(MPI_LIBS) $(ALL_LIBS)
 $(OUT)/tests/test_hub: $(OUT)/tests/hub_server.o
-$(OUT)/tests/test_cli $(OUT)/tests/test_adapter_cli $(OUT)/tests/test_train $(OUT)/tests/test_mpi: | $(OUT)/bombus
+$(OUT)/tests/test_cli $(OUT)/tests/test_adapter_cli $(OUT)/tests/test_train $(OUT)/tests/test_train_modes $(OUT)/tests/test_mpi: | $(OUT)/bombus
 # Examples are built as a user would: the public header and the shared library.
 $(OUT)/examples/%: docs/examples/%.c $(OUT)/libbombus.so include/bombus.h
 	@mkdir -p $(@D)

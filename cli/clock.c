@@ -1,8 +1,9 @@
 /* Monotonic time, and memory as the system counts it. */
 #include "cli/clock.h"
 
+#include "base/resident.h"
+
 #include <stdio.h>
-#include <sys/resource.h>
 #include <time.h>
 
 double clock_seconds(void)
@@ -14,13 +15,7 @@ double clock_seconds(void)
 
 int64_t clock_peak_memory_bytes(void)
 {
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-#if defined(__APPLE__)
-    return usage.ru_maxrss;
-#else
-    return (int64_t)usage.ru_maxrss * 1024; /* kilobytes on Linux */
-#endif
+    return (int64_t)bb_resident_peak();
 }
 
 /* The number behind `name` in a file of "name number" lines (name "": the first number); -1 where there is none ("max"). */

@@ -52,6 +52,54 @@ static void test_reference(void **state)
     }
 }
 
+/* What `bombus train` wrote, against the logits that mlx-lm gave with it (tools/make_trained_adapters.py; PEFT, with the adapter converted, gave the
+ * same to 2e-5). */
+static void test_trained(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"trained-lora", "trained-dora"};
+    for (size_t i = 0; i < BB_COUNT(names); i++) {
+        struct opened opened;
+        struct bb_safetensors reference;
+        bombus_error error;
+        char path[128];
+        double logprobs[64];
+        snprintf(path, sizeof path, "tests/fixtures/adapters/%s", names[i]);
+        assert_true(open_model(&opened, "qwen3-yarn-mixed", 1));
+        struct bb_adapter *adapter = open_adapter(&opened, path);
+        snprintf(path, sizeof path, "tests/fixtures/adapters/%s/reference.safetensors", names[i]);
+        CHECK_OK(bb_safetensors_open(&reference, path, &error), error);
+        const struct bb_safetensors_entry *ids = bb_safetensors_find(&reference, "ids"), *positions = bb_safetensors_find(&reference, "positions"),
+                                          *logits = bb_safetensors_find(&reference, "logits");
+        assert_true(ids != NULL && positions != NULL && logits != NULL && ids->size <= 64 * sizeof(int32_t));
+        int32_t tokens[64], places[64];
+        float *expected = memcpy(malloc(logits->size), logits->data, logits->size);
+        const size_t count = ids->size / sizeof *tokens, place_count = positions->size / sizeof *places;
+        memcpy(tokens, ids->data, ids->size);
+        memcpy(places, positions->data, positions->size);
+        json_t *rows = json_array();
+        for (size_t place = 0; place < place_count; place++)
+            json_array_append_new(rows, json_integer(places[place]));
+        double worst[2]; /* with the adapter, and without */
+        for (int turn = 0; turn < 2; turn++) {
+            struct bb_session *session = create(&opened, true);
+            struct comparison comparison = {.expected = expected, .positions = rows};
+            set(session, turn == 0 ? adapter : NULL, 1.0f);
+            CHECK_OK(bb_session_score(session, tokens, count, logprobs, compare_rows, &comparison, &error), error);
+            assert_int_equal(comparison.next, place_count);
+            worst[turn] = comparison.worst;
+            bb_session_free(session);
+        }
+        print_message("  %s: within %.1e of mlx-lm, %.1f without it\n", names[i], worst[0], worst[1]);
+        assert_true(worst[0] <= 1e-4 && worst[1] > 1.0);
+        json_decref(rows);
+        free(expected);
+        bb_safetensors_close(&reference);
+        bb_adapter_close(adapter);
+        close_model(&opened);
+    }
+}
+
 /* ---- made for a model: every family, every projection ---- */
 
 /* Puts W + sum of weights * what the pairs add in the place of each weight, in f32. The memory is freed by the caller. */
@@ -546,7 +594,8 @@ static void test_patterns(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reference), cmocka_unit_test(test_merged),  cmocka_unit_test(test_kernels),
+        cmocka_unit_test(test_reference),
+        cmocka_unit_test(test_trained), cmocka_unit_test(test_merged),  cmocka_unit_test(test_kernels),
         cmocka_unit_test(test_batch),     cmocka_unit_test(test_prefix),  cmocka_unit_test(test_allocations),
         cmocka_unit_test(test_threads),   cmocka_unit_test(test_refused), cmocka_unit_test(test_memory),
         cmocka_unit_test(test_patterns),

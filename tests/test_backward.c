@@ -370,6 +370,39 @@ static void test_same_bits(void **state)
     }
 }
 
+/* A pass for the loss alone drops out what the pass for the gradients does. */
+static void test_loss_alone(void **state)
+{
+    (void)state;
+    static const char *const models[] = {"llama-sliding", "gemma2"};
+    for (size_t i = 0; i < 2 * BB_COUNT(models); i++) {
+        struct setup setup;
+        bombus_error error;
+        struct step_batch *batch = calloc(1, sizeof *batch);
+        float nll[3][FIXTURE_ROWS];
+        open_setup(&setup, models[i / 2], NULL, 2, &(struct bb_trainable_options){.rank = 4, .scale = 2.0f, .dropout = 0.4f});
+        add_ids(batch, 3, 70, setup.trainable->set);
+        add_ids(batch, 11, 33, setup.trainable->set);
+        struct bb_backward *backward = open_backward(setup.trainable, setup.backend, true, i % 2 == 0);
+        for (int pass = 0; pass < 3; pass++) { /* with gradients, alone, alone and not while training */
+            struct bb_backward_call call = call_of(batch);
+            call.weights = pass == 0 ? batch->weights : NULL;
+            call.is_training = pass < 2;
+            call.seed = 5;
+            call.nll = nll[pass];
+            CHECK_OK(bb_backward_step(backward, &call, &error), error);
+        }
+        double change = 0.0;
+        CHECK_NEAR(nll[1], nll[0], (size_t)batch->batch.row_count, 1e-5);
+        for (int32_t row = 0; row < batch->batch.row_count; row++)
+            change = fmax(change, fabs((double)nll[2][row] - (double)nll[0][row]));
+        assert_true(change > 1e-2);
+        bb_backward_free(backward);
+        close_setup(&setup);
+        free(batch);
+    }
+}
+
 static void test_levels(void **state)
 {
     (void)state;
@@ -543,7 +576,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden),   cmocka_unit_test(test_families), cmocka_unit_test(test_embedding), cmocka_unit_test(test_dora),
-        cmocka_unit_test(test_full),     cmocka_unit_test(test_same_bits), cmocka_unit_test(test_levels),   cmocka_unit_test(test_spans),
+        cmocka_unit_test(test_full),     cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_loss_alone), cmocka_unit_test(test_levels),   cmocka_unit_test(test_spans),
         cmocka_unit_test(test_noise),    cmocka_unit_test(test_files),    cmocka_unit_test(test_failures),
     };
     return cmocka_run_group_tests_name("backward", tests, NULL, NULL);

@@ -5,6 +5,7 @@
 #include "base/map.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "base/resident.h"
 #include "tensor/dtype.h"
 #include "test.h"
 
@@ -52,6 +53,20 @@ static void test_arena(void **state)
         memset(bytes, 255, i * 7);
     }
     bb_arena_clear(&arena);
+}
+
+static void test_resident_peak(void **state)
+{
+    (void)state;
+    enum { BYTES = 32 << 20 };
+    uint64_t before = bb_resident_peak();
+    char *memory = bb_reserve(BYTES);
+    assert_true(memory != NULL && before > 0);
+    assert_true(bb_resident_peak() < before + BYTES / 2); /* not touched yet */
+    memset(memory, 1, BYTES);
+    assert_in_range(bb_resident_peak(), BYTES, before + 2 * (uint64_t)BYTES);
+    bb_unreserve(memory, BYTES);
+    assert_true(bb_resident_peak() >= BYTES); /* a peak stays */
 }
 
 static void test_buffer(void **state)
@@ -144,7 +159,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_error_is_cut_at_a_character), cmocka_unit_test(test_failing_allocation),
         cmocka_unit_test(test_arena), cmocka_unit_test(test_buffer), cmocka_unit_test(test_map),
-        cmocka_unit_test(test_file), cmocka_unit_test(test_short_floats),
+        cmocka_unit_test(test_file), cmocka_unit_test(test_short_floats), cmocka_unit_test(test_resident_peak),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

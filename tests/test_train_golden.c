@@ -106,12 +106,15 @@ static void check_trace(const struct trace *trace, const struct bb_safetensors *
 {
     const json_t *losses = json_object_get(trace->json, "losses");
     const json_t *rates = json_object_get(trace->json, "learning_rate_reported");
-    double worst = 0.0; /* mlx adds in bfloat16 on a bfloat16 model, hence the wider bound there */
+    /* On a bfloat16 model mlx's products multiply and add in bfloat16, whose rounding is 4e-3 of a value: its own losses there are up to 2.4e-2 away from
+     * those of the same run on the f32 model (text-adam-b1-qv). Ours are computed in f32, so they can be no nearer. */
+    const double tolerance = is_bf16 ? 3e-2 : 1e-4;
+    double worst = 0.0;
     assert_int_equal(trace->steps, STEPS);
     for (size_t i = 0; i < STEPS; i++) {
         double expected = json_number_value(json_array_get(losses, i));
         worst = fmax(worst, fabs(trace->losses[i] - expected));
-        if (!(fabs(trace->losses[i] - expected) <= (is_bf16 ? 3e-2 : 1e-4)))
+        if (!(fabs(trace->losses[i] - expected) <= tolerance))
             fail_msg("%s: loss of step %zu is %.7f, expected %.7f", trace->name, i + 1, trace->losses[i], expected);
         double rate = json_number_value(json_array_get(rates, i));
         if (!(fabs(trace->rates[i] - rate) <= 1e-6 * rate))
@@ -119,11 +122,47 @@ static void check_trace(const struct trace *trace, const struct bb_safetensors *
     }
     double test_loss = json_number_value(json_object_get(trace->json, "test_loss_after"));
     print_message("  %s: losses within %.1e, test loss within %.1e\n", trace->name, worst, fabs(trace->test_loss - test_loss));
-    if (json_object_get(trace->json, "max_seq_length") == NULL) /* the trace's test loss is over whole examples */
-        assert_true(fabs(trace->test_loss - test_loss) <= (is_bf16 ? 3e-2 : 1e-4));
+    assert_true(fabs(trace->test_loss - test_loss) <= tolerance);
     const int steps[] = {1, 5, 20};
     for (size_t i = 0; !is_bf16 && i < BB_COUNT(steps); i++)
         check_adapter(tensors, folder, steps[i], 1e-4);
+}
+
+static void run(const bombus_train_options *options, const char *model_folder)
+{
+    bombus_model *model;
+    bombus_tokenizer *tokenizer;
+    bombus_template *template_;
+    bombus_trainer *trainer;
+    bombus_train_result result;
+    bombus_error error;
+    CHECK_OK(bombus_model_open(&model, model_folder, NULL, &error), error);
+    CHECK_OK(bombus_tokenizer_open(&tokenizer, model_folder, NULL, &error), error);
+    CHECK_OK(bombus_template_open(&template_, model_folder, NULL, &error), error);
+    CHECK_OK(bombus_trainer_create(&trainer, model, tokenizer, template_, options, &error), error);
+    CHECK_OK(bombus_trainer_run(trainer, &result, &error), error);
+    bombus_trainer_free(trainer);
+    bombus_template_free(template_);
+    bombus_tokenizer_close(tokenizer);
+    bombus_model_close(model);
+}
+
+/* Traces were evaluated by mlx-lm's evaluate() as it is called without a length, at 2,048 tokens, also where training had cut its examples. So the last
+ * adapter is evaluated once more, behind a step too small to move it. */
+static double evaluate_whole(bombus_train_options options, const char *model_folder)
+{
+    struct trace trace = {.test_loss = (double)NAN};
+    char last[600], folder[600];
+    snprintf(last, sizeof last, "%s/adapters.safetensors", options.adapter_path);
+    snprintf(folder, sizeof folder, "%s-whole", options.adapter_path);
+    options.resume_adapter_file = last;
+    options.adapter_path = folder;
+    options.max_seq_length = 2048;
+    options.iters = 1;
+    options.learning_rate = 1e-30;
+    options.context = &trace;
+    run(&options, model_folder);
+    return trace.test_loss;
 }
 
 /* Trains as the trace says. */
@@ -175,21 +214,10 @@ static void run_case(const char *name)
     options.keys = json_array_size(listed) > 0 ? keys : NULL;
     options.key_count = json_array_size(listed);
     set_optimizer(&options, trace.json);
-    bombus_model *model;
-    bombus_tokenizer *tokenizer;
-    bombus_template *template_;
-    bombus_trainer *trainer;
-    bombus_train_result result;
-    CHECK_OK(bombus_model_open(&model, model_folder, NULL, &error), error);
-    CHECK_OK(bombus_tokenizer_open(&tokenizer, model_folder, NULL, &error), error);
-    CHECK_OK(bombus_template_open(&template_, model_folder, NULL, &error), error);
-    CHECK_OK(bombus_trainer_create(&trainer, model, tokenizer, template_, &options, &error), error);
-    CHECK_OK(bombus_trainer_run(trainer, &result, &error), error);
+    run(&options, model_folder);
+    if (json_object_get(trace.json, "max_seq_length") != NULL)
+        trace.test_loss = evaluate_whole(options, model_folder);
     check_trace(&trace, &tensors, folder, strstr(name, "bf16") != NULL);
-    bombus_trainer_free(trainer);
-    bombus_template_free(template_);
-    bombus_tokenizer_close(tokenizer);
-    bombus_model_close(model);
     bb_safetensors_close(&tensors);
     json_decref(trace.json);
 }

@@ -274,11 +274,18 @@ static struct bb_tape *tape_of(struct bb_backward *backward, int32_t layer)
     return &backward->tapes[backward->options.is_kept ? layer - backward->trainable->first_layer : 0];
 }
 
-/* All blocks. Without gradients nothing is kept. */
+/* Blocks run under their tapes where gradients are wanted, and where there is dropout, which a tape applies: a pass for the loss alone then sees the
+ * same activations as the pass for the gradients. */
+static bool is_recorded(const struct bb_backward *backward, const struct bb_backward_call *call)
+{
+    return call->weights != NULL || (call->is_training && backward->trainable->options.dropout > 0.0f);
+}
+
+/* All blocks. What is not recorded is not kept. */
 static struct bb_tensor forward(struct bb_backward *backward, const struct bb_backward_call *call, struct bb_tensor x)
 {
     const int32_t layers = backward->model->recipe.num_hidden_layers;
-    const int32_t first = call->weights != NULL ? backward->trainable->first_layer : layers;
+    const int32_t first = is_recorded(backward, call) ? backward->trainable->first_layer : layers;
     struct bb_run *run = &backward->run;
     for (int32_t i = 0; i < first && run->status == BOMBUS_OK; i++) {
         size_t mark = bb_run_mark(run);

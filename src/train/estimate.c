@@ -3,10 +3,11 @@
 
 #include "train/process_group.h"
 
-#include <string.h>
-#include <sys/resource.h>
+#include "base/resident.h"
 
-enum { SAMPLED_BATCHES = 64 };
+#include <string.h>
+
+enum { SAMPLED_BATCHES = 64, MEASUREMENTS = 5, ENOUGH_SECONDS = 2 };
 
 /* ---- room ---- */
 
@@ -112,21 +113,32 @@ static bombus_status survey_batches(struct bb_trainer *trainer, struct survey *s
     return status;
 }
 
-/* Goes to batch `index` behind `state` and measures a step on it, or its forward pass alone. */
+/* Goes to batch `index` behind `state` and measures steps on it, or its forward pass alone: `most` times, but no longer than needs be. *seconds is the
+ * median, so that one measurement that was disturbed does not count. */
 static bombus_status measure(struct bb_trainer *trainer, const struct bb_batches_state *state, int64_t index,
-                             bool is_training, double *seconds, int32_t *rows, bombus_error *error)
+                             bool is_training, int32_t most, double *seconds, int32_t *rows, bombus_error *error)
 {
     const struct bb_train_batch *batch = NULL;
     struct bb_batch_loss loss;
+    double times[MEASUREMENTS] = {0.0}, sum = 0.0;
+    int32_t count = 0;
     bombus_status status = bb_batches_set_state(&trainer->train.batches, state, error);
     for (int64_t i = 0; i <= index && status == BOMBUS_OK; i++)
         status = bb_batches_next(&trainer->train.batches, &batch, error);
     if (status != BOMBUS_OK || batch == NULL)
         return status;
-    double start = bb_trainer_clock();
-    status = is_training ? bb_objective_train(&trainer->objective, batch, 0, &loss, error)
-                         : bb_objective_evaluate(&trainer->objective, batch, &loss, error);
-    *seconds = bb_trainer_clock() - start;
+    while (count < most && sum < ENOUGH_SECONDS && status == BOMBUS_OK) {
+        double start = bb_trainer_clock();
+        status = is_training ? bb_objective_train(&trainer->objective, batch, 0, &loss, error)
+                             : bb_objective_evaluate(&trainer->objective, batch, &loss, error);
+        double time = bb_trainer_clock() - start;
+        int32_t place = count++;
+        sum += time;
+        for (; place > 0 && times[place - 1] > time; place--)
+            times[place] = times[place - 1];
+        times[place] = time;
+    }
+    *seconds = times[(count - 1) / 2];
     *rows = batch->row_count;
     return status;
 }
@@ -148,13 +160,7 @@ static double evaluations_left(const struct bb_trainer *trainer)
 static double expected_peak(const struct bb_trainer *trainer, int32_t largest_rows)
 {
     const bombus_train_options *options = &trainer->options;
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-#if defined(__APPLE__)
-    double peak = (double)usage.ru_maxrss;
-#else
-    double peak = (double)usage.ru_maxrss * 1024.0; /* kilobytes on Linux */
-#endif
+    double peak = (double)bb_resident_peak();
     if (trainer->optimizer.updates == 0)
         peak += (double)bb_optimizer_bytes(options->optimizer, &options->optimizer_options,
                                            trainer->trainable->parameters, trainer->trainable->parameter_count);
@@ -173,11 +179,12 @@ static bombus_status warm_up(struct bb_trainer *trainer, const struct bb_batches
     bombus_status status = survey_batches(trainer, &survey, error);
     if (status != BOMBUS_OK || survey.count == 0)
         return status;
-    status = measure(trainer, state, survey.largest, true, &warm_seconds, &largest_rows, error);
+    /* The first step touches all memory and all weights; its time does not count. */
+    status = measure(trainer, state, survey.largest, true, 1, &warm_seconds, &largest_rows, error);
     if (status == BOMBUS_OK)
-        status = measure(trainer, state, survey.typical, true, &seconds, &rows, error);
+        status = measure(trainer, state, survey.typical, true, MEASUREMENTS, &seconds, &rows, error);
     if (status == BOMBUS_OK && trainer->validation.is_open)
-        status = measure(trainer, state, survey.typical, false, &forward_seconds, &rows, error);
+        status = measure(trainer, state, survey.typical, false, MEASUREMENTS, &forward_seconds, &rows, error);
     if (status != BOMBUS_OK || rows == 0)
         return status;
     double mean = (double)survey.rows / (double)survey.count / rows; /* of a batch, in warm-up steps */

@@ -1,7 +1,7 @@
 /* Weighs the rows of a batch so that bb_backward_step gives the gradients of the wanted loss.
  *
- * For preferences the weights depend on the log-probabilities of whole answers, so these are computed first, without gradients (and without dropout,
- * which bb_backward_step has only where there are gradients). */
+ * For preferences the weights depend on the log-probabilities of whole answers, so these are computed first, without gradients, under the same dropout
+ * and noise as the pass with gradients behind it. */
 #include "train/objective.h"
 
 #include "base/memory.h"
