@@ -2,11 +2,12 @@
  * the last blocks; and the process's peak of resident memory.
  *
  *   make build/release/bench/bench_backward
- *   build/release/bench/bench_backward FOLDER [LENGTH [SEQUENCES [LAYERS [THREADS [exact [kept]]]]]]      LAYERS 0: all */
+ *   build/release/bench/bench_backward FOLDER [LENGTH [SEQUENCES [LAYERS [THREADS [exact [kept [LEVEL]]]]]]]      LAYERS 0: all; exact, kept: 0 or 1 */
 #include "base/random.h"
 #include "model/backward.h"
 #include "ops/backends.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,10 +16,10 @@
 
 enum { MOST_ROWS = 1 << 16, MOST_SPANS = 64, REPEATS = 3 };
 
-static double seconds(void)
+static double seconds_of(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
@@ -45,14 +46,15 @@ int main(int count, char **arguments)
     const int32_t length = argument(arguments, count, 2, 256), span_count = argument(arguments, count, 3, 1);
     const int32_t rows = length * span_count;
     if (count < 2 || length < 1 || span_count < 1 || span_count > MOST_SPANS || rows > MOST_ROWS) {
-        fprintf(stderr, "usage: bench_backward FOLDER [LENGTH [SEQUENCES [LAYERS [THREADS [exact [kept]]]]]]\n");
+        fprintf(stderr, "usage: bench_backward FOLDER [LENGTH [SEQUENCES [LAYERS [THREADS [exact [kept [LEVEL]]]]]]]\n");
         return 2;
     }
     struct bb_backend *backend;
     struct bb_model *model;
     struct bb_trainable *trainable;
     struct bb_backward *backward;
-    check(bb_backend_open(&backend, "cpu", &(struct bb_backend_options){.thread_count = argument(arguments, count, 5, 1)}, &error));
+    const struct bb_backend_options device = {.thread_count = argument(arguments, count, 5, 1), .cpu_level = count > 8 ? arguments[8] : NULL};
+    check(bb_backend_open(&backend, "cpu", &device, &error));
     check(bb_model_open(&model, arguments[1], backend, &error));
     const struct bb_trainable_options options = {.num_layers = argument(arguments, count, 4, 0), .rank = 8, .scale = 20.0f, .seed = 1};
     check(bb_trainable_create(&trainable, model, &options, &error));
@@ -73,20 +75,21 @@ int main(int count, char **arguments)
     const struct bb_backward_call call = {.batch = &batch, .targets = targets, .weights = weights, .nll = nll, .is_training = true};
     struct bb_backward_call forward = call;
     forward.weights = NULL;
-    double best = 1e30, best_forward = 1e30;
+    double best = 1e30, best_forward = 1e30, best_cpu = 1e30;
     for (int i = 0; i < REPEATS; i++) {
-        double begin = seconds(), middle;
+        const double begin = seconds_of(CLOCK_MONOTONIC);
         check(bb_backward_step(backward, &forward, &error));
-        middle = seconds();
+        const double middle = seconds_of(CLOCK_MONOTONIC), cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
         check(bb_backward_step(backward, &call, &error));
-        best_forward = middle - begin < best_forward ? middle - begin : best_forward;
-        best = seconds() - middle < best ? seconds() - middle : best;
+        best_forward = fmin(best_forward, middle - begin);
+        best = fmin(best, seconds_of(CLOCK_MONOTONIC) - middle);
+        best_cpu = fmin(best_cpu, seconds_of(CLOCK_PROCESS_CPUTIME_ID) - cpu);
     }
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    printf("%s: %d x %d tokens, last %d layers, %s: loss alone %.3f s, step %.3f s, %.1f tokens/s; peak %.0f MB, reserved %.0f MB, weights %.0f MB\n",
+    printf("%s: %d x %d tokens, last %d layers, %s: loss alone %.3f s, step %.3f s (CPU %.3f s), %.1f tokens/s; peak %.0f MB, reserved %.0f MB, weights %.0f MB\n",
            backend->table->describe(backend), span_count, length, options.num_layers > 0 ? options.num_layers : model->recipe.num_hidden_layers,
-           limits.is_exact ? "exact" : "fast", best_forward, best, rows / best, (double)usage.ru_maxrss / 1024.0,
+           limits.is_exact ? "exact" : "fast", best_forward, best, best_cpu, rows / best, (double)usage.ru_maxrss / 1024.0,
            (double)bb_backward_bytes(backward) / 1048576.0, (double)model->weight_bytes / 1048576.0);
     bb_backward_free(backward);
     bb_trainable_free(trainable);
