@@ -93,7 +93,7 @@ static void test_no_valid_content(void **state)
 static void test_shares_and_shuffle(void **state)
 {
     (void)state;
-    char texts[100][8];
+    char texts[100][16];
     const char *posts[100];
     bombus_prepare_options options = {.valid_share = 0.2, .test_share = 0.001, .shuffle = true, .seed = 7, .overwrite = true};
     bombus_prepare_result result;
