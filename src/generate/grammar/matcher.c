@@ -62,8 +62,10 @@ static bombus_status settle(struct bb_grammar_matcher *matcher, bombus_error *er
     bombus_status status = close_now(matcher, error);
     const struct bb_automaton_state *states = matcher->constraint->automaton.states;
     bool has_more = false;
-    for (uint32_t i = 0; i < matcher->closed.count; i++)
-        has_more = has_more || states[matcher->closed.items[i].state].edge_begin < states[matcher->closed.items[i].state].edge_end;
+    for (uint32_t i = 0; i < matcher->closed.count; i++) {
+        const struct bb_automaton_state *state = &states[matcher->closed.items[i].state];
+        has_more = has_more || state->edge_begin < state->edge_end;
+    }
     matcher->may_end = matcher->closed.ends;
     matcher->must_end = matcher->closed.ends && !has_more;
     return status;
@@ -145,22 +147,38 @@ bombus_status bb_grammar_matcher_find_mask(struct bb_grammar_matcher *matcher, s
     return status;
 }
 
-/* Tokens of a word of bits: the fewer of allowed and forbidden ones are set one by one. `count` is a constant 64 but for the last word. */
-BB_INLINE void mask_word(float *out, const float *logits, int32_t count, uint64_t word)
+/* Four bits as four lanes, of which set ones are all ones. */
+#define LANES(bits) {(bits) & 1 ? ~0u : 0u, (bits) & 2 ? ~0u : 0u, (bits) & 4 ? ~0u : 0u, (bits) & 8 ? ~0u : 0u}
+static const uint32_t lanes[16][4] = {LANES(0),  LANES(1),  LANES(2),  LANES(3), LANES(4),  LANES(5),
+                                      LANES(6),  LANES(7),  LANES(8),  LANES(9), LANES(10), LANES(11),
+                                      LANES(12), LANES(13), LANES(14), LANES(15)};
+_Static_assert(sizeof(float) == sizeof(uint32_t), "logits are chosen by their bits");
+
+/* A word's 64 tokens, whichever bits are set: by bits and without a branch, since tokens of all kinds stand side by side in a vocabulary. */
+static void choose_word(float *out, const float *logits, uint64_t word)
 {
-    bool is_mostly_allowed = count_bits(word) > 32;
-    uint64_t odd = is_mostly_allowed ? ~word : word;
-    if (count < 64)
-        odd &= (UINT64_C(1) << count) - 1;
-    if (is_mostly_allowed)
-        memcpy(out, logits, (size_t)count * sizeof *out);
-    else
-        for (int32_t i = 0; i < count; i++)
-            out[i] = -INFINITY;
-    for (; odd != 0; odd &= odd - 1) {
-        int32_t place = __builtin_ctzll(odd);
-        out[place] = is_mostly_allowed ? -INFINITY : logits[place];
+    static const float forbidden = -INFINITY;
+    uint32_t infinity;
+    memcpy(&infinity, &forbidden, sizeof infinity);
+    for (int32_t i = 0; i < 64; i += 4, word >>= 4) {
+        const uint32_t *lane = lanes[word & 15];
+        uint32_t bits[4];
+        memcpy(bits, logits + i, sizeof bits);
+        for (int32_t j = 0; j < 4; j++)
+            bits[j] = (bits[j] & lane[j]) | (infinity & ~lane[j]);
+        memcpy(out + i, bits, sizeof bits);
     }
+}
+
+static void mask_word(float *out, const float *logits, uint64_t word)
+{
+    if (word == 0)
+        for (int32_t i = 0; i < 64; i++)
+            out[i] = -INFINITY;
+    else if (word == UINT64_MAX)
+        memcpy(out, logits, 64 * sizeof *out);
+    else
+        choose_word(out, logits, word);
 }
 
 void bb_grammar_matcher_mask(const struct bb_grammar_matcher *matcher, float *out, const float *logits,
@@ -168,9 +186,9 @@ void bb_grammar_matcher_mask(const struct bb_grammar_matcher *matcher, float *ou
 {
     int32_t words = (int32_t)word_count(matcher), begin = 0;
     for (; begin + 64 <= vocab_size; begin += 64)
-        mask_word(out + begin, logits + begin, 64, begin / 64 < words ? matcher->bits[begin / 64] : 0);
-    if (begin < vocab_size)
-        mask_word(out + begin, logits + begin, vocab_size - begin, begin / 64 < words ? matcher->bits[begin / 64] : 0);
+        mask_word(out + begin, logits + begin, begin / 64 < words ? matcher->bits[begin / 64] : 0);
+    for (; begin < vocab_size; begin++)
+        out[begin] = bb_grammar_matcher_allows(matcher, begin) ? logits[begin] : -INFINITY;
 }
 
 /* Forgets the frames that `now` does not stand on. Parents come before children, so one pass each way does. */
