@@ -110,7 +110,7 @@ check:                                                    ## set up, lint, tests
 	@$(MAKE) --no-print-directory -j$(JOBS) check-built
 check-built: all tests
 	@$(MAKE) --no-print-directory -s BUILD=asan all tests
-	@JOBS=$(JOBS) tools/run_tests 'lint=$(MAKE) -s lint' $(TESTS) $(EXAMPLES) $(subst $(OUT),build/asan,$(TESTS)) 'arm64=tools/check_arm64' 'elixir=tools/check_elixir'
+	@JOBS=$(JOBS) tools/run_tests 'lint=$(MAKE) -s lint' $(TESTS) $(EXAMPLES) $(subst $(OUT),build/asan,$(filter-out %/test_mpi,$(TESTS))) 'arm64=tools/check_arm64' 'elixir=tools/check_elixir'
 arm64-tests: $(ARM64_TESTS)
 	@for test in $(ARM64_TESTS); do $(RUN) $$test || exit 1; done
 HAS_CLANG := $(shell command -v clang 2>/dev/null)
