@@ -99,7 +99,7 @@ $(OUT)/bench/%: bench/%.c $(OUT)/libbombus.a
 	$(call say,link $@) $(CC) $(ALL_CFLAGS) -o $@ $^ $(LDFLAGS) $(ALL_LIBS)
 
 # ---- tests ----
-ARM64_TESTS := $(filter $(addprefix %/test_,base quant linear rows attention kernels backends ops threads sampler),$(TESTS))
+ARM64_TESTS := $(filter $(addprefix %/test_,base quant linear low_rank gradients backends ops threads sampler),$(TESTS))
 tests: $(TESTS) $(EXAMPLES)                               ## build all tests and examples
 test: tests                                               ## run them; make test-NAME runs tests/test_NAME.c
 	@JOBS=$(JOBS) tools/run_tests $(TESTS) $(EXAMPLES)
@@ -112,7 +112,7 @@ check-built: all tests
 	@$(MAKE) --no-print-directory -s BUILD=asan all tests
 	@JOBS=$(JOBS) tools/run_tests 'lint=$(MAKE) -s lint' $(TESTS) $(EXAMPLES) $(subst $(OUT),build/asan,$(filter-out %/test_mpi,$(TESTS))) 'arm64=tools/check_arm64' 'elixir=tools/check_elixir'
 arm64-tests: $(ARM64_TESTS)
-	@for test in $(ARM64_TESTS); do $(RUN) $$test || exit 1; done
+	@JOBS=$(JOBS) tools/run_tests $(foreach test,$(ARM64_TESTS),'$(notdir $(test))=$(RUN) $(test)')
 HAS_CLANG := $(shell command -v clang 2>/dev/null)
 check-long: check                                         ## check, then threads (tsan), each fuzz target for SECONDS, the .deb
 	@$(MAKE) --no-print-directory -s -j$(JOBS) BUILD=tsan all tests
