@@ -64,7 +64,7 @@ static double value_of(const struct curve *curve, size_t i)
 
 static bool find_bounds(struct chart *chart, const struct curve *curves, size_t count)
 {
-    *chart = (struct chart){.first = INFINITY, .last = -INFINITY, .least = INFINITY, .most = -INFINITY};
+    *chart = (struct chart){.first = HUGE_VAL, .last = -HUGE_VAL, .least = HUGE_VAL, .most = -HUGE_VAL};
     for (size_t c = 0; c < count; c++) {
         for (size_t i = 0; i < curves[c].points->count; i++) {
             double value = value_of(&curves[c], i), iteration = (double)curves[c].points->items[i].iteration;

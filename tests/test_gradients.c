@@ -86,7 +86,7 @@ static void test_glu_grad(void **state)
                 *entry += 5.0f * step;
     for (int32_t level = 0; bb_kernels_level_name(level) != NULL; level++) {
         struct bb_backend *backend = open_cpu(bb_kernels_level_name(level), 2), *reference = open_cpu("reference", 1);
-        for (int activation = BB_SILU; activation <= BB_SWIGLU_CLIPPED; activation++) {
+        for (enum bb_activation activation = BB_SILU; activation <= BB_SWIGLU_CLIPPED; activation++) {
             for (int which = 0; which < 2; which++) {
                 for (int side = 0; side < 2; side++) {
                     memcpy(moved, which == 0 ? gate : up, sizeof moved);

@@ -250,7 +250,7 @@ static void choose(struct mixture *mixture)
 static void check_route(struct bb_backend *reference, struct bb_backend *backend)
 {
     static struct mixture mixture;
-    for (int routing = BB_ROUTE_SOFTMAX_TOP; routing <= BB_ROUTE_TOP_SOFTMAX; routing++) {
+    for (enum bb_routing routing = BB_ROUTE_SOFTMAX_TOP; routing <= BB_ROUTE_TOP_SOFTMAX; routing++) {
         float d_logits[X_ROWS * EXPERTS];
         mixture = (struct mixture){.reference = reference, .routing = routing};
         choose(&mixture);

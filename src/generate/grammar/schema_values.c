@@ -29,8 +29,8 @@ static const struct {
 static const char *const terminal_patterns[BB_TERMINAL_COUNT] = {
     /* One character of a string: as it is, or escaped; surrogates in pairs, no zero byte. */
     [BB_TERMINAL_CHARACTER] =
-        "[^\"\\\\\\x00-\\x1f]|\\\\([\"\\\\/bfnrt]|u(000[1-9a-fA-F]|00[1-9a-fA-F][0-9a-fA-F]|0[1-9a-fA-F][0-9a-fA-F]{2}|"
-        "[1-9a-cefA-CEF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}|[dD][89abAB][0-9a-fA-F]{2}\\\\u[dD][c-fC-F][0-9a-fA-F]{2}))",
+        ("[^\"\\\\\\x00-\\x1f]|\\\\([\"\\\\/bfnrt]|u(000[1-9a-fA-F]|00[1-9a-fA-F][0-9a-fA-F]|0[1-9a-fA-F][0-9a-fA-F]{2}|"
+         "[1-9a-cefA-CEF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}|[dD][89abAB][0-9a-fA-F]{2}\\\\u[dD][c-fC-F][0-9a-fA-F]{2}))"),
     [BB_TERMINAL_INTEGER] = "0|-?[1-9][0-9]{0,17}",
     /* Within what a double holds. */
     [BB_TERMINAL_NUMBER] = "-?(0|[1-9][0-9]{0,17})(\\.[0-9]{1,17})?([eE][+-]?[0-9]{1,2})?",

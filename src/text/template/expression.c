@@ -304,7 +304,7 @@ static struct bb_node *parse_argument(struct bb_parser *parser, enum bb_argument
     struct bb_node *node = bb_node_create(parser, BB_NODE_ARGUMENT, token);
     if (node == NULL)
         return NULL;
-    node->operation = kind;
+    node->operation = (int32_t)kind;
     if (kind == BB_ARGUMENT_KEYWORD) {
         node->constant = bb_parser_token_text(parser, token);
         bb_parser_advance(parser);
@@ -566,7 +566,7 @@ static struct bb_node *parse_arithmetic(struct bb_parser *parser, struct bb_node
         left = right != NULL ? bb_node_upon(parser, BB_NODE_ARITHMETIC, token, left) : NULL;
         if (left != NULL) {
             left->second = right;
-            left->operation = operations[index];
+            left->operation = (int32_t)operations[index];
         }
     }
     return left;
@@ -641,7 +641,7 @@ static struct bb_node *parse_comparison(struct bb_parser *parser)
         struct bb_node *operand = bb_node_create(parser, BB_NODE_OPERAND, token);
         if (operand == NULL || (operand->second = parse_sum(parser)) == NULL)
             return NULL;
-        operand->operation = operation;
+        operand->operation = (int32_t)operation;
         bb_node_append(&operands, operand);
         token = parser->token;
     }

@@ -299,7 +299,7 @@ static struct bb_value read_number(struct reader *reader)
     size_t begin = reader->offset;
     bool is_real = false, is_negative = skip(reader, "-");
     if (skip(reader, "Infinity"))
-        return bb_value_float(is_negative ? -INFINITY : INFINITY);
+        return bb_value_float(is_negative ? -HUGE_VAL : HUGE_VAL);
     bool is_zero = reader->offset < reader->length && reader->text[reader->offset] == '0';
     size_t count = skip_digits(reader);
     if (count == 0 || (is_zero && count > 1))
@@ -387,9 +387,9 @@ static struct bb_value read_value(struct reader *reader)
     else if (skip(reader, "null"))
         value = BB_NONE;
     else if (skip(reader, "NaN"))
-        value = bb_value_float(NAN);
+        value = bb_value_float((double)NAN);
     else if (skip(reader, "Infinity"))
-        value = bb_value_float(INFINITY);
+        value = bb_value_float(HUGE_VAL);
     else
         value = read_number(reader);
     reader->work->nesting--;

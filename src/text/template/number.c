@@ -96,9 +96,9 @@ bool bb_parse_real(const struct bb_text *text, double *real)
         if (length >= sizeof word)
             return false;
         if (strcmp(word, "inf") == 0 || strcmp(word, "infinity") == 0)
-            *real = INFINITY;
+            *real = HUGE_VAL;
         else if (strcmp(word, "nan") == 0)
-            *real = NAN;
+            *real = (double)NAN;
         else
             return false;
         end = length;
