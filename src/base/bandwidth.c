@@ -2,12 +2,12 @@
  * read the weights. The best pass counts: what disturbs can only make a pass slower. */
 #include "base/bandwidth.h"
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/threads.h"
 
 #include <stdatomic.h>
 #include <string.h>
-#include <time.h>
 
 enum { CHUNK = 1 << 18, WORDS = CHUNK / 8, STREAMS = 16, DEFAULT_BYTES = 256 << 20 };
 static const double default_seconds = 0.5;
@@ -31,13 +31,6 @@ static void read_chunk(void *context, int32_t chunk, int32_t worker)
     atomic_fetch_add_explicit(&reading->sum, sum, memory_order_relaxed);
 }
 
-static double seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 bombus_status bb_measure_bandwidth(double *bytes_per_second, int32_t thread_count, size_t bytes, double seconds,
                                    bombus_error *error)
 {
@@ -56,11 +49,11 @@ bombus_status bb_measure_bandwidth(double *bytes_per_second, int32_t thread_coun
     }
     memset(memory, 1, chunks * CHUNK); /* pages never written may all be one page of zeros */
     struct reading reading = {.words = (const uint64_t *)(const void *)memory};
-    double best = 0.0, end = seconds_now() + seconds, now;
+    double best = 0.0, end = bb_clock_seconds() + seconds, now;
     do {
-        double begin = seconds_now();
+        double begin = bb_clock_seconds();
         bb_pool_run(pool, (int32_t)chunks, read_chunk, &reading);
-        now = seconds_now();
+        now = bb_clock_seconds();
         double rate = (double)(chunks * CHUNK) / (now - begin);
         best = rate > best ? rate : best;
     } while (now < end);

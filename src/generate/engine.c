@@ -5,6 +5,7 @@
  * a request that OVERTAKE_LIMIT later ones have overtaken is next whatever its priority. So everybody begins in the end. */
 #include "generate/engine.h"
 
+#include "base/clock.h"
 #include "base/memory.h"
 
 #include <pthread.h>
@@ -118,7 +119,7 @@ static void end_running(void *context, struct bb_request *request, const bombus_
 /* Ends those that wait and are cancelled or overdue. */
 static void end_waiting(struct bb_engine *engine)
 {
-    double now = bb_request_clock();
+    double now = bb_clock_seconds();
     struct list ended;
     list_init(&ended);
     pthread_mutex_lock(&engine->mutex);

@@ -1,13 +1,13 @@
 /* The loop of one request. What the session holds is always the prompt and the generated tokens but the last, which nobody has fed yet. */
 #include "generate/generate.h"
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "files/config.h"
 #include "generate/completion.h"
 #include "generate/draft.h"
 
 #include <string.h>
-#include <time.h>
 
 enum { DEFAULT_MAX_TOKENS = 256, DEFAULT_DRAFT_TOKENS = 3 };
 
@@ -20,13 +20,6 @@ struct generation {
     int32_t draft_tokens; /* guesses a step; 0: no speculation */
     int32_t vocab_size;
 };
-
-static double seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 static bombus_status check_draft(const struct bb_session *session, const struct bb_session *draft,
                                  const bombus_generate_options *options, bombus_error *error)
@@ -162,7 +155,7 @@ bombus_status bb_generate(struct bb_session *session, struct bb_session *draft, 
 {
     struct generation generation = {.session = session};
     *result = (bombus_generate_result){.prompt_count = prompt_count};
-    double started = seconds_now(), drawn = started;
+    double started = bb_clock_seconds(), drawn = started;
     bombus_status status = begin(&generation, draft, tokenizer, prompt, prompt_count, options, error);
     if (status == BOMBUS_OK)
         status = bb_session_prepare(session, prompt, prompt_count, options->prompt_progress, options->context,
@@ -172,13 +165,13 @@ bombus_status bb_generate(struct bb_session *session, struct bb_session *draft, 
         generation.completion.finish_reason = BOMBUS_FINISH_CANCELLED;
         status = BOMBUS_OK;
     } else if (status == BOMBUS_OK) {
-        drawn = seconds_now();
+        drawn = bb_clock_seconds();
         result->prompt_seconds = drawn - started;
         status = add_token(&generation, bb_session_logits(session), error);
     }
     while (status == BOMBUS_OK && !generation.completion.is_done)
         status = advance(&generation, result, error);
-    result->generation_seconds = seconds_now() - drawn;
+    result->generation_seconds = bb_clock_seconds() - drawn;
     if (generation.completion.ids != NULL)
         fill_result(&generation, result);
     bb_completion_clear(&generation.completion);

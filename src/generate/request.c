@@ -1,19 +1,12 @@
 /* Requests of an engine. */
 #include "generate/request.h"
 
+#include "base/clock.h"
 #include "base/memory.h"
 
 #include <string.h>
-#include <time.h>
 
 enum { DEFAULT_MAX_TOKENS = 256 };
-
-double bb_request_clock(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 static bombus_status check(const bombus_request *given, const bombus_generate_options *options,
                            const struct bb_request_limits *limits, bombus_error *error)
@@ -78,7 +71,7 @@ bombus_status bb_request_create(struct bb_request **request, const bombus_reques
     made->finished = given->finished;
     made->context = given->context;
     made->priority = given->priority;
-    made->submitted = bb_request_clock();
+    made->submitted = bb_clock_seconds();
     made->deadline = given->deadline_ms > 0 ? made->submitted + 1e-3 * given->deadline_ms : 0.0;
     atomic_init(&made->is_cancelled, false);
     status = fill(made, given, options, tokenizer, limits, error);
@@ -109,7 +102,7 @@ bombus_status bb_request_draw(struct bb_request *request, const float *logits, b
 {
     int32_t id;
     if (request->completion.count == 0)
-        request->drawn = bb_request_clock();
+        request->drawn = bb_clock_seconds();
     bombus_status status =
         bb_completion_next(&request->completion, logits, request->timeline, (size_t)request->count, &id, error);
     if (status == BOMBUS_OK)
@@ -122,7 +115,7 @@ void bb_request_report(struct bb_request *request, const bombus_error *error)
     struct bb_completion *completion = &request->completion;
     if (request->finished == NULL)
         return;
-    double now = bb_request_clock(), began = request->began > 0.0 ? request->began : now,
+    double now = bb_clock_seconds(), began = request->began > 0.0 ? request->began : now,
            drawn = request->drawn > 0.0 ? request->drawn : now;
     bool has_text = completion->text.data != NULL && !completion->text.is_failed;
     char nothing[] = "";

@@ -50,6 +50,4 @@ BB_RESULT bombus_status bb_request_draw(struct bb_request *request, const float 
 /* Calls its last callback; `error` is NULL where it went well. */
 void bb_request_report(struct bb_request *request, const bombus_error *error);
 
-double bb_request_clock(void); /* seconds of the monotonic clock */
-
 #endif

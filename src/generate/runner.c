@@ -9,6 +9,7 @@
  * token where that is less, and only pages behind or of a whole first page are shared. */
 #include "generate/runner.h"
 
+#include "base/clock.h"
 #include "base/memory.h"
 
 #include <string.h>
@@ -203,7 +204,7 @@ void bb_runner_add(struct bb_runner *runner, struct bb_request *request)
     int32_t slot = free_slot(runner);
     runner->slots[slot] = request;
     runner->rows[slot] = 0;
-    request->began = bb_request_clock();
+    request->began = bb_clock_seconds();
     request->pages = bb_request_page_limit(request);
     runner->pages_aside += request->pages;
     if (may_share(runner, request))
@@ -239,7 +240,7 @@ static bool is_cancelled(const struct bb_request *request)
 
 void bb_runner_end_unwanted(struct bb_runner *runner)
 {
-    double now = bb_request_clock();
+    double now = bb_clock_seconds();
     for (int32_t i = 0; i < runner->options.max_batch; i++) {
         const struct bb_request *request = runner->slots[i];
         if (request == NULL)

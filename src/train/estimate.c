@@ -3,6 +3,7 @@
 
 #include "train/process_group.h"
 
+#include "base/clock.h"
 #include "base/resident.h"
 
 #include <string.h>
@@ -128,10 +129,10 @@ static bombus_status measure(struct bb_trainer *trainer, const struct bb_batches
     if (status != BOMBUS_OK || batch == NULL)
         return status;
     while (count < most && sum < ENOUGH_SECONDS && status == BOMBUS_OK) {
-        double start = bb_trainer_clock();
+        double start = bb_clock_seconds();
         status = is_training ? bb_objective_train(&trainer->objective, batch, 0, &loss, error)
                              : bb_objective_evaluate(&trainer->objective, batch, &loss, error);
-        double time = bb_trainer_clock() - start;
+        double time = bb_clock_seconds() - start;
         int32_t place = count++;
         sum += time;
         for (; place > 0 && times[place - 1] > time; place--)

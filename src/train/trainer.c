@@ -7,17 +7,10 @@
 #include "train/schedule.h"
 
 #include "base/buffer.h"
+#include "base/clock.h"
 #include "base/random.h"
 
 #include <math.h>
-#include <time.h>
-
-double bb_trainer_clock(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 void bb_trainer_cancel(struct bb_trainer *trainer)
 {
@@ -176,7 +169,7 @@ static bombus_status train_once(struct bb_trainer *trainer, const struct bb_trai
 {
     struct bb_train_state *state = &trainer->state;
     struct outcome outcome = {0};
-    double start = bb_trainer_clock(), rate = learning_rate(trainer);
+    double start = bb_clock_seconds(), rate = learning_rate(trainer);
     bombus_status status = learn(trainer, batch, &outcome, error);
     if (status != BOMBUS_OK)
         return status;
@@ -187,7 +180,7 @@ static bombus_status train_once(struct bb_trainer *trainer, const struct bb_trai
         status = update(trainer, error);
     if (status != BOMBUS_OK)
         return status;
-    double seconds = bb_trainer_clock() - start;
+    double seconds = bb_clock_seconds() - start;
     state->iteration++;
     state->seconds += seconds;
     state->trained_tokens += outcome.targets;
@@ -274,12 +267,12 @@ static bombus_status compare_best(struct bb_trainer *trainer, double loss, bool 
 
 static bombus_status evaluate(struct bb_trainer *trainer, bombus_error *error)
 {
-    double start = bb_trainer_clock(), loss = (double)NAN;
+    double start = bb_clock_seconds(), loss = (double)NAN;
     bool is_best = false;
     bombus_status status = BOMBUS_OK;
     if (trainer->validation.is_open) {
         status = bb_trainer_evaluate(trainer, &trainer->validation, trainer->options.val_batches, &loss, error);
-        double seconds = bb_trainer_clock() - start;
+        double seconds = bb_clock_seconds() - start;
         trainer->state.validation_loss = loss;
         if (status == BOMBUS_OK)
             status = compare_best(trainer, loss, &is_best, error);
@@ -396,13 +389,13 @@ static bombus_status loop(struct bb_trainer *trainer, bombus_train_end *end, bom
 
 static bombus_status test(struct bb_trainer *trainer, bombus_error *error)
 {
-    double start = bb_trainer_clock(), loss = (double)NAN;
+    double start = bb_clock_seconds(), loss = (double)NAN;
     bombus_status status = bb_trainer_evaluate(trainer, &trainer->test, trainer->options.test_batches, &loss, error);
     if (status == BOMBUS_OK)
         bb_trainer_tell(trainer, &(bombus_train_event){.type = BOMBUS_TRAIN_TEST,
                                                        .iteration = trainer->state.iteration,
                                                        .loss = loss,
-                                                       .seconds = bb_trainer_clock() - start});
+                                                       .seconds = bb_clock_seconds() - start});
     return status;
 }
 
@@ -430,7 +423,7 @@ static bombus_status finish(struct bb_trainer *trainer, bombus_train_end end, bo
 
 bombus_status bb_trainer_run(struct bb_trainer *trainer, bombus_train_result *result, bombus_error *error)
 {
-    double start = bb_trainer_clock();
+    double start = bb_clock_seconds();
     bombus_train_end end = BOMBUS_TRAIN_FINISHED;
     bombus_status status = begin(trainer, error);
     if (status == BOMBUS_OK) {
@@ -449,6 +442,6 @@ bombus_status bb_trainer_run(struct bb_trainer *trainer, bombus_train_result *re
                                     .validation_loss = state->validation_loss,
                                     .best_loss = state->best_iteration < 0 ? (double)NAN : state->best_loss,
                                     .best_iteration = state->best_iteration,
-                                    .seconds = bb_trainer_clock() - start};
+                                    .seconds = bb_clock_seconds() - start};
     return status;
 }

@@ -64,7 +64,4 @@ BB_RESULT bombus_status bb_trainer_evaluate(struct bb_trainer *trainer, struct b
 /* Tells the caller; a false answer cancels. Processes but the first are silent. */
 void bb_trainer_tell(struct bb_trainer *trainer, const bombus_train_event *event);
 
-/* Seconds since some moment, never going back. */
-double bb_trainer_clock(void);
-
 #endif
