@@ -5,6 +5,7 @@
 #include "base/buffer.h"
 
 #include <stdint.h>
+#include <string.h>
 
 /* Bytes that stand for themselves. */
 static inline bool bb_byte_is_plain(uint32_t byte)
@@ -32,6 +33,21 @@ static inline int bb_character_byte(uint32_t character)
     if (character < 0x43)
         return (int)(character - 0x21 + 0x7F);
     return character == 0x43 ? 0xAD : -1;
+}
+
+/* The value of a hexadecimal digit, -1 of another character. */
+static inline int bb_hex_digit(char letter)
+{
+    int lower = letter | 32;
+    return letter >= '0' && letter <= '9' ? letter - '0' : lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+}
+
+/* SentencePiece's tokens of bytes, as streaming takes them: 0x41 of "<0x41>", -1 of another token. */
+static inline int bb_sentence_byte(const char *token, size_t length)
+{
+    if (length < 5 || memcmp(token, "<0x", 3) != 0 || bb_hex_digit(token[3]) < 0 || bb_hex_digit(token[4]) < 0)
+        return -1;
+    return bb_hex_digit(token[3]) << 4 | bb_hex_digit(token[4]);
 }
 
 /* Appends the characters of bytes. */

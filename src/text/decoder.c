@@ -180,18 +180,12 @@ static void add_token(struct bb_decoding *decoding, size_t begin)
     bb_pieces_add(&decoding->next_tokens, (struct bb_piece){.begin = begin, .end = decoding->next_text.length});
 }
 
-static int hex_digit(char letter)
-{
-    int lower = letter | 32;
-    return letter >= '0' && letter <= '9' ? letter - '0' : lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-}
-
 /* The byte of a token such as <0x41>, -1 for others. The reference takes a plus sign as the first digit too. */
 static int token_byte(const char *token, size_t length)
 {
     if (length != 6 || memcmp(token, "<0x", 3) != 0 || token[5] != '>')
         return -1;
-    int high = token[3] == '+' ? 0 : hex_digit(token[3]), low = hex_digit(token[4]);
+    int high = token[3] == '+' ? 0 : bb_hex_digit(token[3]), low = bb_hex_digit(token[4]);
     return high >= 0 && low >= 0 ? high << 4 | low : -1;
 }
 

@@ -135,21 +135,15 @@ static void add_byte_level(struct bb_stream_decoder *decoder, int32_t id)
         flush(decoder);
 }
 
-static int hex_digit(char letter)
-{
-    int lower = letter | 32;
-    return letter >= '0' && letter <= '9' ? letter - '0' : lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-}
-
-/* SentencePiece tokens: <0x41> is a byte. */
 static void add_sentence(struct bb_stream_decoder *decoder, int32_t id)
 {
     size_t length;
     const char *token = bb_tokenizer_decoder_token(decoder->tokenizer, id, &length);
     if (token == NULL)
         return;
-    if (length >= 5 && memcmp(token, "<0x", 3) == 0 && hex_digit(token[3]) >= 0 && hex_digit(token[4]) >= 0)
-        bb_buffer_add_byte(&decoder->held, (char)(hex_digit(token[3]) << 4 | hex_digit(token[4])));
+    int byte = bb_sentence_byte(token, length);
+    if (byte >= 0)
+        bb_buffer_add_byte(&decoder->held, (char)byte);
     else
         bb_buffer_add(&decoder->held, token, length);
     if (!decoder->held.is_failed && !ends_incomplete(&decoder->held))

@@ -28,12 +28,6 @@ void bb_token_trie_free(struct bb_token_trie *trie)
     bb_release(trie);
 }
 
-static int hex_digit(char letter)
-{
-    int lower = letter | 32;
-    return letter >= '0' && letter <= '9' ? letter - '0' : lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-}
-
 static void add_byte_level(struct bb_buffer *text, const char *token, size_t length)
 {
     for (size_t i = 0; i < length;) {
@@ -50,8 +44,9 @@ static void add_byte_level(struct bb_buffer *text, const char *token, size_t len
 
 static void add_sentence(struct bb_buffer *text, const char *token, size_t length)
 {
-    if (length >= 5 && memcmp(token, "<0x", 3) == 0 && hex_digit(token[3]) >= 0 && hex_digit(token[4]) >= 0) {
-        bb_buffer_add_byte(text, (char)(hex_digit(token[3]) << 4 | hex_digit(token[4])));
+    int byte = bb_sentence_byte(token, length);
+    if (byte >= 0) {
+        bb_buffer_add_byte(text, (char)byte);
         return;
     }
     for (size_t i = 0; i < length;) {

@@ -1,6 +1,7 @@
 /* Reading characters and numbers of a source. */
 #include "generate/grammar/reader.h"
 
+#include "text/byte_level.h"
 #include "text/unicode.h"
 
 #include <string.h>
@@ -36,17 +37,11 @@ uint32_t bb_reader_next(struct bb_reader *reader)
     return character;
 }
 
-static int hex_digit(char letter)
-{
-    int lower = letter | 32;
-    return letter >= '0' && letter <= '9' ? letter - '0' : lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-}
-
 bool bb_reader_hex(struct bb_reader *reader, int32_t count, uint32_t *character)
 {
     *character = 0;
     for (int32_t i = 0; i < count; i++, reader->position++) {
-        int digit = bb_reader_is_at_end(reader) ? -1 : hex_digit(bb_reader_peek(reader));
+        int digit = bb_reader_is_at_end(reader) ? -1 : bb_hex_digit(bb_reader_peek(reader));
         if (digit < 0 || *character > 0x10FFFF)
             return false;
         *character = *character << 4 | (uint32_t)digit;
