@@ -214,17 +214,11 @@ static void place_pages(struct bb_backward *backward, const struct bb_batch *bat
     }
 }
 
-static void keep(struct bb_run *run, bombus_status status)
-{
-    if (run->status == BOMBUS_OK)
-        run->status = status;
-}
-
 static void copy(struct bb_backward *backward, struct bb_tensor to, struct bb_tensor from)
 {
     struct bb_run *run = &backward->run;
     if (run->status == BOMBUS_OK && to.data != from.data)
-        keep(run, backward->backend->table->copy(backward->backend, to.data, from.data, (size_t)bb_tensor_count(from) * sizeof(float), &run->error));
+        bb_run_keep(run, backward->backend->table->copy(backward->backend, to.data, from.data, (size_t)bb_tensor_count(from) * sizeof(float), &run->error));
 }
 
 static void set_trained(const struct bb_backward *backward, struct bb_tape *tape, const struct bb_backward_call *call)
@@ -253,7 +247,7 @@ static struct bb_tensor embed(struct bb_backward *backward, const struct bb_back
     struct bb_tensor noisy = bb_run_allocate(run, x.shape[0], x.shape[1], BB_F32);
     copy(backward, noisy, x);
     if (run->status == BOMBUS_OK)
-        keep(run, backward->backend->table->noise(backward->backend, call->batch, backward->options.neftune_alpha, call->seed, noisy, &run->error));
+        bb_run_keep(run, backward->backend->table->noise(backward->backend, call->batch, backward->options.neftune_alpha, call->seed, noisy, &run->error));
     return noisy;
 }
 
@@ -350,7 +344,7 @@ static void run_head(struct bb_backward *backward, const struct bb_backward_call
     if (call->weights != NULL)
         entropy.d_x = bb_run_allocate(run, count, x.shape[1], BB_F32);
     if (run->status == BOMBUS_OK)
-        keep(run, backward->backend->table->cross_entropy(backward->backend, &entropy, &run->error));
+        bb_run_keep(run, backward->backend->table->cross_entropy(backward->backend, &entropy, &run->error));
     bb_run_begin(run, call->batch);
     if (call->weights != NULL && run->status == BOMBUS_OK)
         copy(backward, d_x, bb_gradients_walk(run, &backward->head_tape, normed, entropy.d_x, x));

@@ -15,12 +15,6 @@ static bool is_live(const struct walk *walk)
     return walk->run->status == BOMBUS_OK;
 }
 
-static void keep(const struct walk *walk, bombus_status status)
-{
-    if (walk->run->status == BOMBUS_OK)
-        walk->run->status = status;
-}
-
 static bombus_error *error_of(const struct walk *walk)
 {
     return &walk->run->error;
@@ -51,7 +45,7 @@ static struct bb_tensor open_zeroed(const struct walk *walk, struct bb_node *nod
     bool adds;
     struct bb_tensor gradient = open_gradient(walk, node, &adds);
     if (!adds && is_live(walk))
-        keep(walk, walk->table->copy(walk->backend, gradient.data, NULL, (size_t)bb_tensor_count(gradient) * sizeof(float), error_of(walk)));
+        bb_run_keep(walk->run, walk->table->copy(walk->backend, gradient.data, NULL, (size_t)bb_tensor_count(gradient) * sizeof(float), error_of(walk)));
     return gradient;
 }
 
@@ -61,7 +55,7 @@ static void give(const struct walk *walk, struct bb_node *node, struct bb_tensor
     if (!node->is_wanted || !is_live(walk))
         return;
     if (node->gradient.data != NULL) {
-        keep(walk, walk->table->add(walk->backend, node->gradient, gradient, factor, node->gradient, error_of(walk)));
+        bb_run_keep(walk->run, walk->table->add(walk->backend, node->gradient, gradient, factor, node->gradient, error_of(walk)));
         return;
     }
     if (may_take) {
@@ -69,11 +63,11 @@ static void give(const struct walk *walk, struct bb_node *node, struct bb_tensor
     } else {
         node->gradient = allocate_like(walk, node->value);
         if (is_live(walk))
-            keep(walk, walk->table->copy(walk->backend, node->gradient.data, gradient.data, (size_t)bb_tensor_count(gradient) * sizeof(float),
+            bb_run_keep(walk->run, walk->table->copy(walk->backend, node->gradient.data, gradient.data, (size_t)bb_tensor_count(gradient) * sizeof(float),
                                          error_of(walk)));
     }
     if (is_live(walk) && factor != 1.0f)
-        keep(walk, walk->table->scale(walk->backend, factor, 0.0f, node->gradient, error_of(walk)));
+        bb_run_keep(walk->run, walk->table->scale(walk->backend, factor, 0.0f, node->gradient, error_of(walk)));
 }
 
 static void walk_linear(const struct walk *walk, const struct bb_record *record, struct bb_tensor d_out)
@@ -85,13 +79,13 @@ static void walk_linear(const struct walk *walk, const struct bb_record *record,
                                                     .d_weight = bb_trained_gradient(&walk->tape->trained, linear->weight.data),
                                                     .d_bias = bb_trained_gradient(&walk->tape->trained, linear->bias)};
     if ((parameters.d_weight != NULL || parameters.d_bias != NULL) && is_live(walk))
-        keep(walk, walk->table->linear_weight_grad(walk->backend, &parameters, error_of(walk)));
+        bb_run_keep(walk->run, walk->table->linear_weight_grad(walk->backend, &parameters, error_of(walk)));
     if (!x->is_wanted)
         return;
     struct bb_linear_grad_call call = {.linear = linear, .d_out = d_out, .is_exact = record->is_exact};
     call.d_x = open_gradient(walk, x, &call.adds);
     if (is_live(walk))
-        keep(walk, walk->table->linear_grad(walk->backend, &call, error_of(walk)));
+        bb_run_keep(walk->run, walk->table->linear_grad(walk->backend, &call, error_of(walk)));
 }
 
 static void walk_dropout(const struct walk *walk, const struct bb_record *record, struct bb_tensor d_out)
@@ -100,7 +94,7 @@ static void walk_dropout(const struct walk *walk, const struct bb_record *record
     bool adds;
     struct bb_tensor d_x = open_gradient(walk, x, &adds);
     if (is_live(walk))
-        keep(walk, walk->table->dropout(walk->backend, d_out, walk->tape->dropout, walk->tape->seed, record->of.linear->slot, adds, d_x, error_of(walk)));
+        bb_run_keep(walk->run, walk->table->dropout(walk->backend, d_out, walk->tape->dropout, walk->tape->seed, record->of.linear->slot, adds, d_x, error_of(walk)));
 }
 
 static void walk_low_rank(const struct walk *walk, const struct bb_record *record, struct bb_tensor d_out)
@@ -118,7 +112,7 @@ static void walk_low_rank(const struct walk *walk, const struct bb_record *recor
         call.d_a = bb_trained_gradient(trained, pair->a);
         call.d_b = bb_trained_gradient(trained, pair->b);
         call.d_magnitudes = bb_trained_gradient(trained, pair->magnitudes);
-        keep(walk, walk->table->low_rank_grad(walk->backend, &call, error_of(walk)));
+        bb_run_keep(walk->run, walk->table->low_rank_grad(walk->backend, &call, error_of(walk)));
     }
 }
 
@@ -138,7 +132,7 @@ static void walk_embed(const struct walk *walk, const struct bb_record *record, 
         call.d_b = bb_trained_gradient(trained, pair->b);
         call.d_magnitudes = bb_trained_gradient(trained, pair->magnitudes);
         if (call.d_a != NULL)
-            keep(walk, walk->table->embed_grad(walk->backend, &call, error_of(walk)));
+            bb_run_keep(walk->run, walk->table->embed_grad(walk->backend, &call, error_of(walk)));
     }
 }
 
@@ -152,13 +146,13 @@ static void walk_norm(const struct walk *walk, const struct bb_record *record, s
     if (x->is_wanted)
         call.d_x = open_gradient(walk, x, &call.adds);
     if (is_live(walk))
-        keep(walk, walk->table->norm_grad(walk->backend, &call, error_of(walk)));
+        bb_run_keep(walk->run, walk->table->norm_grad(walk->backend, &call, error_of(walk)));
 }
 
 static void walk_rope(const struct walk *walk, const struct bb_record *record, struct bb_tensor d_out)
 {
     if (is_live(walk))
-        keep(walk, walk->table->rope_grad(walk->backend, record->of.rope.rope, record->of.rope.heads, d_out, walk->tape->batch, error_of(walk)));
+        bb_run_keep(walk->run, walk->table->rope_grad(walk->backend, record->of.rope.rope, record->of.rope.heads, d_out, walk->tape->batch, error_of(walk)));
     give(walk, input_of(walk, record, 0), d_out, 1.0f, true);
 }
 
@@ -177,7 +171,7 @@ static void walk_attention(const struct walk *walk, const struct bb_record *reco
     call.d_k = k->gradient = allocate_like(walk, k->value);
     call.d_v = v->gradient = allocate_like(walk, v->value);
     if (is_live(walk))
-        keep(walk, walk->table->attention_grad(walk->backend, &call, error_of(walk)));
+        bb_run_keep(walk->run, walk->table->attention_grad(walk->backend, &call, error_of(walk)));
 }
 
 static void walk_glu(const struct walk *walk, const struct bb_record *record, struct bb_tensor d_out)
@@ -186,7 +180,7 @@ static void walk_glu(const struct walk *walk, const struct bb_record *record, st
     gate->gradient = allocate_like(walk, gate->value);
     up->gradient = d_out;
     if (is_live(walk))
-        keep(walk, walk->table->glu_grad(walk->backend, record->of.activation, gate->value, up->value, d_out, gate->gradient, up->gradient,
+        bb_run_keep(walk->run, walk->table->glu_grad(walk->backend, record->of.activation, gate->value, up->value, d_out, gate->gradient, up->gradient,
                                          error_of(walk)));
 }
 
@@ -195,7 +189,7 @@ static void walk_gather(const struct walk *walk, const struct bb_record *record,
     struct bb_node *x = input_of(walk, record, 0);
     struct bb_tensor d_x = allocate_like(walk, x->value);
     if (is_live(walk))
-        keep(walk, walk->table->gather_grad(walk->backend, d_out, record->of.gather.rows, record->of.gather.count, d_x, error_of(walk)));
+        bb_run_keep(walk->run, walk->table->gather_grad(walk->backend, d_out, record->of.gather.rows, record->of.gather.count, d_x, error_of(walk)));
     give(walk, x, d_x, 1.0f, true);
 }
 
@@ -216,12 +210,12 @@ static void walk_experts(const struct walk *walk, const struct bb_record *record
     };
     call.d_x = open_gradient(walk, x, &call.adds);
     if (is_live(walk))
-        keep(walk, walk->table->experts_grad(walk->backend, &call, error_of(walk)));
+        bb_run_keep(walk->run, walk->table->experts_grad(walk->backend, &call, error_of(walk)));
     if (!logits->is_wanted)
         return;
     logits->gradient = allocate_like(walk, logits->value);
     if (is_live(walk))
-        keep(walk, walk->table->route_grad(walk->backend, record->of.experts.routing, logits->value, record->of.experts.indices,
+        bb_run_keep(walk->run, walk->table->route_grad(walk->backend, record->of.experts.routing, logits->value, record->of.experts.indices,
                                            record->of.experts.weights, call.d_weights, logits->gradient, error_of(walk)));
 }
 

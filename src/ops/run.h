@@ -38,6 +38,13 @@ BB_RESULT bombus_status bb_run_reserve(struct bb_run *run, size_t bytes, bombus_
 /* Forgets all outputs (their addresses are used again) and the status. */
 void bb_run_reset(struct bb_run *run);
 
+/* Keeps the first failure. */
+static inline void bb_run_keep(struct bb_run *run, bombus_status status)
+{
+    if (run->status == BOMBUS_OK)
+        run->status = status;
+}
+
 /* Operations from here on are on the rows of `batch` (borrowed until the next begin or reset): their adapters apply. Allocates only for more of
  * them than ever before. */
 void bb_run_begin(struct bb_run *run, const struct bb_batch *batch);
