@@ -101,6 +101,28 @@ enum {
     BB_ROPE_DIMS_LIMIT = BB_KV_HEAD_DIM_LIMIT
 };
 
+/* Row work is cut into chunks: how many things of `width` entries make one. */
+static inline int64_t bb_cpu_chunk_size(int64_t width)
+{
+    const int64_t size = BB_CPU_CHUNK / (width > 0 ? width : 1);
+    return size > 0 ? size : 1;
+}
+
+/* How many chunks of `size` things hold `count`. */
+static inline int32_t bb_cpu_chunk_count(int64_t count, int64_t size)
+{
+    return (int32_t)((count + size - 1) / size);
+}
+
+static inline int64_t bb_cpu_min(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* The rotary embedding of x [rows, width], or, with `turns_back`, by the negated angles. rows.c */
+BB_RESULT bombus_status bb_cpu_rope(struct bb_cpu *cpu, const struct bb_rope *rope, int32_t heads, struct bb_tensor x,
+                                    const struct bb_batch *batch, bool turns_back, bombus_error *error);
+
 /* The same as the slots norm and glu; for composites. rows.c */
 void bb_cpu_norm(struct bb_cpu *cpu, const struct bb_norm *norm, const float *x, float *out, int64_t row_count,
                  int64_t width);

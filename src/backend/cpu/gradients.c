@@ -17,16 +17,6 @@ enum {
     ROWS_A_CHUNK = 16 /* rows of x, or of a plain weight, a chunk */
 };
 
-static int64_t min64(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int32_t chunk_count(int64_t count, int64_t size)
-{
-    return (int32_t)((count + size - 1) / size);
-}
-
 /* ---- by the input ---- */
 
 struct input_job {
@@ -78,13 +68,13 @@ static void input_chunk(void *context, int32_t chunk, int32_t worker)
 {
     const struct input_job *job = context;
     const struct bb_weight *weight = job->weight;
-    const int64_t first = (int64_t)(chunk % job->column_chunks) * PANEL_COLS, cols = min64(PANEL_COLS, weight->cols - first);
-    const int64_t row = (int64_t)(chunk / job->column_chunks) * BLOCK_ROWS, rows = min64(BLOCK_ROWS, job->row_count - row);
+    const int64_t first = (int64_t)(chunk % job->column_chunks) * PANEL_COLS, cols = bb_cpu_min(PANEL_COLS, weight->cols - first);
+    const int64_t row = (int64_t)(chunk / job->column_chunks) * BLOCK_ROWS, rows = bb_cpu_min(BLOCK_ROWS, job->row_count - row);
     float *panel = job->panels + (int64_t)worker * PANEL_ROWS * PANEL_COLS, *d_x = job->d_x + row * weight->cols + first;
     for (int64_t i = 0; i < rows && !job->adds; i++)
         memset(d_x + i * weight->cols, 0, (size_t)cols * sizeof(float));
     for (int64_t top = 0; top < weight->rows; top += PANEL_ROWS) {
-        const int64_t count = min64(PANEL_ROWS, weight->rows - top);
+        const int64_t count = bb_cpu_min(PANEL_ROWS, weight->rows - top);
         if (job->rounded != NULL) {
             multiply_short(job, panel, d_x, row, rows, top, count, first, cols);
             continue;
@@ -114,7 +104,7 @@ bombus_status bb_cpu_linear_grad(struct bb_cpu *cpu, const struct bb_weight *wei
                             .d_x = d_x,
                             .row_count = row_count,
                             .adds = adds,
-                            .column_chunks = chunk_count(weight->cols, PANEL_COLS)};
+                            .column_chunks = bb_cpu_chunk_count(weight->cols, PANEL_COLS)};
     const size_t panels = (size_t)bb_pool_thread_count(cpu->pool) * PANEL_ROWS * PANEL_COLS;
     const bool is_short = !is_exact && job.kernels->multiply_add_short != NULL && weight->cols % SHORT_COLS == 0;
     job.rounded_stride = (weight->rows + 1) / 2 * 2;
@@ -126,7 +116,7 @@ bombus_status bb_cpu_linear_grad(struct bb_cpu *cpu, const struct bb_weight *wei
         job.rounded = (uint16_t *)(void *)(job.panels + panels);
         bb_cpu_run(cpu, (int32_t)row_count, round_chunk, &job);
     }
-    bb_cpu_run(cpu, job.column_chunks * chunk_count(row_count, BLOCK_ROWS), input_chunk, &job);
+    bb_cpu_run(cpu, job.column_chunks * bb_cpu_chunk_count(row_count, BLOCK_ROWS), input_chunk, &job);
     return BOMBUS_OK;
 }
 
@@ -152,7 +142,7 @@ static void weight_chunk(void *context, int32_t chunk, int32_t worker)
     const struct weight_job *job = context;
     const struct bb_linear_weight_grad_call *call = job->call;
     const int64_t rows = call->d_out.shape[1], cols = call->x.shape[1], count = call->x.shape[0];
-    const int64_t first = (int64_t)chunk * ROWS_A_CHUNK, run = min64(ROWS_A_CHUNK, rows - first);
+    const int64_t first = (int64_t)chunk * ROWS_A_CHUNK, run = bb_cpu_min(ROWS_A_CHUNK, rows - first);
     const float *d_out = call->d_out.data;
     (void)worker;
     if (call->d_weight != NULL)
@@ -176,7 +166,7 @@ static bombus_status linear_weight_grad(struct bb_backend *backend, const struct
     struct bb_cpu *cpu = (struct bb_cpu *)backend;
     struct weight_job job = {.kernels = &cpu->kernels->gradients, .call = call};
     (void)error;
-    bb_cpu_run(cpu, chunk_count(call->d_out.shape[1], ROWS_A_CHUNK), weight_chunk, &job);
+    bb_cpu_run(cpu, bb_cpu_chunk_count(call->d_out.shape[1], ROWS_A_CHUNK), weight_chunk, &job);
     return BOMBUS_OK;
 }
 
@@ -197,7 +187,7 @@ static void magnitude_chunk(void *context, int32_t chunk, int32_t worker)
     const struct pair_job *job = context;
     const struct bb_low_rank *pair = job->call->term.pair;
     const struct bb_linear *linear = job->call->linear;
-    const int64_t first = (int64_t)chunk * PANEL_COLS, end = min64(first + PANEL_COLS, job->rows);
+    const int64_t first = (int64_t)chunk * PANEL_COLS, end = bb_cpu_min(first + PANEL_COLS, job->rows);
     (void)worker;
     for (int64_t t = 0; t < job->call->term.row_count; t++)
         for (int64_t i = first; i < end; i++) {
@@ -213,7 +203,7 @@ static void inner_chunk(void *context, int32_t chunk, int32_t worker)
     const struct pair_job *job = context;
     const struct bb_low_rank_grad_call *call = job->call;
     const struct bb_low_rank *pair = call->term.pair;
-    const int64_t first = (int64_t)chunk * ROWS_A_CHUNK, run = min64(ROWS_A_CHUNK, call->term.row_count - first);
+    const int64_t first = (int64_t)chunk * ROWS_A_CHUNK, run = bb_cpu_min(ROWS_A_CHUNK, call->term.row_count - first);
     const float factor = pair->scale * call->term.weight;
     (void)worker;
     for (int64_t t = first; t < first + run; t++) {
@@ -251,7 +241,7 @@ static void add_outer(const struct pair_job *job, float *out, int64_t out_stride
                                                                         .b = values + first,
                                                                         .rows = job->call->term.pair->rank,
                                                                         .inner = job->call->term.row_count,
-                                                                        .cols = min64(PANEL_COLS, width - first),
+                                                                        .cols = bb_cpu_min(PANEL_COLS, width - first),
                                                                         .out_stride = out_stride,
                                                                         .b_stride = width,
                                                                         .a_row = 1,
@@ -261,7 +251,7 @@ static void add_outer(const struct pair_job *job, float *out, int64_t out_stride
 static void outer_chunk(void *context, int32_t chunk, int32_t worker)
 {
     const struct pair_job *job = context;
-    const int32_t a_chunks = chunk_count(job->cols, PANEL_COLS);
+    const int32_t a_chunks = bb_cpu_chunk_count(job->cols, PANEL_COLS);
     (void)worker;
     if (chunk < a_chunks)
         add_outer(job, job->call->d_a, job->cols, job->d_inner, job->x, job->cols, (int64_t)chunk * PANEL_COLS);
@@ -287,10 +277,10 @@ bombus_status bb_cpu_low_rank_grad(struct bb_cpu *cpu, const struct bb_low_rank_
         return BOMBUS_ERROR_MEMORY;
     job.d_inner = job.inner + inner;
     if (call->d_magnitudes != NULL)
-        bb_cpu_run(cpu, chunk_count(rows, PANEL_COLS), magnitude_chunk, &job);
-    bb_cpu_run(cpu, chunk_count(term->row_count, ROWS_A_CHUNK), inner_chunk, &job);
+        bb_cpu_run(cpu, bb_cpu_chunk_count(rows, PANEL_COLS), magnitude_chunk, &job);
+    bb_cpu_run(cpu, bb_cpu_chunk_count(term->row_count, ROWS_A_CHUNK), inner_chunk, &job);
     if (call->d_a != NULL)
-        bb_cpu_run(cpu, chunk_count(cols, PANEL_COLS) + chunk_count(rows, PANEL_COLS), outer_chunk, &job);
+        bb_cpu_run(cpu, bb_cpu_chunk_count(cols, PANEL_COLS) + bb_cpu_chunk_count(rows, PANEL_COLS), outer_chunk, &job);
     return BOMBUS_OK;
 }
 

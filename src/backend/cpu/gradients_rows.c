@@ -12,23 +12,6 @@ static struct bb_cpu *cpu_of(struct bb_backend *backend)
     return (struct bb_cpu *)backend;
 }
 
-static int64_t min64(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-/* How many of `count` things of `width` entries make a chunk, and how many chunks there are. */
-static int64_t chunk_size(int64_t width)
-{
-    const int64_t size = BB_CPU_CHUNK / (width > 0 ? width : 1);
-    return size > 0 ? size : 1;
-}
-
-static int32_t chunk_count(int64_t count, int64_t size)
-{
-    return (int32_t)((count + size - 1) / size);
-}
-
 /* ---- norm ---- */
 
 struct norm_job {
@@ -42,7 +25,7 @@ static void norm_chunk(void *context, int32_t chunk, int32_t worker)
 {
     const struct norm_job *job = context;
     const struct bb_norm_grad_call *call = job->call;
-    const int64_t size = call->norm->size, end = min64((chunk + 1) * job->chunk, job->count);
+    const int64_t size = call->norm->size, end = bb_cpu_min((chunk + 1) * job->chunk, job->count);
     const float *x = call->x.data, *d_out = call->d_out.data;
     float *d_x = call->d_x.data;
     (void)worker;
@@ -60,7 +43,7 @@ enum { WEIGHT_COLUMNS = 64 };
 static void norm_weight_chunk(void *context, int32_t chunk, int32_t worker)
 {
     const struct norm_job *job = context;
-    const int64_t size = job->call->norm->size, first = chunk * WEIGHT_COLUMNS, end = min64(first + WEIGHT_COLUMNS, size);
+    const int64_t size = job->call->norm->size, first = chunk * WEIGHT_COLUMNS, end = bb_cpu_min(first + WEIGHT_COLUMNS, size);
     const float *x = job->call->x.data, *d_out = job->call->d_out.data;
     (void)worker;
     for (int64_t i = 0; i < job->count; i++)
@@ -71,15 +54,15 @@ static void norm_weight_chunk(void *context, int32_t chunk, int32_t worker)
 static bombus_status norm_grad_locked(struct bb_cpu *cpu, const struct bb_norm_grad_call *call, bombus_error *error)
 {
     const int64_t size = call->norm->size;
-    struct norm_job job = {.kernels = cpu->kernels, .call = call, .count = bb_tensor_count(call->x) / size, .chunk = chunk_size(size)};
+    struct norm_job job = {.kernels = cpu->kernels, .call = call, .count = bb_tensor_count(call->x) / size, .chunk = bb_cpu_chunk_size(size)};
     if (call->d_weight != NULL) {
         job.scales = bb_cpu_scratch(cpu, BB_SCRATCH_GRADIENTS, (size_t)job.count * sizeof(float), error);
         if (job.scales == NULL)
             return BOMBUS_ERROR_MEMORY;
     }
-    bb_cpu_run(cpu, chunk_count(job.count, job.chunk), norm_chunk, &job);
+    bb_cpu_run(cpu, bb_cpu_chunk_count(job.count, job.chunk), norm_chunk, &job);
     if (call->d_weight != NULL)
-        bb_cpu_run(cpu, chunk_count(size, WEIGHT_COLUMNS), norm_weight_chunk, &job);
+        bb_cpu_run(cpu, bb_cpu_chunk_count(size, WEIGHT_COLUMNS), norm_weight_chunk, &job);
     return BOMBUS_OK;
 }
 
@@ -94,40 +77,11 @@ static bombus_status norm_grad(struct bb_backend *backend, const struct bb_norm_
 
 /* ---- rotary embedding ---- */
 
-struct rope_job {
-    const struct bb_kernels *kernels;
-    const struct bb_rope *rope;
-    const struct bb_batch *batch;
-    float *x;
-    int64_t width, head_dim, chunk;
-};
-
 /* A turn's transpose is the turn by the negated angle. */
-static void rope_chunk(void *context, int32_t chunk, int32_t worker)
-{
-    const struct rope_job *job = context;
-    float cosines[BB_ROPE_DIMS_LIMIT / 2], sines[BB_ROPE_DIMS_LIMIT / 2];
-    const int64_t end = min64((chunk + 1) * job->chunk, job->batch->row_count);
-    (void)worker;
-    for (int64_t row = chunk * job->chunk; row < end; row++) {
-        job->kernels->rows.rope_table(cosines, sines, job->rope, job->batch->positions[row]);
-        for (int32_t i = 0; i < job->rope->dims / 2; i++)
-            sines[i] = -sines[i];
-        for (int64_t i = 0; i < job->width; i += job->head_dim)
-            job->kernels->rows.rope(job->x + row * job->width + i, job->rope, cosines, sines);
-    }
-}
-
 static bombus_status rope_grad(struct bb_backend *backend, const struct bb_rope *rope, int32_t heads, struct bb_tensor d_x, const struct bb_batch *batch,
                                bombus_error *error)
 {
-    struct rope_job job = {.kernels = cpu_of(backend)->kernels, .rope = rope, .batch = batch, .x = d_x.data, .width = d_x.shape[1]};
-    if (rope->dims > BB_ROPE_DIMS_LIMIT)
-        return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "rope over %d entries: at most %d", rope->dims, BB_ROPE_DIMS_LIMIT);
-    job.head_dim = job.width / heads;
-    job.chunk = chunk_size(job.width);
-    bb_cpu_run(cpu_of(backend), chunk_count(batch->row_count, job.chunk), rope_chunk, &job);
-    return BOMBUS_OK;
+    return bb_cpu_rope(cpu_of(backend), rope, heads, d_x, batch, true, error);
 }
 
 /* ---- entries ---- */
@@ -143,7 +97,7 @@ struct glu_job {
 static void glu_chunk(void *context, int32_t chunk, int32_t worker)
 {
     const struct glu_job *job = context;
-    const int64_t first = (int64_t)chunk * BB_CPU_CHUNK, count = min64(BB_CPU_CHUNK, job->count - first);
+    const int64_t first = (int64_t)chunk * BB_CPU_CHUNK, count = bb_cpu_min(BB_CPU_CHUNK, job->count - first);
     (void)worker;
     job->kernels->gradients.glu_grad(job->d_gate + first, job->d_up + first, job->gate + first, job->up + first, job->d_out + first, count,
                                      job->activation);
@@ -161,7 +115,7 @@ static bombus_status glu_grad(struct bb_backend *backend, enum bb_activation act
                           .d_up = d_up.data,
                           .count = bb_tensor_count(gate)};
     (void)error;
-    bb_cpu_run(cpu_of(backend), chunk_count(job.count, BB_CPU_CHUNK), glu_chunk, &job);
+    bb_cpu_run(cpu_of(backend), bb_cpu_chunk_count(job.count, BB_CPU_CHUNK), glu_chunk, &job);
     return BOMBUS_OK;
 }
 
@@ -191,7 +145,7 @@ struct random_job {
 static void dropout_chunk(void *context, int32_t chunk, int32_t worker)
 {
     const struct random_job *job = context;
-    const int64_t end = min64((chunk + 1) * job->chunk, job->row_count);
+    const int64_t end = bb_cpu_min((chunk + 1) * job->chunk, job->row_count);
     const uint64_t limit = (uint64_t)((double)job->rate * 0x1p32);
     const float factor = 1.0f / (1.0f - job->rate);
     (void)worker;
@@ -215,8 +169,8 @@ static bombus_status dropout(struct bb_backend *backend, struct bb_tensor x, flo
     struct random_job job = {.x = x.data, .out = out.data, .row_count = x.shape[0], .width = x.shape[1], .rate = rate, .adds = adds};
     (void)error;
     job.seed = bb_random_at(seed, (uint64_t)slot);
-    job.chunk = chunk_size(job.width);
-    bb_cpu_run(cpu_of(backend), chunk_count(job.row_count, job.chunk), dropout_chunk, &job);
+    job.chunk = bb_cpu_chunk_size(job.width);
+    bb_cpu_run(cpu_of(backend), bb_cpu_chunk_count(job.row_count, job.chunk), dropout_chunk, &job);
     return BOMBUS_OK;
 }
 

@@ -11,23 +11,6 @@ static struct bb_cpu *cpu_of(struct bb_backend *backend)
     return (struct bb_cpu *)backend;
 }
 
-static int64_t min64(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-/* How many of `count` things of `width` entries make a chunk. */
-static int64_t chunk_size(int64_t width)
-{
-    int64_t size = BB_CPU_CHUNK / (width > 0 ? width : 1);
-    return size > 0 ? size : 1;
-}
-
-static int32_t chunk_count(int64_t count, int64_t size)
-{
-    return (int32_t)((count + size - 1) / size);
-}
-
 struct norm_job {
     const struct bb_kernels *kernels;
     const struct bb_norm *norm;
@@ -39,7 +22,7 @@ struct norm_job {
 static void norm_chunk(void *context, int32_t chunk, int32_t worker)
 {
     const struct norm_job *job = context;
-    int64_t first = chunk * job->chunk, end = min64(first + job->chunk, job->count), size = job->norm->size;
+    int64_t first = chunk * job->chunk, end = bb_cpu_min(first + job->chunk, job->count), size = job->norm->size;
     (void)worker;
     for (int64_t i = first; i < end; i++)
         job->kernels->rows.norm(job->out + i * size, job->x + i * size, job->norm);
@@ -50,8 +33,8 @@ void bb_cpu_norm(struct bb_cpu *cpu, const struct bb_norm *norm, const float *x,
 {
     struct norm_job job = {.kernels = cpu->kernels, .norm = norm, .x = x, .out = out};
     job.count = row_count * (width / norm->size);
-    job.chunk = chunk_size(norm->size);
-    bb_cpu_run(cpu, chunk_count(job.count, job.chunk), norm_chunk, &job);
+    job.chunk = bb_cpu_chunk_size(norm->size);
+    bb_cpu_run(cpu, bb_cpu_chunk_count(job.count, job.chunk), norm_chunk, &job);
 }
 
 static bombus_status norm(struct bb_backend *backend, const struct bb_norm *parameters, struct bb_tensor x,
@@ -68,33 +51,46 @@ struct rope_job {
     const struct bb_batch *batch;
     float *x;
     int64_t width, head_dim, chunk;
+    bool turns_back;
 };
 
 static void rope_chunk(void *context, int32_t chunk, int32_t worker)
 {
     const struct rope_job *job = context;
     float cosines[BB_ROPE_DIMS_LIMIT / 2], sines[BB_ROPE_DIMS_LIMIT / 2];
-    int64_t first = chunk * job->chunk, end = min64(first + job->chunk, job->batch->row_count);
+    int64_t first = chunk * job->chunk, end = bb_cpu_min(first + job->chunk, job->batch->row_count);
     (void)worker;
     for (int64_t row = first; row < end; row++) {
         job->kernels->rows.rope_table(cosines, sines, job->rope, job->batch->positions[row]);
+        for (int32_t i = 0; i < job->rope->dims / 2 && job->turns_back; i++)
+            sines[i] = -sines[i];
         for (int64_t i = 0; i < job->width; i += job->head_dim)
             job->kernels->rows.rope(job->x + row * job->width + i, job->rope, cosines, sines);
     }
 }
 
+bombus_status bb_cpu_rope(struct bb_cpu *cpu, const struct bb_rope *rope, int32_t heads, struct bb_tensor x,
+                          const struct bb_batch *batch, bool turns_back, bombus_error *error)
+{
+    struct rope_job job = {.kernels = cpu->kernels,
+                           .rope = rope,
+                           .batch = batch,
+                           .x = x.data,
+                           .width = x.shape[1],
+                           .head_dim = x.shape[1] / heads,
+                           .chunk = bb_cpu_chunk_size(x.shape[1]),
+                           .turns_back = turns_back};
+    if (rope->dims > BB_ROPE_DIMS_LIMIT)
+        return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "rope over %d entries: at most %d", rope->dims,
+                       BB_ROPE_DIMS_LIMIT);
+    bb_cpu_run(cpu, bb_cpu_chunk_count(batch->row_count, job.chunk), rope_chunk, &job);
+    return BOMBUS_OK;
+}
+
 static bombus_status rope(struct bb_backend *backend, const struct bb_rope *parameters, int32_t heads,
                           struct bb_tensor x, const struct bb_batch *batch, bombus_error *error)
 {
-    struct rope_job job = {.kernels = cpu_of(backend)->kernels, .rope = parameters, .batch = batch, .x = x.data};
-    if (parameters->dims > BB_ROPE_DIMS_LIMIT)
-        return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "rope over %d entries: at most %d", parameters->dims,
-                       BB_ROPE_DIMS_LIMIT);
-    job.width = x.shape[1];
-    job.head_dim = job.width / heads;
-    job.chunk = chunk_size(job.width);
-    bb_cpu_run(cpu_of(backend), chunk_count(batch->row_count, job.chunk), rope_chunk, &job);
-    return BOMBUS_OK;
+    return bb_cpu_rope(cpu_of(backend), parameters, heads, x, batch, false, error);
 }
 
 /* What glu, add and scale work on: entries without regard to rows. */
@@ -110,7 +106,7 @@ struct entries_job {
 static int64_t entries_of(const struct entries_job *job, int32_t chunk, int64_t *first)
 {
     *first = (int64_t)chunk * BB_CPU_CHUNK;
-    return min64(BB_CPU_CHUNK, job->count - *first);
+    return bb_cpu_min(BB_CPU_CHUNK, job->count - *first);
 }
 
 static void glu_chunk(void *context, int32_t chunk, int32_t worker)
@@ -126,7 +122,7 @@ void bb_cpu_glu(struct bb_cpu *cpu, enum bb_activation activation, const float *
 {
     struct entries_job job = {
         .kernels = cpu->kernels, .a = gate, .b = up, .out = out, .count = count, .activation = activation};
-    bb_cpu_run(cpu, chunk_count(count, BB_CPU_CHUNK), glu_chunk, &job);
+    bb_cpu_run(cpu, bb_cpu_chunk_count(count, BB_CPU_CHUNK), glu_chunk, &job);
 }
 
 static bombus_status glu(struct bb_backend *backend, enum bb_activation activation, struct bb_tensor gate,
@@ -152,7 +148,7 @@ static bombus_status add(struct bb_backend *backend, struct bb_tensor a, struct 
         .kernels = cpu_of(backend)->kernels, .a = a.data, .b = b.data, .out = out.data, .scale = factor};
     (void)error;
     job.count = bb_tensor_count(out);
-    bb_cpu_run(cpu_of(backend), chunk_count(job.count, BB_CPU_CHUNK), add_chunk, &job);
+    bb_cpu_run(cpu_of(backend), bb_cpu_chunk_count(job.count, BB_CPU_CHUNK), add_chunk, &job);
     return BOMBUS_OK;
 }
 
@@ -171,7 +167,7 @@ static bombus_status scale(struct bb_backend *backend, float factor, float softc
     (void)error;
     job.count = bb_tensor_count(x);
     if (factor != 1.0f || softcap > 0.0f)
-        bb_cpu_run(cpu_of(backend), chunk_count(job.count, BB_CPU_CHUNK), scale_chunk, &job);
+        bb_cpu_run(cpu_of(backend), bb_cpu_chunk_count(job.count, BB_CPU_CHUNK), scale_chunk, &job);
     return BOMBUS_OK;
 }
 
