@@ -42,15 +42,16 @@ static bool is_quantized(const struct bb_runner *runner)
 
 /* ---- creation ---- */
 
-/* Scratch memory for the largest step, found by running the model's code with the operations off; with adapters at work, composites are expanded and
- * take other memory. Spans begin at position 0, which is where a quantized cache needs memory of its own. */
-static bombus_status reserve(struct bb_runner *runner, const struct bb_adapter_set *adapters, bombus_error *error)
+/* Memory for the largest step, every sequence of which takes an adapter. Spans begin at position 0, which is where a quantized cache needs memory of its
+ * own. */
+static bombus_status reserve(struct bb_runner *runner, bombus_error *error)
 {
-    struct bb_run *run = &runner->run;
+    static const struct bb_adapter_use no_pairs;
+    static const struct bb_adapter_set adapters = {.uses = &no_pairs, .count = 1};
     int32_t spans = runner->options.max_batch, rows = spans + runner->options.chunk_size, row = 0;
     for (int32_t i = 0; i < spans; i++) {
         int32_t left = rows - row, count = i == spans - 1 ? left : left / (spans - i) > 1 ? 2 : 1;
-        runner->spans[i] = (struct bb_span){.first_row = row, .row_count = count, .sequence = i, .adapters = adapters};
+        runner->spans[i] = (struct bb_span){.first_row = row, .row_count = count, .sequence = i, .adapters = &adapters};
         runner->output_rows[i] = row + count - 1;
         for (int32_t j = 0; j < count; j++)
             runner->positions[row + j] = j;
@@ -64,16 +65,7 @@ static bombus_status reserve(struct bb_runner *runner, const struct bb_adapter_s
                              .spans = runner->spans,
                              .output_count = spans,
                              .output_rows = runner->output_rows};
-    bb_run_reset(run);
-    run->is_measuring = true;
-    bb_decoder_forward(run, runner->model, runner->cache, &batch);
-    run->is_measuring = false;
-    bombus_status status = run->status;
-    size_t bytes = run->scratch_peak;
-    if (status != BOMBUS_OK && error != NULL)
-        *error = run->error;
-    bb_run_reset(run);
-    return status != BOMBUS_OK ? status : bb_run_reserve(run, bytes, error);
+    return bb_decoder_reserve(&runner->run, runner->model, runner->cache, &batch, error);
 }
 
 static bombus_status create_rows(struct bb_runner *runner, bombus_error *error)
@@ -96,8 +88,6 @@ bombus_status bb_runner_create(struct bb_runner **runner, const struct bb_model 
                                const struct bb_runner_options *options, bb_runner_end end, void *context,
                                bombus_error *error)
 {
-    static const struct bb_adapter_use no_pairs;
-    static const struct bb_adapter_set adapters = {.uses = &no_pairs, .count = 1};
     struct bb_runner *made = bb_allocate(1, sizeof *made);
     *runner = NULL;
     if (made == NULL)
@@ -118,9 +108,7 @@ bombus_status bb_runner_create(struct bb_runner **runner, const struct bb_model 
     if (status == BOMBUS_OK)
         status = create_rows(made, error);
     if (status == BOMBUS_OK)
-        status = reserve(made, NULL, error);
-    if (status == BOMBUS_OK)
-        status = reserve(made, &adapters, error);
+        status = reserve(made, error);
     if (status == BOMBUS_OK)
         *runner = made;
     else

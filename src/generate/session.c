@@ -67,17 +67,8 @@ static bombus_status reserve(struct bb_session_group *group, int32_t rows, int32
                              .spans = &span,
                              .output_count = outputs,
                              .output_rows = group->output_rows};
-    bb_run_reset(run);
     group->step++;
-    run->is_measuring = true;
-    bb_decoder_forward(run, group->model, group->cache, &batch);
-    run->is_measuring = false;
-    bombus_status status = run->status;
-    size_t bytes = run->scratch_peak;
-    if (status != BOMBUS_OK && error != NULL)
-        *error = run->error;
-    bb_run_reset(run);
-    return status != BOMBUS_OK ? status : bb_run_reserve(run, bytes, error);
+    return bb_decoder_reserve(&group->run, group->model, group->cache, &batch, error);
 }
 
 static bombus_status create_rows(struct bb_session_group *group, bombus_error *error)

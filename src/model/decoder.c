@@ -43,3 +43,18 @@ struct bb_tensor bb_decoder_forward(struct bb_run *run, const struct bb_model *m
         x = bb_op_scale(run, x, recipe->logit_scale, recipe->logit_softcap);
     return x;
 }
+
+bombus_status bb_decoder_reserve(struct bb_run *run, const struct bb_model *model, struct bb_kv_cache *cache,
+                                 const struct bb_batch *batch, bombus_error *error)
+{
+    bb_run_reset(run);
+    run->is_measuring = true;
+    bb_decoder_forward(run, model, cache, batch);
+    run->is_measuring = false;
+    bombus_status status = run->status;
+    size_t bytes = run->scratch_peak;
+    if (status != BOMBUS_OK && error != NULL)
+        *error = run->error;
+    bb_run_reset(run);
+    return status != BOMBUS_OK ? status : bb_run_reserve(run, bytes, error);
+}

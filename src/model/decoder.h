@@ -12,4 +12,8 @@
 struct bb_tensor bb_decoder_forward(struct bb_run *run, const struct bb_model *model, struct bb_kv_cache *cache,
                                     const struct bb_batch *batch);
 
+/* Makes the run's scratch memory large enough for such a batch, by a measuring pass. The run is reset. */
+BB_RESULT bombus_status bb_decoder_reserve(struct bb_run *run, const struct bb_model *model, struct bb_kv_cache *cache,
+                                           const struct bb_batch *batch, bombus_error *error);
+
 #endif

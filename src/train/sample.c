@@ -56,18 +56,13 @@ static bombus_status feed(struct sample *sample, size_t first, const float **log
     bombus_status status = bb_kv_cache_reserve(sample->cache, 0, rows, error);
     if (status != BOMBUS_OK)
         return status;
+    /* The prompt comes first, and no later step is larger. */
+    if (first == 0)
+        status = bb_decoder_reserve(run, sample->trainable->model, sample->cache, &batch, error);
+    if (status != BOMBUS_OK)
+        return status;
     bb_run_reset(run);
-    run->is_measuring = true;
-    bb_decoder_forward(run, sample->trainable->model, sample->cache, &batch);
-    run->is_measuring = false;
-    size_t bytes = run->scratch_peak;
-    if (run->status == BOMBUS_OK) {
-        bb_run_reset(run);
-        status = bb_run_reserve(run, bytes, error);
-        if (status != BOMBUS_OK)
-            return status;
-        *logits = bb_decoder_forward(run, sample->trainable->model, sample->cache, &batch).data;
-    }
+    *logits = bb_decoder_forward(run, sample->trainable->model, sample->cache, &batch).data;
     if (run->status != BOMBUS_OK) {
         if (error != NULL)
             *error = run->error;
