@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "generate/option_checks.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -212,31 +213,17 @@ static void *work(void *context)
 
 /* ---- creation ---- */
 
-static bombus_status check_range(bombus_error *error, const char *option, int32_t value, int32_t minimum,
-                                 int32_t maximum)
-{
-    if (value == 0 || (value >= minimum && value <= maximum))
-        return BOMBUS_OK;
-    return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "%s: %d, expected 0 (default) or a number in [%d, %d]", option, value,
-                   minimum, maximum);
-}
-
 static bombus_status check_options(const bombus_engine_options *options, bombus_error *error)
 {
-    bombus_status status = check_range(error, "max_batch", options->max_batch, 1, MAX_BATCH);
+    bombus_status status = bb_check_option("max_batch", options->max_batch, 1, MAX_BATCH, error);
     if (status == BOMBUS_OK)
-        status = check_range(error, "context_size", options->context_size, 1, 1 << 28);
+        status = bb_check_option("context_size", options->context_size, 1, 1 << 28, error);
     if (status == BOMBUS_OK)
-        status = check_range(error, "prefill_step_size", options->prefill_step_size, BB_KV_PAGE_SIZE, MAX_CHUNK);
+        status = bb_check_option("prefill_step_size", options->prefill_step_size, BB_KV_PAGE_SIZE, MAX_CHUNK, error);
     if (status == BOMBUS_OK)
-        status = check_range(error, "queue_limit", options->queue_limit, 1, INT32_MAX);
-    if (status == BOMBUS_OK && options->kv_bits != 0 && options->kv_bits != 4 && options->kv_bits != 8)
-        status =
-            bb_fail(error, BOMBUS_ERROR_ARGUMENT, "kv_bits: %d, expected 0 (not quantized), 4 or 8", options->kv_bits);
-    if (status == BOMBUS_OK && options->precision != BOMBUS_PRECISION_FAST &&
-        options->precision != BOMBUS_PRECISION_EXACT)
-        status = bb_fail(error, BOMBUS_ERROR_ARGUMENT, "precision: %d is not one of BOMBUS_PRECISION_...",
-                         (int)options->precision);
+        status = bb_check_option("queue_limit", options->queue_limit, 1, INT32_MAX, error);
+    if (status == BOMBUS_OK)
+        status = bb_check_cache_options(options->kv_bits, options->precision, error);
     return status;
 }
 

@@ -3,6 +3,7 @@
 #include "generate/session.h"
 
 #include "base/memory.h"
+#include "generate/option_checks.h"
 
 #include <string.h>
 
@@ -26,36 +27,21 @@ struct bb_session_group {
     size_t holders;     /* sessions not freed */
 };
 
-static bombus_status check_range(bombus_error *error, const char *option, int32_t value, int32_t minimum,
-                                 int32_t maximum)
-{
-    if (value == 0 || (value >= minimum && value <= maximum))
-        return BOMBUS_OK;
-    return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "%s: %d, expected 0 (default) or a number in [%d, %d]", option, value,
-                   minimum, maximum);
-}
-
 static bombus_status check_options(const bombus_session_options *options, bombus_error *error)
 {
-    bombus_status status = check_range(error, "context_size", options->context_size, 1, 1 << 28);
+    bombus_status status = bb_check_option("context_size", options->context_size, 1, 1 << 28, error);
     if (status == BOMBUS_OK)
-        status = check_range(error, "max_kv_size", options->max_kv_size, 5, INT32_MAX);
+        status = bb_check_option("max_kv_size", options->max_kv_size, 5, INT32_MAX, error);
     if (status == BOMBUS_OK)
-        status = check_range(error, "prefill_step_size", options->prefill_step_size, 1, MAX_CHUNK);
-    if (status == BOMBUS_OK && options->kv_bits != 0 && options->kv_bits != 4 && options->kv_bits != 8)
-        status =
-            bb_fail(error, BOMBUS_ERROR_ARGUMENT, "kv_bits: %d, expected 0 (not quantized), 4 or 8", options->kv_bits);
-    if (status == BOMBUS_OK && options->precision != BOMBUS_PRECISION_FAST &&
-        options->precision != BOMBUS_PRECISION_EXACT)
-        status = bb_fail(error, BOMBUS_ERROR_ARGUMENT, "precision: %d is not one of BOMBUS_PRECISION_...",
-                         (int)options->precision);
+        status = bb_check_option("prefill_step_size", options->prefill_step_size, 1, MAX_CHUNK, error);
+    if (status == BOMBUS_OK)
+        status = bb_check_cache_options(options->kv_bits, options->precision, error);
     return status;
 }
 
-/* Scratch memory that a step needs, found by running the model's code with the operations off. */
+/* Scratch memory that a step needs. */
 static bombus_status reserve(struct bb_session_group *group, int32_t rows, int32_t outputs, bombus_error *error)
 {
-    struct bb_run *run = &group->run;
     struct bb_span span = {.row_count = rows};
     for (int32_t i = 0; i < rows; i++)
         group->positions[i] = group->output_rows[i] = i;
