@@ -5,7 +5,29 @@
 
 #include <string.h>
 
-enum { TEXT_BYTES_A_TOKEN = 64, MAX_FIRST_TEXT = 4 << 20 };
+enum { DEFAULT_MAX_TOKENS = 256, TEXT_BYTES_A_TOKEN = 64, MAX_FIRST_TEXT = 4 << 20 };
+
+bombus_status bb_completion_check_prompt(const int32_t *prompt, size_t count, int32_t vocab_size, int32_t context_size,
+                                         bombus_error *error)
+{
+    if (prompt == NULL || count == 0)
+        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "prompt: empty, expected at least one token");
+    if (count > (size_t)context_size)
+        return bb_fail(error, BOMBUS_ERROR_CONTEXT_FULL, "prompt: %zu tokens, more than context_size %d", count,
+                       context_size);
+    for (size_t i = 0; i < count; i++)
+        if (prompt[i] < 0 || prompt[i] >= vocab_size)
+            return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "prompt[%zu]: %d, expected an id in [0, %d)", i, prompt[i],
+                           vocab_size);
+    return BOMBUS_OK;
+}
+
+size_t bb_completion_limit(const bombus_generate_options *options, size_t prompt_count, int32_t context_size)
+{
+    size_t max_tokens = options->max_tokens != 0 ? options->max_tokens : DEFAULT_MAX_TOKENS;
+    size_t room = (size_t)context_size - prompt_count + 1; /* the last token is not fed */
+    return max_tokens < room ? max_tokens : room;
+}
 
 static bombus_status check_options(const bombus_generate_options *options, const struct bb_tokenizer *tokenizer,
                                    bombus_error *error)

@@ -29,6 +29,12 @@ struct bb_completion {
     bombus_finish_reason finish_reason;
 };
 
+/* Is it a prompt of a model with that vocabulary, and is there room for it? */
+BB_RESULT bombus_status bb_completion_check_prompt(const int32_t *prompt, size_t count, int32_t vocab_size,
+                                                   int32_t context_size, bombus_error *error);
+/* The most tokens that can follow a prompt: max_tokens, or what the context has room for. */
+size_t bb_completion_limit(const bombus_generate_options *options, size_t prompt_count, int32_t context_size);
+
 /* `limit`: the most tokens there can be. The tokenizer (NULL: no text) is borrowed. Clearing a zeroed or half-made one is allowed. */
 BB_RESULT bombus_status bb_completion_init(struct bb_completion *completion, const struct bb_tokenizer *tokenizer,
                                            const bombus_generate_options *options, int32_t vocab_size, size_t limit,

@@ -30,7 +30,6 @@ struct list {
 struct bb_engine {
     const struct bb_tokenizer *tokenizer;
     struct bb_request_limits limits;
-    size_t page_bytes;
     int32_t queue_limit;
     struct bb_runner *runner; /* of the engine's thread */
     pthread_t thread;
@@ -126,9 +125,7 @@ static void end_waiting(struct bb_engine *engine)
     pthread_mutex_lock(&engine->mutex);
     for (struct bb_request **link = &engine->waiting.first; *link != NULL;) {
         struct bb_request *request = *link;
-        bool is_cancelled = atomic_load_explicit(&request->is_cancelled, memory_order_relaxed);
-        if (is_cancelled || (request->deadline > 0.0 && now >= request->deadline)) {
-            request->completion.finish_reason = is_cancelled ? BOMBUS_FINISH_CANCELLED : BOMBUS_FINISH_DEADLINE;
+        if (bb_request_is_unwanted(request, now)) {
             append(&ended, take(&engine->waiting, link));
             note_end(engine, request, NULL);
         } else {
@@ -281,17 +278,17 @@ bombus_status bb_engine_create(struct bb_engine **engine, const struct bb_model 
         .shares_prefixes = !options->no_prefix_sharing};
     made->tokenizer = tokenizer;
     made->queue_limit = options->queue_limit != 0 ? options->queue_limit : DEFAULT_QUEUE;
-    made->page_bytes = bb_kv_cache_page_bytes(recipe, runner_options.kv_type);
+    const size_t page_bytes = bb_kv_cache_page_bytes(recipe, runner_options.kv_type);
     list_init(&made->waiting);
     list_init(&made->running);
     status =
-        choose_page_limit(options, made->page_bytes, runner_options.context_size, &runner_options.page_limit, error);
+        choose_page_limit(options, page_bytes, runner_options.context_size, &runner_options.page_limit, error);
     if (status == BOMBUS_OK)
         status = bb_runner_create(&made->runner, model, backend, &runner_options, end_running, made, error);
     made->limits = (struct bb_request_limits){.vocab_size = recipe->vocab_size,
                                               .context_size = runner_options.context_size,
                                               .page_limit = runner_options.page_limit};
-    made->stats.kv_limit_bytes = (uint64_t)runner_options.page_limit * made->page_bytes;
+    made->stats.kv_limit_bytes = (uint64_t)runner_options.page_limit * page_bytes;
     if (status == BOMBUS_OK)
         status = start(made, error);
     if (status == BOMBUS_OK)

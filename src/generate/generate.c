@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-enum { DEFAULT_MAX_TOKENS = 256, DEFAULT_DRAFT_TOKENS = 3 };
+enum { DEFAULT_DRAFT_TOKENS = 3 };
 
 struct generation {
     struct bb_session *session;
@@ -45,36 +45,19 @@ static bombus_status check_draft(const struct bb_session *session, const struct 
     return BOMBUS_OK;
 }
 
-static bombus_status check_prompt(const struct bb_session *session, const int32_t *prompt, size_t count,
-                                  bombus_error *error)
-{
-    int32_t vocab_size = bb_session_model(session)->recipe.vocab_size;
-    if (prompt == NULL || count == 0)
-        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "prompt: empty, expected at least one token");
-    if (count > (size_t)bb_session_context_size(session))
-        return bb_fail(error, BOMBUS_ERROR_CONTEXT_FULL, "prompt: %zu tokens, more than context_size %d", count,
-                       bb_session_context_size(session));
-    for (size_t i = 0; i < count; i++)
-        if (prompt[i] < 0 || prompt[i] >= vocab_size)
-            return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "prompt[%zu]: %d, expected an id in [0, %d)", i, prompt[i],
-                           vocab_size);
-    return BOMBUS_OK;
-}
-
 static bombus_status begin(struct generation *generation, struct bb_session *draft,
                            const struct bb_tokenizer *tokenizer, const int32_t *prompt, size_t prompt_count,
                            const bombus_generate_options *options, bombus_error *error)
 {
     struct bb_session *session = generation->session;
-    bombus_status status = check_prompt(session, prompt, prompt_count, error);
+    int32_t vocab_size = bb_session_model(session)->recipe.vocab_size, context_size = bb_session_context_size(session);
+    bombus_status status = bb_completion_check_prompt(prompt, prompt_count, vocab_size, context_size, error);
     if (status == BOMBUS_OK)
         status = check_draft(session, draft, options, error);
     if (status != BOMBUS_OK)
         return status;
-    size_t max_tokens = options->max_tokens != 0 ? options->max_tokens : DEFAULT_MAX_TOKENS;
-    size_t room = (size_t)bb_session_context_size(session) - prompt_count + 1; /* the last token is not fed */
-    size_t limit = max_tokens < room ? max_tokens : room;
-    generation->vocab_size = bb_session_model(session)->recipe.vocab_size;
+    size_t limit = bb_completion_limit(options, prompt_count, context_size);
+    generation->vocab_size = vocab_size;
     status = bb_completion_init(&generation->completion, tokenizer, options, generation->vocab_size, limit, error);
     if (status != BOMBUS_OK)
         return status;

@@ -6,20 +6,13 @@
 
 #include <string.h>
 
-enum { DEFAULT_MAX_TOKENS = 256 };
-
 static bombus_status check(const bombus_request *given, const bombus_generate_options *options,
                            const struct bb_request_limits *limits, bombus_error *error)
 {
-    if (given->prompt == NULL || given->prompt_count == 0)
-        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "prompt: empty, expected at least one token");
-    if (given->prompt_count > (size_t)limits->context_size)
-        return bb_fail(error, BOMBUS_ERROR_CONTEXT_FULL, "prompt: %zu tokens, more than context_size %d",
-                       given->prompt_count, limits->context_size);
-    for (size_t i = 0; i < given->prompt_count; i++)
-        if (given->prompt[i] < 0 || given->prompt[i] >= limits->vocab_size)
-            return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "prompt[%zu]: %d, expected an id in [0, %d)", i,
-                           given->prompt[i], limits->vocab_size);
+    bombus_status status = bb_completion_check_prompt(given->prompt, given->prompt_count, limits->vocab_size,
+                                                      limits->context_size, error);
+    if (status != BOMBUS_OK)
+        return status;
     if (given->deadline_ms < 0)
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "deadline_ms: %d, expected 0 (none) or more", given->deadline_ms);
     if (options->draft != NULL || options->ngram_size != 0)
@@ -32,9 +25,7 @@ static bombus_status fill(struct bb_request *request, const bombus_request *give
                           const bombus_generate_options *options, const struct bb_tokenizer *tokenizer,
                           const struct bb_request_limits *limits, bombus_error *error)
 {
-    size_t max_tokens = options->max_tokens != 0 ? options->max_tokens : DEFAULT_MAX_TOKENS;
-    size_t room = (size_t)limits->context_size - given->prompt_count + 1; /* the last token is not fed */
-    size_t limit = max_tokens < room ? max_tokens : room;
+    size_t limit = bb_completion_limit(options, given->prompt_count, limits->context_size);
     bombus_status status =
         bb_completion_init(&request->completion, tokenizer, options, limits->vocab_size, limit, error);
     if (status != BOMBUS_OK)
@@ -130,4 +121,15 @@ void bb_request_report(struct bb_request *request, const bombus_error *error)
                                      .prompt_seconds = drawn - began,
                                      .generation_seconds = now - drawn};
     request->finished(request->context, request->id, &result, error);
+}
+
+bool bb_request_is_unwanted(struct bb_request *request, double now)
+{
+    if (atomic_load_explicit(&request->is_cancelled, memory_order_relaxed))
+        request->completion.finish_reason = BOMBUS_FINISH_CANCELLED;
+    else if (request->deadline > 0.0 && now >= request->deadline)
+        request->completion.finish_reason = BOMBUS_FINISH_DEADLINE;
+    else
+        return false;
+    return true;
 }

@@ -47,6 +47,8 @@ void bb_request_free(struct bb_request *request); /* NULL is allowed */
 int32_t bb_request_page_limit(const struct bb_request *request);
 /* Draws the next token and appends it. */
 BB_RESULT bombus_status bb_request_draw(struct bb_request *request, const float *logits, bombus_error *error);
+/* Whether it is cancelled, or overdue at `now` (bb_clock_seconds); its finish_reason then says which. */
+bool bb_request_is_unwanted(struct bb_request *request, double now);
 /* Calls its last callback; `error` is NULL where it went well. */
 void bb_request_report(struct bb_request *request, const bombus_error *error);
 

@@ -230,13 +230,8 @@ void bb_runner_end_unwanted(struct bb_runner *runner)
 {
     double now = bb_clock_seconds();
     for (int32_t i = 0; i < runner->options.max_batch; i++) {
-        const struct bb_request *request = runner->slots[i];
-        if (request == NULL)
-            continue;
-        if (is_cancelled(request))
-            end_as(runner, i, BOMBUS_FINISH_CANCELLED);
-        else if (request->deadline > 0.0 && now >= request->deadline)
-            end_as(runner, i, BOMBUS_FINISH_DEADLINE);
+        if (runner->slots[i] != NULL && bb_request_is_unwanted(runner->slots[i], now))
+            end(runner, i, NULL);
     }
 }
 
