@@ -2,6 +2,7 @@
 #include "generate/grammar/rules.h"
 
 #include "base/memory.h"
+#include "text/unicode.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -168,22 +169,12 @@ void bb_character_set_tidy(struct bb_character_set *set, bool is_negated)
     *set = tidy;
 }
 
-static uint32_t encode(uint8_t *bytes, uint32_t character)
-{
-    uint32_t size = character < 0x80 ? 1 : character < 0x800 ? 2 : character < 0x10000 ? 3 : 4;
-    static const uint8_t marks[] = {0, 0, 0xC0, 0xE0, 0xF0};
-    for (uint32_t i = size; i-- > 1; character >>= 6)
-        bytes[i] = (uint8_t)(0x80 | (character & 0x3F));
-    bytes[0] = (uint8_t)(marks[size] | character);
-    return size;
-}
-
 /* Characters of one size of UTF-8 as sequences of byte ranges: split until only the tail bytes run through all. */
 static void add_range(struct bb_rules *rules, uint32_t choice, uint32_t first, uint32_t last)
 {
-    uint8_t low[4], high[4];
-    uint32_t size = encode(low, first);
-    encode(high, last);
+    char low[4], high[4];
+    uint32_t size = (uint32_t)bb_utf8_encode(low, first);
+    bb_utf8_encode(high, last);
     for (uint32_t i = 1; i < size; i++) {
         uint32_t mask = (1u << (6 * i)) - 1; /* of the last i bytes */
         if ((first & ~mask) == (last & ~mask))
@@ -201,7 +192,7 @@ static void add_range(struct bb_rules *rules, uint32_t choice, uint32_t first, u
     }
     uint32_t sequence = bb_rules_list(rules, BB_RULE_SEQUENCE);
     for (uint32_t i = 0; i < size; i++)
-        bb_rules_append(rules, sequence, bb_rules_byte(rules, low[i], high[i]));
+        bb_rules_append(rules, sequence, bb_rules_byte(rules, (uint8_t)low[i], (uint8_t)high[i]));
     bb_rules_append(rules, choice, sequence);
 }
 

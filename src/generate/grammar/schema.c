@@ -54,7 +54,7 @@ static size_t enter_index(struct bb_schema *schema, const char *keyword, size_t 
     return length;
 }
 
-static bool is_in(const char *word, const char *const *words)
+bool bb_schema_is_in(const char *word, const char *const *words)
 {
     for (; *words != NULL; words++)
         if (strcmp(word, *words) == 0)
@@ -67,7 +67,7 @@ bool bb_schema_is_annotation(const char *keyword)
     static const char *const annotations[] = {"title",    "description", "default",    "examples",  "$schema",
                                               "$id",      "$comment",    "deprecated", "readOnly",  "writeOnly",
                                               "$defs",    "definitions", NULL};
-    return is_in(keyword, annotations);
+    return bb_schema_is_in(keyword, annotations);
 }
 
 static const char *const object_words[] = {"properties", "required", "additionalProperties", NULL};
@@ -82,14 +82,15 @@ static void check_keywords(struct bb_schema *schema, json_t *json)
     const char *key;
     json_t *value;
     json_object_foreach(json, key, value) {
-        bool is_known = bb_schema_is_annotation(key) || is_in(key, object_words) || is_in(key, array_words) ||
-                        is_in(key, string_words) || is_in(key, number_words) || is_in(key, other_words) ||
+        bool is_known = bb_schema_is_annotation(key) || bb_schema_is_in(key, object_words) ||
+                        bb_schema_is_in(key, array_words) || bb_schema_is_in(key, string_words) ||
+                        bb_schema_is_in(key, number_words) || bb_schema_is_in(key, other_words) ||
                         (strcmp(key, "uniqueItems") == 0 && json_is_false(value));
         if (!is_known)
             bb_schema_fail(schema, BOMBUS_ERROR_UNSUPPORTED, key, "this keyword is not supported");
-        if (is_in(key, schema_lists) && (!json_is_array(value) || json_array_size(value) == 0))
+        if (bb_schema_is_in(key, schema_lists) && (!json_is_array(value) || json_array_size(value) == 0))
             bb_schema_fail(schema, BOMBUS_ERROR_FORMAT, key, "expected an array of schemas");
-        if (is_in(key, number_words) && !json_is_number(value))
+        if (bb_schema_is_in(key, number_words) && !json_is_number(value))
             bb_schema_fail(schema, BOMBUS_ERROR_FORMAT, key, "expected a number");
         if ((strcmp(key, "enum") == 0 || strcmp(key, "required") == 0) && !json_is_array(value))
             bb_schema_fail(schema, BOMBUS_ERROR_FORMAT, key, "expected an array");
@@ -237,10 +238,8 @@ static json_t *all_properties(struct bb_schema *schema, json_t *json)
     json_t *properties = json_object_get(json, "properties"), *rest = json_object_get(json, "additionalProperties"), *name;
     json_t *all = properties != NULL ? json_copy(properties) : json_object();
     size_t i;
-    if (all == NULL || json_array_append_new(schema->kept, all) != 0) {
-        bb_schema_fail(schema, BOMBUS_ERROR_MEMORY, NULL, "out of memory");
+    if (bb_schema_keep(schema, all) == NULL)
         return NULL;
-    }
     json_array_foreach(json_object_get(json, "required"), i, name) {
         if (!json_is_string(name))
             bb_schema_fail(schema, BOMBUS_ERROR_FORMAT, "required", "expected an array of strings");
@@ -495,10 +494,8 @@ static uint32_t read_branches(struct bb_schema *schema, json_t *json, const char
     json_t *base = json_copy(json), *branch;
     uint32_t list = bb_rules_list(schema->rules, BB_RULE_CHOICE);
     size_t i;
-    if (base == NULL || json_array_append_new(schema->kept, base) != 0) {
-        bb_schema_fail(schema, BOMBUS_ERROR_MEMORY, NULL, "out of memory");
+    if (bb_schema_keep(schema, base) == NULL)
         return 0;
-    }
     bool is_alone = stands_alone(json, keyword);
     json_object_del(base, keyword);
     json_array_foreach(json_object_get(json, keyword), i, branch) {
@@ -521,9 +518,8 @@ static uint32_t read_object_schema(struct bb_schema *schema, json_t *json)
     if ((value = json_object_get(json, "$ref")) != NULL && stands_alone(json, "$ref"))
         return read_reference(schema, json_string_value(value));
     if (value != NULL || json_object_get(json, "allOf") != NULL) {
-        json_t *no_more = json_object(), *merged;
-        json_array_append_new(schema->kept, no_more);
-        merged = bb_schema_merge(schema, json, no_more);
+        json_t *no_more = bb_schema_keep(schema, json_object());
+        json_t *merged = no_more != NULL ? bb_schema_merge(schema, json, no_more) : NULL;
         return merged != NULL ? read_schema(schema, merged) : 0;
     }
     if (json_object_get(json, "anyOf") != NULL)
@@ -533,9 +529,8 @@ static uint32_t read_object_schema(struct bb_schema *schema, json_t *json)
     if ((value = json_object_get(json, "enum")) != NULL)
         return read_enum(schema, json, value);
     if ((value = json_object_get(json, "const")) != NULL) {
-        json_t *values = json_pack("[O]", value);
-        json_array_append_new(schema->kept, values);
-        return read_enum(schema, json, values);
+        json_t *values = bb_schema_keep(schema, json_pack("[O]", value));
+        return values != NULL ? read_enum(schema, json, values) : 0;
     }
     return read_types(schema, json);
 }

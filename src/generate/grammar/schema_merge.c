@@ -3,16 +3,7 @@
 
 #include <string.h>
 
-static bool is_any_of(const char *word, const char *const *words, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(word, words[i]) == 0)
-            return true;
-    return false;
-}
-#define IS_ANY_OF(word, words) is_any_of((word), (words), sizeof(words) / sizeof *(words))
-
-static json_t *keep(struct bb_schema *schema, json_t *json)
+json_t *bb_schema_keep(struct bb_schema *schema, json_t *json)
 {
     if (json == NULL || json_array_append_new(schema->kept, json) != 0) {
         bb_schema_fail(schema, BOMBUS_ERROR_MEMORY, NULL, "out of memory");
@@ -64,7 +55,7 @@ static json_t *merge_lists(json_t *a, json_t *b, bool is_union)
 
 static json_t *merge_properties(struct bb_schema *schema, json_t *a, json_t *b, json_t *a_rest, json_t *b_rest)
 {
-    json_t *result = keep(schema, json_object()), *value;
+    json_t *result = bb_schema_keep(schema, json_object()), *value;
     const char *key;
     for (int side = 0; side < 2 && result != NULL; side++) {
         json_object_foreach(side == 0 ? a : b, key, value) {
@@ -84,9 +75,9 @@ static json_t *merge_properties(struct bb_schema *schema, json_t *a, json_t *b, 
 /* `a` and `b` of one keyword in one; owned by nobody yet, NULL where that cannot be. */
 static json_t *merge_keyword(struct bb_schema *schema, const char *keyword, json_t *a, json_t *b)
 {
-    static const char *const largest[] = {"minimum", "exclusiveMinimum", "minLength", "minItems"};
-    static const char *const smallest[] = {"maximum", "exclusiveMaximum", "maxLength", "maxItems"};
-    static const char *const schemas[] = {"additionalProperties", "items"};
+    static const char *const largest[] = {"minimum", "exclusiveMinimum", "minLength", "minItems", NULL};
+    static const char *const smallest[] = {"maximum", "exclusiveMaximum", "maxLength", "maxItems", NULL};
+    static const char *const schemas[] = {"additionalProperties", "items", NULL};
     if (json_equal(a, b))
         return json_incref(a);
     if (strcmp(keyword, "type") == 0)
@@ -95,11 +86,11 @@ static json_t *merge_keyword(struct bb_schema *schema, const char *keyword, json
         return merge_lists(a, b, true);
     if (strcmp(keyword, "enum") == 0)
         return merge_lists(a, b, false);
-    if (IS_ANY_OF(keyword, largest) || IS_ANY_OF(keyword, smallest)) {
-        bool is_a = (json_number_value(a) > json_number_value(b)) == IS_ANY_OF(keyword, largest);
+    if (bb_schema_is_in(keyword, largest) || bb_schema_is_in(keyword, smallest)) {
+        bool is_a = (json_number_value(a) > json_number_value(b)) == bb_schema_is_in(keyword, largest);
         return json_incref(is_a ? a : b);
     }
-    if (IS_ANY_OF(keyword, schemas))
+    if (bb_schema_is_in(keyword, schemas))
         return json_incref(bb_schema_merge(schema, a, b));
     bb_schema_fail(schema, BOMBUS_ERROR_UNSUPPORTED, keyword, "two of it that must hold at once");
     return NULL;
@@ -108,7 +99,7 @@ static json_t *merge_keyword(struct bb_schema *schema, const char *keyword, json
 /* The schema without annotations, its const as enum, its $ref and allOf merged in. */
 static json_t *flatten(struct bb_schema *schema, json_t *json)
 {
-    json_t *result = keep(schema, json_object()), *value, *part;
+    json_t *result = bb_schema_keep(schema, json_object()), *value, *part;
     const char *key;
     size_t i;
     if (result == NULL)
@@ -136,7 +127,7 @@ static json_t *merge_objects(struct bb_schema *schema, json_t *a, json_t *b)
     json_t *result = NULL, *value;
     const char *key;
     if ((a = flatten(schema, a)) == NULL || (b = flatten(schema, b)) == NULL ||
-        (result = keep(schema, json_object())) == NULL)
+        (result = bb_schema_keep(schema, json_object())) == NULL)
         return NULL;
     if (json_is_false(a) || json_is_false(b))
         return json_is_false(a) ? a : b;

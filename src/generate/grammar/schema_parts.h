@@ -27,7 +27,10 @@ struct bb_schema {
 bombus_status bb_schema_fail(struct bb_schema *schema, bombus_status status, const char *keyword, const char *message);
 size_t bb_schema_enter(struct bb_schema *schema, const char *key); /* onto the path; returns what leave wants */
 void bb_schema_leave(struct bb_schema *schema, size_t length);
+bool bb_schema_is_in(const char *word, const char *const *words); /* NULL behind the last */
 bool bb_schema_is_annotation(const char *keyword);
+/* schema_merge.c: puts new JSON among what lives as long as the reader and gives it back; NULL, and an error, if it is NULL or memory is out. */
+json_t *bb_schema_keep(struct bb_schema *schema, json_t *json);
 /* What a $ref points at, NULL after a failure. */
 json_t *bb_schema_resolve(struct bb_schema *schema, const char *reference);
 
