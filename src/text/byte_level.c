@@ -20,3 +20,17 @@ void bb_byte_level_add(struct bb_buffer *result, const char *bytes, size_t lengt
     *to = '\0';
     result->length = (size_t)(to - result->data);
 }
+
+void bb_byte_level_add_bytes(struct bb_buffer *result, const char *text, size_t length)
+{
+    for (size_t i = 0; i < length;) {
+        uint32_t character;
+        size_t size = bb_utf8_next(text + i, &character);
+        int byte = bb_character_byte(character);
+        if (byte > 0)
+            bb_buffer_add_byte(result, (char)byte);
+        else
+            bb_buffer_add(result, text + i, size);
+        i += size;
+    }
+}

@@ -53,4 +53,7 @@ static inline int bb_sentence_byte(const char *token, size_t length)
 /* Appends the characters of bytes. */
 void bb_byte_level_add(struct bb_buffer *result, const char *bytes, size_t length);
 
+/* Appends the bytes of characters, as streaming takes them: what stands for no byte, or for the zero byte, stays as it is. */
+void bb_byte_level_add_bytes(struct bb_buffer *result, const char *text, size_t length);
+
 #endif

@@ -120,16 +120,7 @@ static void add_byte_level(struct bb_stream_decoder *decoder, int32_t id)
             id >= bb_tokenizer_size(decoder->tokenizer) ? "!" : ""; /* "!" for ids behind the vocabulary, as mlx-lm */
     if (*token == '\0')
         length = 0;
-    for (size_t i = 0; i < length;) {
-        uint32_t character;
-        size_t size = bb_utf8_next(token + i, &character);
-        int byte = bb_character_byte(character);
-        if (byte > 0)
-            bb_buffer_add_byte(&decoder->held, (char)byte);
-        else
-            bb_buffer_add(&decoder->held, token + i, size);
-        i += size;
-    }
+    bb_byte_level_add_bytes(&decoder->held, token, length);
     bool is_space = length == 2 && memcmp(token, "\xC4\xA0", 2) == 0;
     if (!is_space && !decoder->held.is_failed && !ends_incomplete(&decoder->held))
         flush(decoder);

@@ -28,20 +28,6 @@ void bb_token_trie_free(struct bb_token_trie *trie)
     bb_release(trie);
 }
 
-static void add_byte_level(struct bb_buffer *text, const char *token, size_t length)
-{
-    for (size_t i = 0; i < length;) {
-        uint32_t character;
-        size_t size = bb_utf8_next(token + i, &character);
-        int byte = bb_character_byte(character);
-        if (byte > 0) /* the zero byte stays its visible character, as in the streaming decoder */
-            bb_buffer_add_byte(text, (char)byte);
-        else
-            bb_buffer_add(text, token + i, size);
-        i += size;
-    }
-}
-
 static void add_sentence(struct bb_buffer *text, const char *token, size_t length)
 {
     int byte = bb_sentence_byte(token, length);
@@ -69,7 +55,7 @@ static bombus_status gather_text(struct bb_token_trie *trie, const struct bb_tok
             is_text = is_text && eos[i] != id;
         trie->offsets[id] = (uint32_t)text.length;
         if (is_text && tokenizer->stream_kind == BB_STREAM_BYTE_LEVEL)
-            add_byte_level(&text, token, length);
+            bb_byte_level_add_bytes(&text, token, length);
         else if (is_text)
             add_sentence(&text, token, length);
         if (text.is_failed || text.length > INT32_MAX)
