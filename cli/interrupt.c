@@ -30,7 +30,7 @@ bool interrupt_is_pending(void)
     return is_pending != 0;
 }
 
-bool interrupt_on_prompt(void *context, size_t done, size_t total)
+bool interrupt_on_progress(void *context, size_t done, size_t total)
 {
     (void)context;
     (void)done;

@@ -10,7 +10,7 @@ void interrupt_catch(void);
 /* SIGINT ends the program again, as where nothing was caught. */
 void interrupt_release(void);
 bool interrupt_is_pending(void);
-/* A bombus_prompt_progress that stops after SIGINT. */
-bool interrupt_on_prompt(void *context, size_t done, size_t total);
+/* A bombus_prompt_progress (of fusing too) that stops after SIGINT. */
+bool interrupt_on_progress(void *context, size_t done, size_t total);
 
 #endif

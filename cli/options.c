@@ -90,16 +90,19 @@ static enum option_outcome unknown(struct parser *parser, const char *name, size
     return wrong(parser, "--%s: no such option; did you mean --%s?", text, nearest);
 }
 
-static bool is_choice(const char *choices, const char *value)
+int options_choice(const char *choices, const char *word)
 {
-    size_t length = strlen(value);
-    bool is_word = length > 0 && strchr(value, '|') == NULL;
-    for (const char *word = choices; is_word && word != NULL; word = strchr(word, '|')) {
-        word += *word == '|';
-        if (strncmp(word, value, length) == 0 && (word[length] == '|' || word[length] == '\0'))
-            return true;
+    size_t length = strlen(word);
+    int place = 0;
+    if (length == 0 || strchr(word, '|') != NULL)
+        return -1;
+    for (; strncmp(choices, word, length) != 0 || (choices[length] != '|' && choices[length] != '\0'); place++) {
+        choices = strchr(choices, '|');
+        if (choices == NULL)
+            return -1;
+        choices++;
     }
-    return false;
+    return place;
 }
 
 static enum option_outcome set_number(struct parser *parser, const struct option *option, void *place,
@@ -134,7 +137,7 @@ static enum option_outcome set(struct parser *parser, const struct option_group 
     switch (option->kind) {
     case OPTION_FLAG: *(bool *)place = true; return OPTIONS_PARSED;
     case OPTION_CHOICE:
-        if (!is_choice(option->argument, value))
+        if (options_choice(option->argument, value) < 0)
             return wrong(parser, "--%s: '%s' is not one of %s", option->name, value, option->argument);
         *(const char **)place = value;
         return OPTIONS_PARSED;

@@ -65,6 +65,9 @@ enum option_outcome options_parse(const struct command *command, int argc, char 
 /* Prints --help of a command. */
 void options_print_help(FILE *file, const struct command *command);
 
+/* Place of a word in "a|b|c", from 0; -1 if it is none of them. */
+int options_choice(const char *choices, const char *word);
+
 /* The option of a name (hyphen or underscore, second names too; without dashes), or NULL. *group may be NULL. */
 const struct option *options_find(const struct command *command, const char *name, size_t length,
                                   const struct option_group **group);

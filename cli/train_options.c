@@ -9,6 +9,12 @@
 
 #define PLACE(field) offsetof(struct train_settings, field)
 
+/* Words of choices, in the order of bombus.h's constants. */
+#define FINE_TUNES "lora|dora|full"
+#define MODES "sft|dpo|orpo"
+#define DPO_LOSSES "sigmoid|ipo|hinge"
+#define OPTIMIZERS "adam|adamw|sgd|muon"
+
 const struct option train_data_options[8] = {
     {"config", 'c', OPTION_FILE, PLACE(config), "FILE.yaml", .help = "settings in mlx_lm's YAML; options given here come before it"},
     {"data", 0, OPTION_FILE, PLACE(data), "FOLDER", .help = "train.jsonl, and valid.jsonl and test.jsonl where there are; or one jsonl file"},
@@ -27,7 +33,7 @@ const struct option train_adapter_options[10] = {
     {"resume", 0, OPTION_FLAG, PLACE(resume), NULL, .help = "go on with the run in --adapter-path"},
     {"force", 0, OPTION_FLAG, PLACE(force), NULL, .help = "overwrite the run in --adapter-path"},
     {"resume-adapter-file", 0, OPTION_FILE, PLACE(resume_adapter_file), "FILE", .help = "begin with the values of a safetensors file"},
-    {"fine-tune-type", 0, OPTION_CHOICE, PLACE(fine_tune_type), "lora|dora|full", .help = "what is trained (lora)"},
+    {"fine-tune-type", 0, OPTION_CHOICE, PLACE(fine_tune_type), FINE_TUNES, .help = "what is trained (lora)"},
     {"num-layers", 0, OPTION_INTEGER, PLACE(num_layers), "N", .help = "the last N blocks; -1: all (16)", .least = -1, .most = 100000},
     {"rank", 0, OPTION_INTEGER, PLACE(rank), "N", .help = "of the adapter (8)", .least = 1, .most = 65536},
     {"scale", 0, OPTION_NUMBER, PLACE(scale), "X", .help = "of what the adapter adds (20)", .least = -1e6, .most = 1e6},
@@ -41,7 +47,7 @@ const struct option train_step_options[16] = {
     {"grad-accumulation-steps", 0, OPTION_INTEGER, PLACE(grad_accumulation_steps), "N", .help = "batches an update (1)", .least = 1,
      .most = 1 << 24},
     {"learning-rate", 0, OPTION_NUMBER, PLACE(learning_rate), "X", .help = "step of the optimizer (1e-5)", .least = 1e-30, .most = 1e6},
-    {"optimizer", 0, OPTION_CHOICE, PLACE(optimizer), "adam|adamw|sgd|muon", .help = "as mlx defines them (adam)"},
+    {"optimizer", 0, OPTION_CHOICE, PLACE(optimizer), OPTIMIZERS, .help = "as mlx defines them (adam)"},
     {"bias-correction", 0, OPTION_FLAG, PLACE(bias_correction), NULL, .help = "Adam with the correction of its first steps, which mlx leaves out"},
     {"max-grad-norm", 0, OPTION_NUMBER, PLACE(max_grad_norm), "X", .help = "scale gradients down to this norm; not if not given",
      .least = 0, .most = 1e30},
@@ -62,9 +68,9 @@ const struct option train_step_options[16] = {
 };
 
 const struct option train_loss_options[8] = {
-    {"train-mode", 0, OPTION_CHOICE, PLACE(train_mode), "sft|dpo|orpo", .help = "examples, or pairs of a chosen and a rejected answer (sft)"},
+    {"train-mode", 0, OPTION_CHOICE, PLACE(train_mode), MODES, .help = "examples, or pairs of a chosen and a rejected answer (sft)"},
     {"beta", 0, OPTION_NUMBER, PLACE(beta), "X", .help = "of dpo and orpo (0.1)", .least = 1e-9, .most = 1e6},
-    {"dpo-loss", 0, OPTION_CHOICE, PLACE(dpo_loss), "sigmoid|ipo|hinge", .help = "kind of dpo (sigmoid)"},
+    {"dpo-loss", 0, OPTION_CHOICE, PLACE(dpo_loss), DPO_LOSSES, .help = "kind of dpo (sigmoid)"},
     {"label-smoothing", 0, OPTION_NUMBER, PLACE(label_smoothing), "X", .help = "share of pairs taken as mislabelled (0)", .least = 0,
      .most = 0.5},
     {"dropout", 0, OPTION_NUMBER, PLACE(dropout), "X", .help = "of the adapter's input (0)", .least = 0, .most = 0.999},
@@ -99,28 +105,16 @@ static void set_text(const char *given, const char **value)
         *value = given;
 }
 
-/* Index of a word in "a|b|c"; the parser has checked that it is there. */
-static int index_of(const char *choices, const char *word)
-{
-    int index = 0;
-    size_t length = strlen(word);
-    while (strncmp(choices, word, length) != 0 || (choices[length] != '|' && choices[length] != '\0')) {
-        choices = strchr(choices, '|') + 1;
-        index++;
-    }
-    return index;
-}
-
 static void set_choices(bombus_train_options *options, const struct train_settings *settings)
 {
     if (settings->fine_tune_type != NULL)
-        options->fine_tune = (bombus_fine_tune)index_of("lora|dora|full", settings->fine_tune_type);
+        options->fine_tune = (bombus_fine_tune)options_choice(FINE_TUNES, settings->fine_tune_type);
     if (settings->train_mode != NULL)
-        options->mode = (bombus_train_mode)index_of("sft|dpo|orpo", settings->train_mode);
+        options->mode = (bombus_train_mode)options_choice(MODES, settings->train_mode);
     if (settings->dpo_loss != NULL)
-        options->dpo_loss = (bombus_dpo_loss)index_of("sigmoid|ipo|hinge", settings->dpo_loss);
+        options->dpo_loss = (bombus_dpo_loss)options_choice(DPO_LOSSES, settings->dpo_loss);
     if (settings->optimizer != NULL) {
-        bombus_optimizer kind = (bombus_optimizer)index_of("adam|adamw|sgd|muon", settings->optimizer);
+        bombus_optimizer kind = (bombus_optimizer)options_choice(OPTIMIZERS, settings->optimizer);
         options->has_optimizer_options = options->has_optimizer_options && kind == options->optimizer;
         options->optimizer = kind;
     }

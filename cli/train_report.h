@@ -9,7 +9,7 @@ struct train_report {
     const char *path;
     const char *model, *device;
     const bombus_train_options *options; /* as given: 0 is a default */
-    int64_t parameter_count, example_count, weight_bytes;
+    int64_t parameter_count, example_count;
     const char *state; /* "running", "finished", ... */
     int64_t iteration, best_iteration;
     double best_loss, seconds;

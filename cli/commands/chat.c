@@ -136,7 +136,7 @@ static bombus_status answer(struct chat *chat, const char *message, bombus_error
             .sampler = chat->sampler.options,
             .max_tokens = (size_t)chat->settings->talk.max_tokens,
             .callback = on_token,
-            .prompt_progress = interrupt_on_prompt,
+            .prompt_progress = interrupt_on_progress,
         };
         interrupt_catch();
         status = bombus_generate(chat->session, chat->tokenizer, prompt, prompt_count, &options, &result, error);

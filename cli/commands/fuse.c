@@ -36,14 +36,6 @@ static const struct option_group groups[] = {
 
 static const double low_survival = 0.8;
 
-static bool on_progress(void *context, size_t done, size_t total)
-{
-    (void)context;
-    (void)done;
-    (void)total;
-    return !interrupt_is_pending();
-}
-
 static void print_report(const char *text)
 {
     json_t *object = report_if_null(json_loads(text, 0, NULL));
@@ -82,7 +74,7 @@ static int run(const void *given, const struct operands *operands)
     char *folder = NULL, *json = NULL;
     bombus_fuse_options fuse_options = {.is_dequantized = settings->dequantize,
                                         .bits = settings->bits != OPTION_UNSET ? (int32_t)settings->bits : 0,
-                                        .progress = on_progress};
+                                        .progress = interrupt_on_progress};
     bombus_status status = model_find_folder(&folder, &settings->folder, &error);
     if (status == BOMBUS_OK)
         status = bombus_model_open(&model, folder, NULL, &error);

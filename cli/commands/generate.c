@@ -347,7 +347,7 @@ static bombus_status generate(struct generation *generation, bombus_error *error
         .ngram_size = settings->speculation.ngram_size != OPTION_UNSET ? (int32_t)settings->speculation.ngram_size : 0,
         .constraint = generation->constraint,
         .callback = on_token,
-        .prompt_progress = interrupt_on_prompt,
+        .prompt_progress = interrupt_on_progress,
         .context = generation,
     };
     if (options.wants_logprobs)

@@ -14,6 +14,7 @@ struct prepare_settings {
     bool shuffle, keep_duplicates, force, json;
 };
 
+#define FORMATS "auto|lines|paragraphs|jsonl|csv|file" /* in the order of BOMBUS_POSTS_... */
 #define AT(member) offsetof(struct prepare_settings, member)
 static const struct option row_options[] = {
     {"prompt", 'p', OPTION_TEXT, AT(prompt), "TEXT",
@@ -26,7 +27,7 @@ static const struct option row_options[] = {
     {"keep-duplicates", 0, OPTION_FLAG, AT(keep_duplicates), NULL, .help = "keep posts that are there already"},
 };
 static const struct option input_options[] = {
-    {"format", 0, OPTION_CHOICE, AT(format), "auto|lines|paragraphs|jsonl|csv|file", .help = "how posts stand in the input",
+    {"format", 0, OPTION_CHOICE, AT(format), FORMATS, .help = "how posts stand in the input",
      .fallback = "auto"},
     {"field", 0, OPTION_TEXT, AT(field), "NAME", .help = "field of jsonl (else text, content, body or post)"},
     {"column", 0, OPTION_TEXT, AT(column), "NAME", .help = "column of csv, by name or number from 1"},
@@ -63,16 +64,6 @@ static void on_report(void *context, const char *file, int64_t line, const char 
         report("%s:%lld: %s", file, (long long)line, message);
     else
         report("%s: %s", file, message);
-}
-
-static bombus_post_format format_of(const char *name)
-{
-    static const char *const names[] = {"auto", "lines", "paragraphs", "jsonl", "csv", "file"};
-    size_t i = BB_COUNT(names);
-    while (i-- > 1)
-        if (strcmp(names[i], name) == 0)
-            break;
-    return (bombus_post_format)i;
 }
 
 static void print_counts(const bombus_prepare_result *result, const char *out)
@@ -125,7 +116,7 @@ static int run(const void *given, const struct operands *operands)
         .seed = settings->seed != OPTION_UNSET ? (uint64_t)settings->seed : 0,
         .keep_duplicates = settings->keep_duplicates,
         .overwrite = settings->force,
-        .format = format_of(settings->format),
+        .format = (bombus_post_format)options_choice(FORMATS, settings->format),
         .field = settings->field,
         .column = settings->column,
         .report = on_report,
