@@ -290,7 +290,10 @@ static void wait_for_others(struct bb_pool *pool, int64_t begin, int32_t own_cou
 
 void bb_pool_run(struct bb_pool *pool, int32_t chunk_count, bb_pool_work work, void *context)
 {
-    if (chunk_count <= 0)
+    if (pool == NULL)
+        for (int32_t chunk = 0; chunk < chunk_count; chunk++)
+            work(context, chunk, 0);
+    if (pool == NULL || chunk_count <= 0)
         return;
     bb_pool_lock(pool);
     bool is_alone = chunk_count == 1 || pool->thread_count == 1;

@@ -19,7 +19,7 @@ int32_t bb_pool_thread_count(const struct bb_pool *pool);
 
 /* Runs chunks 0 .. chunk_count - 1, each once, on any thread, the caller's too; returns when all are done. Chunks
  * are handed out by an atomic counter, so the share of a late thread is taken over. Calls from several threads at
- * once wait for each other. */
+ * once wait for each other. pool NULL: all of them on the calling thread. */
 void bb_pool_run(struct bb_pool *pool, int32_t chunk_count, bb_pool_work work, void *context);
 
 /* In a chunk of a job: waits until *counter is 0, which chunks with lower numbers bring about without waiting themselves. They have all been handed

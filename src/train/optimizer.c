@@ -212,12 +212,7 @@ static void for_all(const struct update *update, void (*step)(const struct updat
 {
     struct job job = {update, step};
     int32_t chunk_count = (int32_t)((update->count + CHUNK - 1) / CHUNK);
-    if (update->optimizer->pool != NULL && chunk_count > 1) {
-        bb_pool_run(update->optimizer->pool, chunk_count, run_chunk, &job);
-        return;
-    }
-    for (int32_t chunk = 0; chunk < chunk_count; chunk++)
-        run_chunk(&job, chunk, 0);
+    bb_pool_run(update->optimizer->pool, chunk_count, run_chunk, &job);
 }
 
 static void update_muon(struct bb_optimizer *optimizer, const struct bb_parameter *parameter, struct update *update)
@@ -289,12 +284,7 @@ double bb_sum_squares(struct bb_pool *pool, const float *values, size_t count)
     struct sum sum = {.values = values, .count = count};
     sum.width = count / SUM_LIMIT + 1 > CHUNK ? count / SUM_LIMIT + 1 : CHUNK;
     int32_t part_count = (int32_t)((count + sum.width - 1) / sum.width);
-    if (pool != NULL && part_count > 1) {
-        bb_pool_run(pool, part_count, sum_part, &sum);
-    } else {
-        for (int32_t i = 0; i < part_count; i++)
-            sum_part(&sum, i, 0);
-    }
+    bb_pool_run(pool, part_count, sum_part, &sum);
     double total = 0.0;
     for (int32_t i = 0; i < part_count; i++)
         total += sum.parts[i];

@@ -82,16 +82,6 @@ static void multiply_result(void *context, int32_t chunk, int32_t worker)
     }
 }
 
-static void run(struct bb_pool *pool, size_t chunk_count, bb_pool_work work, struct iteration *iteration)
-{
-    if (pool != NULL && chunk_count > 1) {
-        bb_pool_run(pool, (int32_t)chunk_count, work, iteration);
-        return;
-    }
-    for (size_t i = 0; i < chunk_count; i++)
-        work(iteration, (int32_t)i, 0);
-}
-
 static void transpose(float *out, const float *in, size_t rows, size_t columns)
 {
     for (size_t i = 0; i < rows; i++) {
@@ -123,9 +113,9 @@ void bb_orthogonalize(float *matrix, struct bb_matrix_shape shape, int32_t step_
     iteration.x = matrix;
     iteration.result = spare;
     for (int32_t step = 0; step < step_count; step++) {
-        run(pool, iteration.side, multiply_square, &iteration);
-        run(pool, iteration.side, multiply_polynomial, &iteration);
-        run(pool, (iteration.length + WIDTH - 1) / WIDTH, multiply_result, &iteration);
+        bb_pool_run(pool, (int32_t)(iteration.side), multiply_square, &iteration);
+        bb_pool_run(pool, (int32_t)(iteration.side), multiply_polynomial, &iteration);
+        bb_pool_run(pool, (int32_t)((iteration.length + WIDTH - 1) / WIDTH), multiply_result, &iteration);
         float *next = iteration.result;
         iteration.result = iteration.x;
         iteration.x = next;
