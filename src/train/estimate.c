@@ -114,20 +114,25 @@ static bombus_status survey_batches(struct bb_trainer *trainer, struct survey *s
     return status;
 }
 
-/* Goes to batch `index` behind `state` and measures steps on it, or its forward pass alone: `most` times, but no longer than needs be. *seconds is the
- * median, so that one measurement that was disturbed does not count. */
-static bombus_status measure(struct bb_trainer *trainer, const struct bb_batches_state *state, int64_t index,
-                             bool is_training, int32_t most, double *seconds, int32_t *rows, bombus_error *error)
+/* Batch `index` behind `state`. */
+static bombus_status go_to(struct bb_trainer *trainer, const struct bb_batches_state *state, int64_t index,
+                           const struct bb_train_batch **batch, bombus_error *error)
 {
-    const struct bb_train_batch *batch = NULL;
+    bombus_status status = bb_batches_set_state(&trainer->train.batches, state, error);
+    for (int64_t i = 0; i <= index && status == BOMBUS_OK; i++)
+        status = bb_batches_next(&trainer->train.batches, batch, error);
+    return status;
+}
+
+/* Measures steps on a batch, or its forward pass alone: `most` times, but no longer than needs be. *seconds is the median, so that one measurement that
+ * was disturbed does not count. */
+static bombus_status measure(struct bb_trainer *trainer, const struct bb_train_batch *batch, bool is_training,
+                             int32_t most, double *seconds, bombus_error *error)
+{
     struct bb_batch_loss loss;
     double times[MEASUREMENTS] = {0.0}, sum = 0.0;
     int32_t count = 0;
-    bombus_status status = bb_batches_set_state(&trainer->train.batches, state, error);
-    for (int64_t i = 0; i <= index && status == BOMBUS_OK; i++)
-        status = bb_batches_next(&trainer->train.batches, &batch, error);
-    if (status != BOMBUS_OK || batch == NULL)
-        return status;
+    bombus_status status = BOMBUS_OK;
     while (count < most && sum < ENOUGH_SECONDS && status == BOMBUS_OK) {
         double start = bb_clock_seconds();
         status = is_training ? bb_objective_train(&trainer->objective, batch, 0, &loss, error)
@@ -140,7 +145,6 @@ static bombus_status measure(struct bb_trainer *trainer, const struct bb_batches
         times[place] = time;
     }
     *seconds = times[(count - 1) / 2];
-    *rows = batch->row_count;
     return status;
 }
 
@@ -176,17 +180,25 @@ static bombus_status warm_up(struct bb_trainer *trainer, const struct bb_batches
 {
     struct survey survey;
     double warm_seconds = 0.0, seconds = 0.0, forward_seconds = 0.0;
-    int32_t largest_rows = 0, rows = 0;
+    const struct bb_train_batch *batch = NULL;
     bombus_status status = survey_batches(trainer, &survey, error);
     if (status != BOMBUS_OK || survey.count == 0)
         return status;
+    status = go_to(trainer, state, survey.largest, &batch, error);
+    if (status != BOMBUS_OK || batch == NULL)
+        return status;
+    int32_t largest_rows = batch->row_count;
     /* The first step touches all memory and all weights; its time does not count. */
-    status = measure(trainer, state, survey.largest, true, 1, &warm_seconds, &largest_rows, error);
-    if (status == BOMBUS_OK)
-        status = measure(trainer, state, survey.typical, true, MEASUREMENTS, &seconds, &rows, error);
+    status = measure(trainer, batch, true, 1, &warm_seconds, error);
+    if (status == BOMBUS_OK && survey.typical != survey.largest)
+        status = go_to(trainer, state, survey.typical, &batch, error);
+    if (status != BOMBUS_OK || batch == NULL || batch->row_count == 0)
+        return status;
+    int32_t rows = batch->row_count;
+    status = measure(trainer, batch, true, MEASUREMENTS, &seconds, error);
     if (status == BOMBUS_OK && trainer->validation.is_open)
-        status = measure(trainer, state, survey.typical, false, MEASUREMENTS, &forward_seconds, &rows, error);
-    if (status != BOMBUS_OK || rows == 0)
+        status = measure(trainer, batch, false, MEASUREMENTS, &forward_seconds, error);
+    if (status != BOMBUS_OK)
         return status;
     double mean = (double)survey.rows / (double)survey.count / rows; /* of a batch, in warm-up steps */
     double total = mean * (seconds * (double)(trainer->options.iters - trainer->state.iteration) +

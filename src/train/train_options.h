@@ -7,7 +7,7 @@
 
 struct bb_train_config;
 
-/* *result: a copy with all defaults filled in (num_layers at most layer_count; scale as it is applied, rslora's root in it). What is out of
+/* *result: a copy with all defaults filled in (num_layers at most layer_count). What is out of
  * its range is BOMBUS_ERROR_ARGUMENT and named as the field is. */
 BB_RESULT bombus_status bb_train_options_resolve(bombus_train_options *result, const bombus_train_options *options,
                                                  int32_t layer_count, bombus_error *error);

@@ -27,8 +27,9 @@ void bb_trainer_tell(struct bb_trainer *trainer, const bombus_train_event *event
 
 /* ---- evaluation ---- */
 
-bombus_status bb_trainer_evaluate(struct bb_trainer *trainer, struct bb_train_set *set, int64_t limit, double *loss,
-                                  bombus_error *error)
+/* The mean loss over at most `limit` batches (< 0: all) of a set, over all processes. */
+static bombus_status mean_loss(struct bb_trainer *trainer, struct bb_train_set *set, int64_t limit, double *loss,
+                               bombus_error *error)
 {
     const bombus_process_group *group = trainer->options.process_group;
     const int64_t size = bb_process_count(group), rank = bb_process_rank(group);
@@ -271,7 +272,7 @@ static bombus_status evaluate(struct bb_trainer *trainer, bombus_error *error)
     bool is_best = false;
     bombus_status status = BOMBUS_OK;
     if (trainer->validation.is_open) {
-        status = bb_trainer_evaluate(trainer, &trainer->validation, trainer->options.val_batches, &loss, error);
+        status = mean_loss(trainer, &trainer->validation, trainer->options.val_batches, &loss, error);
         double seconds = bb_clock_seconds() - start;
         trainer->state.validation_loss = loss;
         if (status == BOMBUS_OK)
@@ -390,7 +391,7 @@ static bombus_status loop(struct bb_trainer *trainer, bombus_train_end *end, bom
 static bombus_status test(struct bb_trainer *trainer, bombus_error *error)
 {
     double start = bb_clock_seconds(), loss = (double)NAN;
-    bombus_status status = bb_trainer_evaluate(trainer, &trainer->test, trainer->options.test_batches, &loss, error);
+    bombus_status status = mean_loss(trainer, &trainer->test, trainer->options.test_batches, &loss, error);
     if (status == BOMBUS_OK)
         bb_trainer_tell(trainer, &(bombus_train_event){.type = BOMBUS_TRAIN_TEST,
                                                        .iteration = trainer->state.iteration,

@@ -57,10 +57,6 @@ void bb_trainer_free(struct bb_trainer *trainer); /* NULL is allowed */
 BB_RESULT bombus_status bb_trainer_run(struct bb_trainer *trainer, bombus_train_result *result, bombus_error *error);
 void bb_trainer_cancel(struct bb_trainer *trainer); /* any thread, a signal handler */
 
-/* The mean loss over at most `limit` batches (< 0: all) of a set, over all processes. */
-BB_RESULT bombus_status bb_trainer_evaluate(struct bb_trainer *trainer, struct bb_train_set *set, int64_t limit,
-                                            double *loss, bombus_error *error);
-
 /* Tells the caller; a false answer cancels. Processes but the first are silent. */
 void bb_trainer_tell(struct bb_trainer *trainer, const bombus_train_event *event);
 
