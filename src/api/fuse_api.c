@@ -25,23 +25,6 @@ static bombus_status make_json(char **json, const struct bb_fuse_report *report,
     return *json != NULL ? BOMBUS_OK : bb_fail_memory(error, report->count, "the report of a fused model");
 }
 
-static bombus_status fuse(const bombus_model *model, struct bb_adapter *const *adapters, const float *weights,
-                          size_t count, const char *out_folder, const struct bb_fuse_options *options,
-                          char **report_json, bombus_error *error)
-{
-    struct bb_adapter_choice *choice;
-    struct bb_fuse_report report;
-    bombus_status status = bb_adapter_choice_create(&choice, model->model, adapters, weights, count, error);
-    if (status != BOMBUS_OK)
-        return status;
-    status = bb_fuse(model->model, bb_adapter_choice_set(choice), out_folder, options, &report, error);
-    if (status == BOMBUS_OK)
-        status = make_json(report_json, &report, error);
-    bb_fuse_report_clear(&report);
-    bb_adapter_choice_free(choice);
-    return status;
-}
-
 bombus_status bombus_fuse(const bombus_model *model, const bombus_adapter *const *adapters, const float *weights,
                           size_t count, const char *out_folder, const bombus_fuse_options *options, char **report_json,
                           bombus_error *error)
@@ -53,12 +36,10 @@ bombus_status bombus_fuse(const bombus_model *model, const bombus_adapter *const
     *report_json = NULL;
     status = bb_check_pointer(model, "model", error);
     if (status == BOMBUS_OK)
-        status = bb_check_array(adapters, count, "adapters", error);
-    if (status == BOMBUS_OK)
         status = bb_check_pointer(out_folder, "out_folder", error);
-    for (size_t i = 0; i < count && status == BOMBUS_OK; i++)
-        if (adapters[i] == NULL)
-            status = bb_fail(error, BOMBUS_ERROR_ARGUMENT, "adapters[%zu]: NULL", i);
+    struct bb_adapter_choice *choice = NULL;
+    if (status == BOMBUS_OK)
+        status = bb_choose_adapters(&choice, model->model, adapters, weights, count, error);
     if (status != BOMBUS_OK)
         return status;
     options = options != NULL ? options : &defaults;
@@ -66,17 +47,11 @@ bombus_status bombus_fuse(const bombus_model *model, const bombus_adapter *const
                                             .bits = options->bits,
                                             .progress = options->progress,
                                             .context = options->context};
-    struct bb_adapter **inner = bb_allocate(count, sizeof *inner);
-    float *factors = bb_allocate(count, sizeof *factors);
-    if (inner == NULL || factors == NULL)
-        status = bb_fail_memory(error, count * sizeof *inner, "a set of adapters");
-    for (size_t i = 0; i < count && status == BOMBUS_OK; i++) {
-        inner[i] = adapters[i]->adapter;
-        factors[i] = weights != NULL ? weights[i] : 1.0f;
-    }
+    struct bb_fuse_report report;
+    status = bb_fuse(model->model, bb_adapter_choice_set(choice), out_folder, &inner_options, &report, error);
     if (status == BOMBUS_OK)
-        status = fuse(model, inner, factors, count, out_folder, &inner_options, report_json, error);
-    bb_release(inner);
-    bb_release(factors);
+        status = make_json(report_json, &report, error);
+    bb_fuse_report_clear(&report);
+    bb_adapter_choice_free(choice);
     return status;
 }

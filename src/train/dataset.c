@@ -178,27 +178,6 @@ static bombus_status scan_lines(struct scan *scan, bombus_error *error)
     return status == BOMBUS_OK && place > scan->offset ? take_line(scan, error) : status;
 }
 
-static bombus_status copy_options(struct bb_dataset_options *options, const struct bb_dataset_options *given,
-                                  bombus_error *error)
-{
-    const char **texts[] = {&options->text_feature,   &options->prompt_feature,   &options->completion_feature,
-                            &options->chat_feature,   &options->chosen_feature,   &options->rejected_feature,
-                            &options->template_arguments};
-    bool is_failed = false;
-    *options = *given;
-    for (size_t i = 0; i < BB_COUNT(texts); i++) {
-        *texts[i] = *texts[i] != NULL ? bb_copy_text(*texts[i], strlen(*texts[i])) : NULL;
-        is_failed |= *texts[i] == NULL;
-    }
-    const char *const copies[] = {given->text_feature,   given->prompt_feature,   given->completion_feature,
-                                  given->chat_feature,   given->chosen_feature,   given->rejected_feature,
-                                  given->template_arguments};
-    for (size_t i = 0; i < BB_COUNT(texts) && is_failed; i++)
-        if (copies[i] != NULL && *texts[i] == NULL)
-            return bb_fail_memory(error, strlen(copies[i]), "field names");
-    return BOMBUS_OK;
-}
-
 static bombus_status check_content(const struct scan *scan, bombus_error *error)
 {
     const struct bb_dataset *dataset = scan->dataset;
@@ -222,9 +201,10 @@ bombus_status bb_dataset_open(struct bb_dataset *dataset, const char *path, cons
     *dataset = (struct bb_dataset){0};
     if (options->max_seq_length < 2)
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "max_seq_length: %d, must be at least 2", (int)options->max_seq_length);
-    bombus_status status = copy_options(&dataset->options, options, error);
-    dataset->path = status == BOMBUS_OK ? bb_copy_text(path, strlen(path)) : NULL;
-    if (status == BOMBUS_OK && dataset->path == NULL)
+    bombus_status status = BOMBUS_OK;
+    dataset->options = *options;
+    dataset->path = bb_copy_text(path, strlen(path));
+    if (dataset->path == NULL)
         status = bb_fail_memory(error, strlen(path), "a path");
     if (status == BOMBUS_OK)
         status = bb_encoder_create(&dataset->encoder, &dataset->options, error);
@@ -241,12 +221,6 @@ bombus_status bb_dataset_open(struct bb_dataset *dataset, const char *path, cons
 
 void bb_dataset_close(struct bb_dataset *dataset)
 {
-    const char *texts[] = {dataset->options.text_feature,   dataset->options.prompt_feature,
-                           dataset->options.completion_feature, dataset->options.chat_feature,
-                           dataset->options.chosen_feature, dataset->options.rejected_feature,
-                           dataset->options.template_arguments};
-    for (size_t i = 0; i < BB_COUNT(texts); i++)
-        bb_release((void *)(uintptr_t)texts[i]);
     if (dataset->file != NULL)
         fclose(dataset->file);
     bb_encoder_free(dataset->encoder);

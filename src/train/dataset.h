@@ -36,7 +36,7 @@ typedef void (*bb_line_report)(void *context, const char *path, uint32_t line, e
 
 enum { BB_LINE_LIMIT = 64 << 20 }; /* bytes of a line */
 
-struct bb_dataset_options {
+struct bb_dataset_options { /* texts are borrowed as long as the dataset is open */
     const struct bb_tokenizer *tokenizer; /* borrowed as long as the dataset is open */
     const struct bb_template *template_;  /* the same; NULL: the model has none, and only rows of text can be read */
     int32_t max_seq_length;               /* tokens of an example; what is longer is cut at its end */
@@ -60,7 +60,7 @@ struct bb_dataset_counts {
 };
 
 struct bb_dataset {
-    struct bb_dataset_options options; /* texts copied */
+    struct bb_dataset_options options;
     char *path;
     FILE *file;
     enum bb_row_kind kind;

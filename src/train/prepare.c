@@ -2,6 +2,7 @@
 #include "train/prepare.h"
 
 #include "base/file.h"
+#include "base/map.h"
 #include "base/memory.h"
 #include "base/random.h"
 #include "text/unicode.h"
@@ -22,18 +23,10 @@ static const char *const file_names[SETS] = {"train.jsonl", "valid.jsonl", "test
 
 /* ---- collecting ---- */
 
-static uint64_t hash_of(const char *text, size_t length)
-{
-    uint64_t hash = UINT64_C(0xCBF29CE484222325);
-    for (size_t i = 0; i < length; i++)
-        hash = (hash ^ (uint8_t)text[i]) * UINT64_C(0x100000001B3);
-    return bb_random_at(hash, 0);
-}
-
 /* The slot of an equal post, or the free one where it would stand. */
 static uint32_t *find_slot(const struct bb_posts *posts, const char *text, size_t length)
 {
-    size_t place = (size_t)hash_of(text, length) & (posts->slot_count - 1);
+    size_t place = (size_t)bb_hash(text, length, 0) & (posts->slot_count - 1);
     for (;; place = (place + 1) & (posts->slot_count - 1)) {
         uint32_t *slot = &posts->slots[place];
         const struct bb_post *post = *slot != 0 ? &posts->posts[*slot - 1] : NULL;
