@@ -227,3 +227,9 @@ bombus_status bb_folder_create(const char *path, bombus_error *error)
     bb_release(part);
     return status;
 }
+
+bool bb_name_ends_with(const char *name, const char *ending)
+{
+    size_t length = strlen(name), ending_length = strlen(ending);
+    return length >= ending_length && strcmp(name + length - ending_length, ending) == 0;
+}

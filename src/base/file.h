@@ -45,4 +45,7 @@ char *bb_path_join(const char *folder, const char *name) BB_RESULT;
 /* mkdir -p. */
 BB_RESULT bombus_status bb_folder_create(const char *path, bombus_error *error);
 
+/* Whether a name ends with `ending`. */
+bool bb_name_ends_with(const char *name, const char *ending);
+
 #endif

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { RANK_LIMIT = 1 << 14, ADAPTER_LIMIT = 64 };
+enum { ADAPTER_LIMIT = 64 };
 
 /* Parts and their numbers, released together. */
 struct parts {
@@ -73,7 +73,6 @@ bombus_status bb_adapter_convert(const char *folder, enum bb_adapter_format form
 {
     struct bb_adapter_file file;
     struct parts parts = {0};
-    int32_t rank = 0;
     bombus_status status = check_same_folder(folder, out_folder, error);
     if (status != BOMBUS_OK)
         return status;
@@ -85,7 +84,6 @@ bombus_status bb_adapter_convert(const char *folder, enum bb_adapter_format form
         status = bb_fail_memory(error, file.module_count * sizeof *parts.list, folder);
     for (size_t i = 0; i < file.module_count && status == BOMBUS_OK; i++) {
         const struct bb_adapter_module *module = &file.modules[i];
-        rank = module->rank > rank ? module->rank : rank;
         if (module->scale != file.modules[0].scale)
             status = bb_fail(
                 error, BOMBUS_ERROR_UNSUPPORTED,
@@ -95,11 +93,11 @@ bombus_status bb_adapter_convert(const char *folder, enum bb_adapter_format form
             status = check_mlx(&file, module, error);
     }
     for (size_t i = 0; i < file.module_count && status == BOMBUS_OK; i++)
-        status = convert_module(&parts, &file.modules[i], rank, error);
+        status = convert_module(&parts, &file.modules[i], file.rank, error);
     if (status == BOMBUS_OK) {
         struct bb_adapter_content content = {.format = format,
                                              .is_dora = file.is_dora,
-                                             .rank = rank,
+                                             .rank = file.rank,
                                              .num_layers = file.num_layers,
                                              .scale = (double)file.modules[0].scale,
                                              .dropout = file.dropout,
@@ -172,14 +170,6 @@ static bombus_status merge_file(struct parts *parts, const struct bb_adapter_fil
     return BOMBUS_OK;
 }
 
-static int32_t largest_rank(const struct bb_adapter_file *file)
-{
-    int32_t rank = 0;
-    for (size_t i = 0; i < file->module_count; i++)
-        rank = file->modules[i].rank > rank ? file->modules[i].rank : rank;
-    return rank;
-}
-
 static bombus_status merge_all(struct bb_adapter_file *files, const float *weights, size_t count, struct parts *parts,
                                int32_t *rank, bombus_error *error)
 {
@@ -193,16 +183,16 @@ static bombus_status merge_all(struct bb_adapter_file *files, const float *weigh
         if (!isfinite(weights[i]))
             return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "weights[%zu]: %g, expected a finite number", i,
                            (double)weights[i]);
-        *rank += largest_rank(&files[i]);
+        *rank += files[i].rank;
         limit += files[i].module_count;
     }
-    if (*rank > RANK_LIMIT)
+    if (*rank > BB_ADAPTER_RANK_LIMIT)
         return bb_fail(error, BOMBUS_ERROR_LIMIT, "the merged adapter would have rank %d, at most %d", *rank,
-                       RANK_LIMIT);
+                       BB_ADAPTER_RANK_LIMIT);
     parts->list = bb_arena_allocate(&parts->arena, limit, sizeof *parts->list);
     if (parts->list == NULL)
         return bb_fail_memory(error, limit * sizeof *parts->list, "merged modules");
-    for (size_t i = 0; i < count; first += largest_rank(&files[i]), i++) {
+    for (size_t i = 0; i < count; first += files[i].rank, i++) {
         bombus_status status = merge_file(parts, &files[i], weights[i], first, *rank, error);
         if (status != BOMBUS_OK)
             return status;

@@ -186,16 +186,6 @@ static void add_deltas(const struct fuse *fuse, int32_t slot, int64_t row, const
     }
 }
 
-static void store_plain(void *out, enum bb_dtype dtype, const float *in, int64_t count)
-{
-    for (int64_t i = 0; i < count; i++) {
-        if (dtype == BB_F32)
-            ((float *)out)[i] = in[i];
-        else
-            ((uint16_t *)out)[i] = dtype == BB_BF16 ? bb_f32_to_bf16(in[i]) : bb_f32_to_f16(in[i]);
-    }
-}
-
 /* The new matrix over the parts that lie in memory. */
 static struct bb_weight view_new(const struct fuse *fuse, const struct matrix *matrix)
 {
@@ -214,7 +204,8 @@ static void pack(const struct matrix *matrix, const struct bb_weight *made, cons
     const int64_t cols = made->cols;
     char *data = (char *)(uintptr_t)made->data + (size_t)index * bb_weight_row_bytes(made);
     if (scheme.mode == BB_QUANT_NONE) {
-        store_plain(data, matrix->dtype, row, cols);
+        for (int64_t i = 0; i < cols; i++)
+            bb_dtype_store(data, matrix->dtype, (size_t)i, row[i]);
         return;
     }
     size_t scale_bytes = bb_weight_scale_row_bytes(made);

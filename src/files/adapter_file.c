@@ -2,6 +2,7 @@
 #include "files/adapter_file.h"
 
 #include "base/buffer.h"
+#include "base/file.h"
 #include "files/module_pattern.h"
 
 #include <math.h>
@@ -9,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RANK_LIMIT = 1 << 14, EXPERT_LIMIT = 1 << 16 };
+enum { EXPERT_LIMIT = 1 << 16 };
 
 static const char peft_prefix[] = "base_model.model.";
 
@@ -47,7 +48,7 @@ static bombus_status read_rank(const struct bb_adapter_file *file, const char *k
                                bombus_error *error)
 {
     int64_t value;
-    bombus_status status = bb_config_integer(file->config, key, fallback, 1, RANK_LIMIT, &value, error);
+    bombus_status status = bb_config_integer(file->config, key, fallback, 1, BB_ADAPTER_RANK_LIMIT, &value, error);
     if (status == BOMBUS_OK)
         *rank = (int32_t)value;
     return status;
@@ -225,7 +226,7 @@ static bombus_status place_tensor(struct bb_adapter_file *file, struct bb_map *i
     if (suffix->text == NULL || (is_peft && strncmp(entry->name, peft_prefix, prefix) != 0))
         return bb_fail(error, BOMBUS_ERROR_FORMAT, "%s: tensor '%.300s' is no part of a LoRA or DoRA adapter%s",
                        file->path, entry->name, is_peft ? " of PEFT" : "");
-    if (entry->dtype != BB_F32 && entry->dtype != BB_F16 && entry->dtype != BB_BF16)
+    if (!bb_dtype_is_weight_float(entry->dtype))
         return fail_tensor(file, entry, "F32, F16 or BF16", error);
     const char *path = bb_arena_copy_text(&file->arena, entry->name + prefix, length - prefix - size);
     uint64_t *found = path != NULL ? bb_map_find(index, path, strlen(path)) : NULL;
@@ -250,12 +251,6 @@ static bombus_status place_tensor(struct bb_adapter_file *file, struct bb_map *i
     *place = entry;
     file->parameter_count += (int64_t)(entry->size / (bb_dtype_bits(entry->dtype) / 8));
     return BOMBUS_OK;
-}
-
-static bool ends_with(const char *text, const char *end)
-{
-    size_t length = strlen(text), size = strlen(end);
-    return length >= size && strcmp(text + length - size, end) == 0;
 }
 
 static bombus_status check_halves(const struct bb_adapter_file *file, const struct bb_adapter_module *module,
@@ -321,7 +316,7 @@ static bombus_status finish_module(struct bb_adapter_file *file, const struct de
         status = read_peft_module(file, defaults, module, error);
     } else {
         module->kind = module->a->rank == 3                      ? BB_MODULE_EXPERTS
-                       : ends_with(module->path, "embed_tokens") ? BB_MODULE_EMBEDDING
+                       : bb_name_ends_with(module->path, "embed_tokens") ? BB_MODULE_EMBEDDING
                                                                  : BB_MODULE_LINEAR;
         module->a_is_transposed = module->kind == BB_MODULE_LINEAR;
         module->b_is_transposed = !module->a_is_transposed;
@@ -356,8 +351,10 @@ static bombus_status read_modules(struct bb_adapter_file *file, const struct def
     for (size_t i = 0; i < file->tensors.count && status == BOMBUS_OK; i++)
         status = place_tensor(file, &index, &file->tensors.entries[i], error);
     bb_map_clear(&index);
-    for (size_t i = 0; i < file->module_count && status == BOMBUS_OK; i++)
+    for (size_t i = 0; i < file->module_count && status == BOMBUS_OK; i++) {
         status = finish_module(file, defaults, &file->modules[i], error);
+        file->rank = file->modules[i].rank > file->rank ? file->modules[i].rank : file->rank;
+    }
     if (status == BOMBUS_OK && file->module_count == 0)
         status = bb_fail(error, BOMBUS_ERROR_FORMAT, "%s: no tensor of an adapter is in it", file->path);
     if (status == BOMBUS_OK)

@@ -6,6 +6,8 @@
 #include "files/config.h"
 #include "files/safetensors.h"
 
+enum { BB_ADAPTER_RANK_LIMIT = 1 << 14 };
+
 enum bb_adapter_format { BB_ADAPTER_MLX, BB_ADAPTER_PEFT };
 
 enum bb_adapter_module_kind {
@@ -36,6 +38,7 @@ struct bb_adapter_file {
     struct bb_adapter_module *modules; /* [module_count], sorted by path */
     size_t module_count;
     int64_t parameter_count;
+    int32_t rank;       /* the largest of its modules */
     float dropout;      /* of training; kept when it is converted */
     int32_t num_layers; /* mlx-lm's: the last so many blocks; -1: all, or not said */
 };

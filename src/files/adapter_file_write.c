@@ -56,19 +56,16 @@ bombus_status bb_adapter_file_inspect(char **json, const struct bb_adapter_file 
 {
     json_t *modules = json_array();
     size_t bytes = 0;
-    int32_t rank = 0;
     bool is_good = modules != NULL;
     *json = NULL;
-    for (size_t i = 0; i < file->module_count && is_good; i++) {
+    for (size_t i = 0; i < file->module_count && is_good; i++)
         is_good = json_array_append_new(modules, describe_module(&file->modules[i])) == 0;
-        rank = file->modules[i].rank > rank ? file->modules[i].rank : rank;
-    }
     for (size_t i = 0; i < file->tensors.count; i++)
         bytes += file->tensors.entries[i].size;
     json_t *object =
         json_pack("{s:s, s:s, s:i, s:f, s:f, s:I, s:I, s:o}", "format",
                   file->format == BB_ADAPTER_PEFT ? "peft" : "mlx", "type", file->is_dora ? "dora" : "lora", "rank",
-                  (int)rank, "scale", (double)file->modules[0].scale, "dropout", (double)file->dropout, "parameters",
+                  (int)file->rank, "scale", (double)file->modules[0].scale, "dropout", (double)file->dropout, "parameters",
                   (json_int_t)file->parameter_count, "bytes", (json_int_t)bytes, "modules", modules);
     char *text = is_good && object != NULL ? json_dumps(object, JSON_INDENT(2)) : NULL;
     *json = text != NULL ? bb_copy_text(text, strlen(text)) : NULL;

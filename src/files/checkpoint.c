@@ -3,6 +3,7 @@
 #include "files/checkpoint_weight.h"
 
 #include "base/buffer.h"
+#include "base/file.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -52,12 +53,6 @@ static int compare_names(const void *left, const void *right)
     return strcmp(*(const char *const *)left, *(const char *const *)right);
 }
 
-static bool ends_with(const char *text, const char *ending)
-{
-    size_t length = strlen(text), ending_length = strlen(ending);
-    return length >= ending_length && strcmp(text + length - ending_length, ending) == 0;
-}
-
 static void sort_list(struct file_list *list)
 {
     if (list->count > 0)
@@ -73,7 +68,7 @@ static bombus_status list_folder(struct file_list *list, const char *folder, con
     if (directory == NULL)
         return bb_fail_io(error, errno, "cannot list", folder);
     while (status == BOMBUS_OK && (item = readdir(directory)) != NULL)
-        if (ends_with(item->d_name, ".safetensors") && strncmp(item->d_name, prefix, strlen(prefix)) == 0 &&
+        if (bb_name_ends_with(item->d_name, ".safetensors") && strncmp(item->d_name, prefix, strlen(prefix)) == 0 &&
             strncmp(item->d_name, "adapter", 7) != 0)
             status = add_name(list, item->d_name, folder, error);
     closedir(directory);
@@ -120,7 +115,7 @@ static bombus_status list_index(struct file_list *list, const json_t *weight_map
     json_object_foreach((json_t *)(uintptr_t)weight_map, key, value)
     {
         const char *name = json_string_value(value);
-        if (name == NULL || strchr(name, '/') != NULL || !ends_with(name, ".safetensors")) {
+        if (name == NULL || strchr(name, '/') != NULL || !bb_name_ends_with(name, ".safetensors")) {
             status = bb_fail(error, BOMBUS_ERROR_FORMAT,
                              "%s/%s: the file of tensor '%.200s' must be a name of a .safetensors file in the folder",
                              folder, index_name, key);

@@ -217,15 +217,10 @@ static bombus_status check_part(const struct parts *parts, const char *part, con
                    shape);
 }
 
-static bool is_plain_float(enum bb_dtype dtype)
-{
-    return dtype == BB_F32 || dtype == BB_F16 || dtype == BB_BF16;
-}
-
 static bombus_status fill_plain(const struct parts *parts, int64_t rows, int64_t cols, struct bb_weight *weight,
                                 bombus_error *error)
 {
-    if (!is_plain_float(parts->weight->dtype))
+    if (!bb_dtype_is_weight_float(parts->weight->dtype))
         return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED,
                        "%s: tensor '%s.weight': type %s; plain weights must be F32, F16 or BF16", parts->folder,
                        parts->base, bb_dtype_name(parts->weight->dtype));
@@ -249,7 +244,7 @@ static bombus_status fill_quantized(const struct parts *parts, int64_t rows, int
     if (status != BOMBUS_OK)
         return status;
     weight->dtype = is_affine ? parts->scales->dtype : BB_U8;
-    if (is_affine && !is_plain_float(weight->dtype))
+    if (is_affine && !bb_dtype_is_weight_float(weight->dtype))
         return bb_fail(error, BOMBUS_ERROR_FORMAT, "%s: tensor '%s.scales': expected F32, F16 or BF16%s, found %s",
                        parts->folder, parts->base, text, bb_dtype_name(weight->dtype));
     status = check_part(parts, "scales", parts->scales, weight->dtype, rows, cols / scheme.group_size, text, error);

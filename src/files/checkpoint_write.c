@@ -1,13 +1,13 @@
 /* What a new model folder holds beside its tensors. */
 #include "files/checkpoint_write.h"
 
+#include "base/file.h"
 #include <dirent.h>
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum { MAX_COPY_SIZE = 1 << 28 };
 
@@ -80,18 +80,16 @@ bombus_status bb_checkpoint_write_index(const char *folder, const char *const *n
 
 static bool is_other(const char *name)
 {
-    size_t length = strlen(name), end = sizeof ".safetensors" - 1;
     return name[0] != '.' && strcmp(name, "config.json") != 0 && strcmp(name, "model.safetensors.index.json") != 0 &&
-           (length < end || strcmp(name + length - end, ".safetensors") != 0);
+           !bb_name_ends_with(name, ".safetensors");
 }
 
 static bombus_status copy_file(const char *from_folder, const char *to_folder, const char *name, bombus_error *error)
 {
-    struct stat status_of;
     char *from = bb_path_join(from_folder, name), *to = bb_path_join(to_folder, name), *data = NULL;
     size_t size = 0;
     bombus_status status = from != NULL && to != NULL ? BOMBUS_OK : bb_fail_memory(error, strlen(name), name);
-    if (status == BOMBUS_OK && stat(from, &status_of) == 0 && S_ISREG(status_of.st_mode)) {
+    if (status == BOMBUS_OK && bb_file_exists(from)) {
         status = bb_file_read(&data, &size, from, MAX_COPY_SIZE, error);
         if (status == BOMBUS_OK)
             status = bb_file_write(to, data, size, error);

@@ -183,7 +183,6 @@ static bombus_status load_all(struct loader *loader)
         float scale = loader->options->has_scale ? loader->options->scale : module->scale;
         if (i == 0)
             adapter->scale = scale;
-        adapter->rank = module->rank > adapter->rank ? module->rank : adapter->rank;
         hash = bb_hash(module->path, strlen(module->path), hash);
         hash = bb_hash(&scale, sizeof scale, hash + (uint64_t)module->kind);
         hash = hash_entry(module->magnitude, hash_entry(module->b, hash_entry(module->a, hash)));
@@ -192,6 +191,7 @@ static bombus_status load_all(struct loader *loader)
     for (int32_t i = 0; i < loader->model->recipe.num_hidden_layers; i++)
         adapter->layer_count += loader->has_layer[i];
     adapter->fingerprint = hash;
+    adapter->rank = file->rank;
     adapter->format = file->format;
     adapter->is_dora = file->is_dora;
     adapter->module_count = (int32_t)file->module_count;

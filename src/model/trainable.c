@@ -490,25 +490,32 @@ static size_t matrices_of(const struct bb_parameter *parameter)
     return parameter->rank == 3 ? (size_t)parameter->shape[0] : 1;
 }
 
+/* The values as they lie, but for those that files hold the other way round. */
 bombus_status bb_trainable_save(const struct bb_trainable *trainable, const char *path, bombus_error *error)
 {
     const size_t count = trainable->parameter_count;
+    size_t turned = 0;
+    for (size_t i = 0; i < count; i++)
+        turned += trainable->parameters[i].is_transposed ? trainable->parameters[i].count : 0;
     struct bb_safetensors_entry *entries = bb_allocate(count, sizeof *entries);
-    float *memory = bb_allocate(trainable->value_count, sizeof *memory);
+    float *memory = bb_allocate(turned, sizeof *memory), *free_memory = memory;
     bombus_status status = BOMBUS_OK;
-    if (entries == NULL || memory == NULL)
-        status = bb_fail_memory(error, trainable->value_count * sizeof *memory, "the arrays of an adapter");
+    if (entries == NULL || (memory == NULL && turned > 0))
+        status = bb_fail_memory(error, turned * sizeof *memory, "the arrays of an adapter");
     for (size_t i = 0; i < count && status == BOMBUS_OK; i++) {
         const struct bb_parameter *parameter = &trainable->parameters[i];
-        float *data = memory + (parameter->value - trainable->values);
-        const size_t rows = (size_t)parameter->shape[parameter->rank > 1 ? parameter->rank - 2 : 0],
-                     cols = (size_t)parameter->shape[parameter->rank - 1];
-        if (parameter->is_transposed) /* memory: [cols, rows] */
-            transpose(data, parameter->value, matrices_of(parameter), cols, rows);
-        else
-            memcpy(data, parameter->value, parameter->count * sizeof *data);
-        entries[i] = (struct bb_safetensors_entry){
-            .name = parameter->name, .dtype = BB_F32, .rank = parameter->rank, .data = data, .size = parameter->count * sizeof *data};
+        const float *data = parameter->value;
+        if (parameter->is_transposed) { /* memory: [cols, rows] */
+            transpose(free_memory, data, matrices_of(parameter), (size_t)parameter->shape[parameter->rank - 1],
+                      (size_t)parameter->shape[parameter->rank - 2]);
+            data = free_memory;
+            free_memory += parameter->count;
+        }
+        entries[i] = (struct bb_safetensors_entry){.name = parameter->name,
+                                                   .dtype = BB_F32,
+                                                   .rank = parameter->rank,
+                                                   .data = data,
+                                                   .size = parameter->count * sizeof *data};
         memcpy(entries[i].shape, parameter->shape, sizeof parameter->shape);
     }
     if (status == BOMBUS_OK)
@@ -522,7 +529,7 @@ static bombus_status check_entry(const struct bb_parameter *parameter, const str
 {
     if (entry == NULL)
         return bb_fail(error, BOMBUS_ERROR_FORMAT, "%s: tensor '%s' is missing", path, parameter->name);
-    bool fits = entry->rank == parameter->rank && (entry->dtype == BB_F32 || entry->dtype == BB_F16 || entry->dtype == BB_BF16);
+    bool fits = entry->rank == parameter->rank && bb_dtype_is_weight_float(entry->dtype);
     for (int32_t i = 0; i < entry->rank && fits; i++)
         fits = entry->shape[i] == parameter->shape[i];
     if (fits)

@@ -39,7 +39,7 @@ static const void *load_vector(struct loader *loader, const char *name, int64_t 
     int64_t found = 1;
     for (int32_t i = 0; i < entry->rank; i++)
         found *= entry->shape[i];
-    bool is_float = entry->dtype == BB_F32 || entry->dtype == BB_F16 || entry->dtype == BB_BF16;
+    bool is_float = bb_dtype_is_weight_float(entry->dtype);
     if (!is_float || found != count || entry->rank < 1 || entry->rank > 2) {
         loader->status = bb_fail(loader->error, BOMBUS_ERROR_FORMAT, "%s: tensor '%s' has %lld entries of %s, expected %lld of F32, F16 or BF16",
                                  folder, name, (long long)found, bb_dtype_name(entry->dtype), (long long)count);

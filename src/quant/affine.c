@@ -73,14 +73,6 @@ static void choose_group(const float *in, int32_t count, int32_t bits, float *sc
     *bias = zero_code != 0.0f ? edge : 0.0f;
 }
 
-static void store(void *data, enum bb_dtype dtype, int64_t index, float value)
-{
-    if (dtype == BB_F32)
-        ((float *)data)[index] = value;
-    else
-        ((uint16_t *)data)[index] = dtype == BB_BF16 ? bb_f32_to_bf16(value) : bb_f32_to_f16(value);
-}
-
 static void pack_codes(const uint8_t *codes, int64_t count, int32_t bits, uint8_t *out)
 {
     for (int64_t i = 0; i < count; i += 8, out += bits) {
@@ -106,8 +98,8 @@ static void pack_row(struct bb_scheme scheme, const float *in, int64_t cols, str
             codes[i] = (uint8_t)(code > 0.0f ? fminf(code, highest) : 0.0f); /* NaN becomes 0 */
         }
         pack_codes(codes, scheme.group_size, scheme.bits, out.codes + group * scheme.group_size / 8 * scheme.bits);
-        store(out.scales, out.dtype, group, scale);
-        store(out.biases, out.dtype, group, bias);
+        bb_dtype_store(out.scales, out.dtype, (size_t)group, scale);
+        bb_dtype_store(out.biases, out.dtype, (size_t)group, bias);
     }
 }
 
@@ -196,8 +188,8 @@ void bb_affine_pack_nearest(struct bb_scheme scheme, const float *in, int64_t co
         for (int32_t i = 0; i < REFINEMENTS; i++)
             refine(&fit);
         pack_codes(fit.codes, fit.count, fit.bits, out.codes + group * scheme.group_size / 8 * scheme.bits);
-        store(out.scales, out.dtype, group, fit.scale);
-        store(out.biases, out.dtype, group, fit.bias);
+        bb_dtype_store(out.scales, out.dtype, (size_t)group, fit.scale);
+        bb_dtype_store(out.biases, out.dtype, (size_t)group, fit.bias);
     }
 }
 

@@ -90,6 +90,14 @@ float bb_dtype_load(const void *data, enum bb_dtype dtype, size_t index)
     return dtype == BB_BF16 ? bb_bf16_to_f32(half) : dtype == BB_F16 ? bb_f16_to_f32(half) : dtype == BB_F64 ? (float)wide : single;
 }
 
+void bb_dtype_store(void *data, enum bb_dtype dtype, size_t index, float value)
+{
+    if (dtype == BB_F32)
+        ((float *)data)[index] = value;
+    else
+        ((uint16_t *)data)[index] = dtype == BB_BF16 ? bb_f32_to_bf16(value) : bb_f32_to_f16(value);
+}
+
 void bb_dtype_load_row(float *out, const void *data, enum bb_dtype dtype, size_t first, size_t count)
 {
     for (size_t i = 0; i < count; i++)

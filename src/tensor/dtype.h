@@ -2,6 +2,7 @@
 #ifndef BB_DTYPE_H
 #define BB_DTYPE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -50,6 +51,13 @@ uint16_t bb_f32_to_f16(float value);
 
 /* Element `index` of a run of F32, F16, BF16 or F64 elements as f32. */
 float bb_dtype_load(const void *data, enum bb_dtype dtype, size_t index);
+/* Stores a value as element `index` of a run of F32, F16 or BF16 elements. */
+void bb_dtype_store(void *data, enum bb_dtype dtype, size_t index, float value);
+/* The floats that weights, scales and adapters may have: F32, F16 and BF16. */
+static inline bool bb_dtype_is_weight_float(enum bb_dtype dtype)
+{
+    return dtype == BB_F32 || dtype == BB_F16 || dtype == BB_BF16;
+}
 /* count elements from `first` on, as f32. */
 void bb_dtype_load_row(float *out, const void *data, enum bb_dtype dtype, size_t first, size_t count);
 
