@@ -38,11 +38,7 @@ NIF(nif_constraint_create)
     }
     made->object.finish = finish_constraint;
     made->tokenizer = tokenizer;
-    atomic_fetch_add_explicit(&tokenizer->object.holders, 1, memory_order_relaxed); /* the term has a hold */
+    object_hold(&tokenizer->object);
     bombus_status status = bombus_constraint_create(&made->constraint, kind, (const char *)source.data, source.size, tokenizer->tokenizer, &error);
-    if (status == BOMBUS_OK)
-        return term_ok(env, object_term(env, &made->object));
-    object_close(&made->object, false);
-    object_release(&made->object);
-    return term_error(env, &error);
+    return object_opened(env, &made->object, status, &error);
 }

@@ -170,28 +170,15 @@ NIF(nif_engine_create)
     struct tokenizer_object *tokenizer = argc == 3 ? (struct tokenizer_object *)object_of_term(env, argv[1], OBJECT_TOKENIZER) : NULL;
     if (model == NULL || tokenizer == NULL || !read_engine_options(env, argv[2], &options))
         return enif_make_badarg(env);
-    if (!object_enter(&model->object))
-        return term_closed(env, "model");
-    if (!object_enter(&tokenizer->object)) {
-        object_leave(&model->object);
-        return term_closed(env, "tokenizer");
-    }
-    struct engine_object *made = object_create(sizeof *made, OBJECT_ENGINE, &model->object);
-    if (made == NULL) {
-        object_leave(&tokenizer->object);
-        object_leave(&model->object);
-        return term_closed(env, "model");
-    }
+    ERL_NIF_TERM result;
+    struct engine_object *made = object_create_of_pair(env, sizeof *made, OBJECT_ENGINE, model, tokenizer, &result);
+    if (made == NULL)
+        return result;
     made->object.finish = finish_engine;
     made->model = model;
     made->tokenizer = tokenizer;
-    atomic_fetch_add_explicit(&tokenizer->object.holders, 1, memory_order_relaxed); /* the term has a hold */
     bombus_status status = bombus_engine_create(&made->engine, model->model, tokenizer->tokenizer, &options, &error);
-    if (status == BOMBUS_OK)
-        return term_ok(env, object_term(env, &made->object));
-    object_close(&made->object, false);
-    object_release(&made->object);
-    return term_error(env, &error);
+    return object_opened(env, &made->object, status, &error);
 }
 
 NIF(nif_engine_stats)
@@ -277,7 +264,7 @@ static bool read_constraint(ErlNifEnv *env, ERL_NIF_TERM map, struct draft *draf
     struct constraint_object *constraint = (struct constraint_object *)object_of_term(env, term, OBJECT_CONSTRAINT);
     if (constraint == NULL || !object_enter(&constraint->object))
         return false;
-    atomic_fetch_add_explicit(&constraint->object.holders, 1, memory_order_relaxed); /* the term has a hold */
+    object_hold(&constraint->object);
     request->constraint = constraint;
     draft->options.constraint = constraint->constraint;
     return true;
@@ -351,7 +338,7 @@ static struct request *create_request(ErlNifEnv *env, struct engine_object *engi
     request->ref = enif_make_copy(request->env, ref);
     request->engine = engine;
     (void)env;
-    atomic_fetch_add_explicit(&engine->object.holders, 1, memory_order_relaxed); /* the term has a hold */
+    object_hold(&engine->object);
     return request;
 }
 

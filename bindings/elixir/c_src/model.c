@@ -11,16 +11,6 @@ static void finish_adapter(struct object *object)
     bombus_adapter_close(((struct adapter_object *)object)->adapter);
 }
 
-/* {:ok, term of the object}; or the error, and the object ends. */
-static ERL_NIF_TERM opened(ErlNifEnv *env, struct object *object, bombus_status status, const bombus_error *error)
-{
-    if (status == BOMBUS_OK)
-        return term_ok(env, object_term(env, object));
-    object_close(object, false);
-    object_release(object);
-    return term_error(env, error);
-}
-
 /* hub_resolve(reference, options) -> {:ok, folder} */
 NIF(nif_hub_resolve)
 {
@@ -55,22 +45,6 @@ NIF(nif_hub_resolve)
     return result;
 }
 
-/* inspect(folder) -> {:ok, JSON text} */
-NIF(nif_inspect)
-{
-    char *folder, *json;
-    bombus_error error;
-    if (argc != 1 || (folder = read_string(env, argv[0])) == NULL)
-        return enif_make_badarg(env);
-    bombus_status status = bombus_inspect(&json, folder, &error);
-    free_text(folder);
-    if (status != BOMBUS_OK)
-        return term_error(env, &error);
-    ERL_NIF_TERM text = term_string(env, json);
-    bombus_free(json);
-    return term_ok(env, text);
-}
-
 /* model_open(folder, %{device, threads, exact}) -> {:ok, model} */
 NIF(nif_model_open)
 {
@@ -93,7 +67,7 @@ NIF(nif_model_open)
         options.device = device;
         options.precision = is_exact ? BOMBUS_PRECISION_EXACT : BOMBUS_PRECISION_FAST;
         bombus_status status = bombus_model_open(&made->model, folder, &options, &error);
-        result = opened(env, &made->object, status, &error);
+        result = object_opened(env, &made->object, status, &error);
     }
     free_text(folder);
     free_text(device);
@@ -185,27 +159,10 @@ NIF(nif_adapter_open)
         } else {
             made->object.finish = finish_adapter;
             bombus_status status = bombus_adapter_open(&made->adapter, model->model, folder, &options, &error);
-            result = opened(env, &made->object, status, &error);
+            result = object_opened(env, &made->object, status, &error);
         }
         object_leave(&model->object);
     }
     free_text(folder);
     return result;
-}
-
-NIF(nif_adapter_info)
-{
-    static const char *const names[] = {"type", "format", "rank", "scale", "layer_count", "module_count", "parameter_count"};
-    struct adapter_object *adapter = argc == 1 ? (struct adapter_object *)object_of_term(env, argv[0], OBJECT_ADAPTER) : NULL;
-    bombus_adapter_info info;
-    if (adapter == NULL)
-        return enif_make_badarg(env);
-    if (!object_enter(&adapter->object))
-        return term_closed(env, "adapter");
-    bombus_adapter_get_info(adapter->adapter, &info);
-    object_leave(&adapter->object);
-    const ERL_NIF_TERM values[] = {term_atom(env, info.type), term_atom(env, info.format), enif_make_int(env, info.rank),
-                                   enif_make_double(env, (double)info.scale), enif_make_int(env, info.layer_count),
-                                   enif_make_int(env, info.module_count), enif_make_int64(env, info.parameter_count)};
-    return term_ok(env, term_map(env, names, values, sizeof values / sizeof *values));
 }

@@ -19,7 +19,7 @@ struct object {
     ErlNifCond *ended;
     int users;
     bool is_closed, is_ended;
-    struct object *parent;             /* held; NULL for models, tokenizers */
+    struct object *parent;             /* held; NULL for models, tokenizers, adapters and constraints */
     struct object *children;           /* not held: a child leaves the list before it ends */
     struct object *next, *previous;    /* among the parent's children, under the parent's mutex */
     struct object *next_ended;         /* in the reaper's queue */
@@ -32,6 +32,7 @@ struct object {
 /* Zeroed memory of `size` whose first member is a struct object, with one holder; joins the parent's children. NULL: no memory, or the
  * parent is closed. */
 void *object_create(size_t size, enum object_kind kind, struct object *parent);
+void object_hold(struct object *object);
 void object_release(struct object *object);
 /* False if it is closed. */
 bool object_enter(struct object *object);
@@ -40,6 +41,8 @@ void object_leave(struct object *object);
 void object_close(struct object *object, bool waits);
 /* A term that holds the object; takes over the caller's hold. */
 ERL_NIF_TERM object_term(ErlNifEnv *env, struct object *object);
+/* {:ok, term of the object}; or the error, and the object ends. */
+ERL_NIF_TERM object_opened(ErlNifEnv *env, struct object *object, bombus_status status, const bombus_error *error);
 /* The object of a term, borrowed from it; NULL if it is none of that kind. */
 struct object *object_of_term(ErlNifEnv *env, ERL_NIF_TERM term, enum object_kind kind);
 bool objects_start(ErlNifEnv *env); /* when the library is loaded */
@@ -104,9 +107,12 @@ struct constraint_object {
     bombus_constraint *constraint;
 };
 
+/* object_create for a child of the model that works with the tokenizer too: both entered, the tokenizer held. NULL: *result says why. (object.c) */
+void *object_create_of_pair(ErlNifEnv *env, size_t size, enum object_kind kind, struct model_object *model, struct tokenizer_object *tokenizer,
+                            ERL_NIF_TERM *result);
+
 #define NIF(name) ERL_NIF_TERM name(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[])
 NIF(nif_hub_resolve); /* model.c */
-NIF(nif_inspect);
 NIF(nif_model_open);
 NIF(nif_model_info);
 NIF(nif_model_weight);
@@ -118,7 +124,6 @@ NIF(nif_decode);
 NIF(nif_token_id);
 NIF(nif_render);
 NIF(nif_adapter_open); /* model.c */
-NIF(nif_adapter_info);
 NIF(nif_engine_create); /* engine.c */
 NIF(nif_engine_submit);
 NIF(nif_engine_stats);

@@ -92,11 +92,16 @@ void *object_create(size_t size, enum object_kind kind, struct object *parent)
             object->next->previous = object;
         parent->children = object;
         object->parent = parent;
-        atomic_fetch_add_explicit(&parent->holders, 1, memory_order_relaxed); /* the caller has a hold */
+        object_hold(parent);
         enif_mutex_unlock(parent->mutex);
     }
     atomic_fetch_add_explicit(&live_counts[kind], 1, memory_order_relaxed);
     return object;
+}
+
+void object_hold(struct object *object)
+{
+    atomic_fetch_add_explicit(&object->holders, 1, memory_order_relaxed); /* the caller has a hold, or a term that lives */
 }
 
 void object_release(struct object *object)
@@ -150,7 +155,7 @@ void object_close(struct object *object, bool waits)
     object->is_closed = true;
     if (!was_closed) {
         object->users++; /* ours, until the children are closed */
-        atomic_fetch_add_explicit(&object->holders, 1, memory_order_relaxed); /* the reaper's */
+        object_hold(object); /* the reaper's */
     }
     enif_mutex_unlock(object->mutex);
     if (!was_closed) {
@@ -170,6 +175,27 @@ void object_close(struct object *object, bool waits)
     enif_mutex_unlock(object->mutex);
 }
 
+void *object_create_of_pair(ErlNifEnv *env, size_t size, enum object_kind kind, struct model_object *model, struct tokenizer_object *tokenizer,
+                            ERL_NIF_TERM *result)
+{
+    *result = term_closed(env, "model");
+    if (!object_enter(&model->object))
+        return NULL;
+    if (!object_enter(&tokenizer->object)) {
+        object_leave(&model->object);
+        *result = term_closed(env, "tokenizer");
+        return NULL;
+    }
+    struct object *object = object_create(size, kind, &model->object);
+    if (object == NULL) {
+        object_leave(&tokenizer->object);
+        object_leave(&model->object);
+        return NULL;
+    }
+    object_hold(&tokenizer->object);
+    return object;
+}
+
 /* ---- the resource ---- */
 
 static void collect(ErlNifEnv *env, void *memory)
@@ -187,6 +213,15 @@ ERL_NIF_TERM object_term(ErlNifEnv *env, struct object *object)
     ERL_NIF_TERM term = enif_make_resource(env, memory);
     enif_release_resource(memory);
     return term;
+}
+
+ERL_NIF_TERM object_opened(ErlNifEnv *env, struct object *object, bombus_status status, const bombus_error *error)
+{
+    if (status == BOMBUS_OK)
+        return term_ok(env, object_term(env, object));
+    object_close(object, false);
+    object_release(object);
+    return term_error(env, error);
 }
 
 struct object *object_of_term(ErlNifEnv *env, ERL_NIF_TERM term, enum object_kind kind)

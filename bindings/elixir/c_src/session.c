@@ -38,11 +38,7 @@ NIF(nif_session_create)
     made->model = model;
     made->turn = enif_mutex_create("bombus_session");
     bombus_status status = bombus_session_create(&made->session, model->model, &options, &error);
-    if (status == BOMBUS_OK)
-        return term_ok(env, object_term(env, &made->object));
-    object_close(&made->object, false);
-    object_release(&made->object);
-    return term_error(env, &error);
+    return object_opened(env, &made->object, status, &error);
 }
 
 static bool copy_logits(void *context, size_t first, size_t count, const float *logits, int32_t vocab_size)

@@ -30,11 +30,7 @@ NIF(nif_tokenizer_open)
     free_text(folder);
     if (made == NULL)
         return term_no_memory(env);
-    if (status == BOMBUS_OK)
-        return term_ok(env, object_term(env, &made->object));
-    object_close(&made->object, false);
-    object_release(&made->object);
-    return term_error(env, &error);
+    return object_opened(env, &made->object, status, &error);
 }
 
 /* The tokenizer of argv[0], entered; NULL: *result says why. */

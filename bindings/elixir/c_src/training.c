@@ -213,21 +213,12 @@ NIF(nif_train_start)
     ErlNifPid owner;
     if (model == NULL || tokenizer == NULL || !enif_get_local_pid(env, argv[2], &owner) || !enif_is_ref(env, argv[3]))
         return enif_make_badarg(env);
-    if (!object_enter(&model->object))
-        return term_closed(env, "model");
-    if (!object_enter(&tokenizer->object)) {
-        object_leave(&model->object);
-        return term_closed(env, "tokenizer");
-    }
-    struct training_object *made = object_create(sizeof *made, OBJECT_TRAINING, &model->object);
-    if (made == NULL) {
-        object_leave(&tokenizer->object);
-        object_leave(&model->object);
-        return term_closed(env, "model");
-    }
+    ERL_NIF_TERM result;
+    struct training_object *made = object_create_of_pair(env, sizeof *made, OBJECT_TRAINING, model, tokenizer, &result);
+    if (made == NULL)
+        return result;
     made->model = model;
     made->tokenizer = tokenizer;
-    atomic_fetch_add_explicit(&tokenizer->object.holders, 1, memory_order_relaxed); /* the term has a hold */
     made->owner = owner;
     made->mutex = enif_mutex_create("bombus_training");
     made->env = enif_alloc_env();
@@ -235,7 +226,6 @@ NIF(nif_train_start)
     made->ref = enif_make_copy(made->env, argv[3]);
     made->object.finish = finish_training;
     made->object.stop = stop;
-    ERL_NIF_TERM result;
     if (!read_options(env, argv[4], made)) {
         result = enif_make_badarg(env);
     } else if (!object_enter(&made->object)) {

@@ -6,7 +6,7 @@ defmodule Bombus.Adapter do
   for adapters that they are given. An attached adapter may be given with any call, and different calls may use different ones at once.
   """
 
-  alias Bombus.{Error, JSON, Model, NIF, Options, Telemetry, Tensor}
+  alias Bombus.{Error, Model, NIF, Options, Telemetry, Tensor}
 
   @enforce_keys [:folder, :config]
   defstruct [:folder, :config, :layers, :rank, :scaling, :scale_override, attached: %{}]
@@ -29,7 +29,7 @@ defmodule Bombus.Adapter do
     Options.check!(:folder, :string, folder)
 
     with {:ok, _device} <- Model.device(opts.device),
-         {:ok, config} <- read_config(folder),
+         {:ok, config} <- Model.read_config(folder, "adapter_config.json"),
          {:ok, path} <- weights_path(folder),
          {:ok, layers} <- Telemetry.load(:adapter, folder, fn -> read_layers(path) end),
          {:ok, rank, scale} <- read_scale(config) do
@@ -61,18 +61,6 @@ defmodule Bombus.Adapter do
   @doc false
   def handle!(%__MODULE__{} = adapter, %Model{ref: ref} = model) do
     Map.fetch!(Error.unwrap!(attach(adapter, model)).attached, ref)
-  end
-
-  defp read_config(folder) do
-    path = Path.join(folder, "adapter_config.json")
-
-    with {:ok, text} <- File.read(path), {:ok, config} when is_map(config) <- JSON.decode(text) do
-      {:ok, config}
-    else
-      {:error, reason} when is_atom(reason) -> {:error, {:config_not_found, path}}
-      {:error, reason} -> {:error, {:config_parse_error, reason}}
-      {:ok, _} -> {:error, {:config_parse_error, "adapter_config.json is not an object"}}
-    end
   end
 
   defp weights_path(folder) do

@@ -62,17 +62,17 @@ defmodule Bombus.Model do
       else: %Error{status: :unsupported, message: message}
   end
 
-  @doc "config.json of a model folder."
-  @spec read_config(Path.t()) ::
+  @doc "config.json of a model folder, or another JSON object there."
+  @spec read_config(Path.t(), String.t()) ::
           {:ok, map} | {:error, {:config_not_found, Path.t()} | {:config_parse_error, term}}
-  def read_config(folder) do
-    path = Path.join(folder, "config.json")
+  def read_config(folder, name \\ "config.json") do
+    path = Path.join(folder, name)
 
     case File.read(path) do
       {:ok, text} ->
         case JSON.decode(text) do
           {:ok, config} when is_map(config) -> {:ok, config}
-          {:ok, _} -> {:error, {:config_parse_error, "config.json is not an object"}}
+          {:ok, _} -> {:error, {:config_parse_error, "#{name} is not an object"}}
           {:error, reason} -> {:error, {:config_parse_error, reason}}
         end
 

@@ -92,8 +92,6 @@ defmodule Bombus.Quantization do
   defp unwrap!(result), do: Error.unwrap!(result)
 
   @doc false
-  def public(%{mode: "nil"} = native), do: public(%{native | mode: nil})
-
   def public(%{mode: nil} = native) do
     type = type(native.dtype)
     weight = Tensor.give(%Tensor{data: native.data, shape: {native.rows, native.cols}, type: type})
