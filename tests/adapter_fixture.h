@@ -7,43 +7,10 @@
 #include "files/safetensors.h"
 #include "generate/score.h"
 #include "generate/session.h"
-#include "golden.h"
 #include "model/adapter.h"
-#include "ops/backends.h"
+#include "opened.h"
 #include "parity.h"
 #include "scratch.h"
-
-struct opened {
-    struct bb_backend *backend;
-    struct bb_model *model;
-};
-
-static inline bool open_model(struct opened *opened, const char *name, int32_t thread_count)
-{
-    bombus_error error;
-    const char *folder = golden_model(name);
-    if (folder == NULL)
-        return false;
-    CHECK_OK(
-        bb_backend_open(&opened->backend, "cpu", &(struct bb_backend_options){.thread_count = thread_count}, &error),
-        error);
-    CHECK_OK(bb_model_open(&opened->model, folder, opened->backend, &error), error);
-    return true;
-}
-
-static inline void close_model(struct opened *opened)
-{
-    bb_model_close(opened->model);
-    bb_backend_close(opened->backend);
-}
-
-#define OPEN_OR_SKIP(opened, name, threads)                                                                            \
-    do {                                                                                                               \
-        if (!open_model(&(opened), (name), (threads))) {                                                               \
-            SKIP_WITHOUT_GOLDEN(NULL);                                                                                 \
-            return;                                                                                                    \
-        }                                                                                                              \
-    } while (0)
 
 static inline struct bb_adapter *open_adapter(const struct opened *opened, const char *folder)
 {
@@ -136,6 +103,15 @@ static inline double compare(struct bb_session *session, const char *json_path, 
     bb_safetensors_close(&tensors);
     json_decref(json);
     *rms = sqrt(squares / entries);
+    return worst;
+}
+
+static inline double worst_difference(const float *a, const float *b, size_t count)
+{
+    double worst = 0.0;
+    for (size_t i = 0; i < count; i++)
+        if (fabs((double)a[i] - (double)b[i]) > worst)
+            worst = fabs((double)a[i] - (double)b[i]);
     return worst;
 }
 

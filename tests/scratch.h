@@ -89,4 +89,13 @@ static inline const char *scratch_safetensors(const char *name, const char *head
     return path;
 }
 
+/* What is not to leak from and into the home of whoever runs the tests. */
+static inline void scratch_environment(void)
+{
+    setenv("XDG_CACHE_HOME", scratch_path("cache"), 1);
+    setenv("XDG_STATE_HOME", scratch_path("state"), 1);
+    setenv("HF_HUB_OFFLINE", "1", 1);
+    unsetenv("BOMBUS_MODEL");
+}
+
 #endif

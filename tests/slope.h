@@ -4,6 +4,9 @@
 
 #include "test.h"
 
+#include "backend/cpu/kernels/kernels.h"
+#include "backend_fixture.h"
+
 #include <stdlib.h>
 
 /* The scalar of what `context` holds now. */
@@ -45,6 +48,26 @@ static inline void check_slopes(slope_function function, void *context, const st
         if (!(fabs(slope - (double)input->gradient[i]) <= tolerance * largest))
             fail_msg("%s[%zu]: slope %.7g, gradient %.7g, the largest %.7g", input->name, i, slope, (double)input->gradient[i], largest);
     }
+}
+
+static inline double dot(const float *a, const float *b, size_t count)
+{
+    double sum = 0.0;
+    for (size_t i = 0; i < count; i++)
+        sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+/* Calls `check` with the reference level and each level at two threads. */
+static inline void on_levels(void (*check)(struct bb_backend *reference, struct bb_backend *backend))
+{
+    struct bb_backend *reference = open_cpu("reference", 1);
+    for (int32_t level = 0; bb_kernels_level_name(level) != NULL; level++) {
+        struct bb_backend *backend = open_cpu(bb_kernels_level_name(level), 2);
+        check(reference, backend);
+        bb_backend_close(backend);
+    }
+    bb_backend_close(reference);
 }
 
 #endif

@@ -159,10 +159,7 @@ static void check_merged(const char *name, bool is_dora)
     struct bb_session *dense = create(&merged, true);
     float *expected = all_logits(dense, &prompt, ROWS);
     size_t entries = ROWS * (size_t)opened.model->recipe.vocab_size;
-    double change = 0.0;
-    for (size_t i = 0; i < entries; i++)
-        if (fabs((double)expected[i] - (double)plain[i]) > change)
-            change = fabs((double)expected[i] - (double)plain[i]);
+    double change = worst_difference(expected, plain, entries);
     if (!(change > 0.05))
         fail_msg("%s: the adapters change nothing (%g)", name, change);
     check_near(actual, expected, entries, 2e-3, name, __FILE__, __LINE__);

@@ -76,9 +76,7 @@ static void test_chat(void **state)
     struct opened opened;
     struct process process;
     char lines[2000];
-    bombus_error error;
-    CHECK_OK(bb_backend_open(&opened.backend, "cpu", NULL, &error), error);
-    CHECK_OK(bb_model_open(&opened.model, "models/bombus-stories-28m-4bit", opened.backend, &error), error);
+    open_folder(&opened, "models/bombus-stories-28m-4bit", 0);
     make_adapter(opened.model, "stories", false);
     close_model(&opened);
     snprintf(lines, sizeof lines, "/adapter\n/adapter %s=0.01\n/adapter /nowhere\n/adapter none\n/exit\n",

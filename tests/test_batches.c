@@ -1,39 +1,7 @@
 /* Orders and batches: mlx-lm's to the bit, and that every order gives each example once and can be resumed. */
 #include "files/safetensors.h"
-#include "golden.h"
-#include "scratch.h"
-#include "text/chat.h"
-#include "text/tokenizer.h"
+#include "text_fixture.h"
 #include "train/batches.h"
-
-static struct bb_tokenizer *tokenizer;
-static struct bb_template *template_;
-static bool has_model;
-
-static int setup(void **state)
-{
-    const char *folder = golden_model("qwen3-4bit-f32");
-    bombus_error error;
-    if (folder != NULL) {
-        CHECK_OK(bb_tokenizer_open(&tokenizer, folder, NULL, &error), error);
-        CHECK_OK(bb_chat_template_open(&template_, folder, NULL, &error), error);
-        has_model = true;
-    }
-    return scratch_setup(state);
-}
-
-static int teardown(void **state)
-{
-    bb_template_free(template_);
-    bb_tokenizer_close(tokenizer);
-    return scratch_teardown(state);
-}
-
-#define SKIP_WITHOUT_MODEL()                                                            \
-    if (!has_model) {                                                                   \
-        print_message("skipped: reference data (golden/) is not on this machine\n");    \
-        skip();                                                                         \
-    }
 
 /* Numbers that numpy 2.4 gave: np.random.seed(seed); np.random.permutation(10); np.random.permutation(5). */
 static void test_numpy_permutation(void **state)
@@ -314,5 +282,5 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_numpy_permutation), cmocka_unit_test(test_mlx_batches),
                                        cmocka_unit_test(test_orders), cmocka_unit_test(test_wrong_options)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, text_setup, text_teardown);
 }

@@ -13,12 +13,9 @@ static int setup(void **state)
 {
     if (scratch_setup(state) != 0)
         return -1;
-    setenv("XDG_CACHE_HOME", scratch_path("cache"), 1);
-    setenv("XDG_STATE_HOME", scratch_path("state"), 1);
+    scratch_environment();
     setenv("HF_HOME", scratch_path("hub"), 1);
-    setenv("HF_HUB_OFFLINE", "1", 1);
     unsetenv("HF_HUB_CACHE");
-    unsetenv("BOMBUS_MODEL");
     unsetenv("BOMBUS_CPU");
     return 0;
 }

@@ -1,12 +1,8 @@
 /* Examples from jsonl: fields, masks, truncation, and lines that cannot be used. */
-#include "golden.h"
-#include "scratch.h"
-#include "text/chat.h"
-#include "text/tokenizer.h"
+#include "text_fixture.h"
 #include "train/dataset.h"
 
-static struct bb_tokenizer *tokenizer;
-static struct bb_template *template_, *marked, *keeping;
+static struct bb_template *marked, *keeping;
 
 /* As ChatML, but a turn's thinking is shown in the last turn alone. Marks its generations; or keeps no secrets at all. */
 static const char marked_source[] =
@@ -20,31 +16,18 @@ static const char keeping_source[] =
 
 static int setup(void **state)
 {
-    const char *folder = golden_model("qwen3-4bit-f32");
     bombus_error error;
-    if (folder != NULL) {
-        CHECK_OK(bb_tokenizer_open(&tokenizer, folder, NULL, &error), error);
-        CHECK_OK(bb_chat_template_open(&template_, folder, NULL, &error), error);
-    }
     CHECK_OK(bb_template_create(&marked, marked_source, strlen(marked_source), NULL, &error), error);
     CHECK_OK(bb_template_create(&keeping, keeping_source, strlen(keeping_source), NULL, &error), error);
-    return scratch_setup(state);
+    return text_setup(state);
 }
 
 static int teardown(void **state)
 {
-    bb_template_free(template_);
     bb_template_free(marked);
     bb_template_free(keeping);
-    bb_tokenizer_close(tokenizer);
-    return scratch_teardown(state);
+    return text_teardown(state);
 }
-
-#define SKIP_WITHOUT_MODEL()                                                         \
-    if (tokenizer == NULL) {                                                         \
-        print_message("skipped: reference data (golden/) is not on this machine\n"); \
-        skip();                                                                      \
-    }
 
 /* The tokens of a part that are learnt (or all of them), as text; runs are joined by ~. */
 static char *text_of(const struct bb_example_part *part, bool is_learnt)

@@ -9,16 +9,6 @@
 static const char mlx_fixture[] = "tests/fixtures/adapters/mlx-lora",
                   peft_fixture[] = "tests/fixtures/adapters/peft-rslora";
 
-static bool open_folder(struct opened *opened, const char *folder)
-{
-    bombus_error error;
-    if (folder == NULL)
-        return false;
-    CHECK_OK(bb_backend_open(&opened->backend, "cpu", &(struct bb_backend_options){.thread_count = 2}, &error), error);
-    CHECK_OK(bb_model_open(&opened->model, folder, opened->backend, &error), error);
-    return true;
-}
-
 /* Fuses adapters into the scratch folder `name` and gives the survival of all. */
 static double fuse(const struct opened *opened, struct bb_adapter *const *adapters, const float *weights, size_t count,
                    const char *name, struct bb_fuse_options options)
@@ -47,7 +37,8 @@ static double compare_fused(const char *folder, const char *kind, double *rms)
     struct opened opened;
     char path[128];
     snprintf(path, sizeof path, "lora/fused/fused-lora-qv-r4-last2-%s.reference.safetensors", kind);
-    assert_true(open_folder(&opened, folder));
+    assert_non_null(folder);
+    open_folder(&opened, folder, 2);
     struct bb_session *session = create(&opened, true);
     double worst = compare(session, golden_path("reference/qwen3-4bit/reference.json"), golden_path(path), rms);
     bb_session_free(session);
@@ -60,7 +51,8 @@ static double distance(const struct opened *opened, const struct bb_adapter *ada
 {
     struct opened fused;
     double sum = 0.0;
-    assert_true(open_folder(&fused, folder));
+    assert_non_null(folder);
+    open_folder(&fused, folder, 2);
     for (int32_t slot = 0; slot < adapter->slot_count; slot++) {
         const struct bb_low_rank *pair = &adapter->pairs[slot];
         if (pair->rank == 0)
@@ -95,7 +87,7 @@ static void test_golden(void **state)
     char theirs[512];
     SKIP_WITHOUT_GOLDEN(found);
     snprintf(theirs, sizeof theirs, "%s", found);
-    assert_true(open_folder(&opened, golden_model("qwen3-4bit")));
+    assert_true(open_model(&opened, "qwen3-4bit", 2));
     struct bb_adapter *adapter = open_adapter(&opened, mlx_fixture);
     double rms, ours, mlx;
     assert_true(compare_fused(theirs, "4bit", &rms) <= 1e-3);
@@ -113,14 +105,6 @@ static void test_golden(void **state)
     close_model(&opened);
 }
 
-static double worst_of(const float *a, const float *b, size_t count)
-{
-    double worst = 0.0;
-    for (size_t i = 0; i < count; i++)
-        worst = fmax(worst, fabs((double)a[i] - (double)b[i]));
-    return worst;
-}
-
 /* The fused model's logits are those of model and adapter, to a share of what the adapter changes. */
 static void check_model(const char *name, bool is_dora, struct bb_fuse_options options, double share)
 {
@@ -130,7 +114,7 @@ static void check_model(const char *name, bool is_dora, struct bb_fuse_options o
     bombus_error error;
     const float weights[] = {0.8f, 0.5f};
     struct bb_adapter *adapters[2];
-    assert_true(open_folder(&opened, golden_model(name)));
+    assert_true(open_model(&opened, name, 2));
     assert_true(golden_ids(&prompt, name, "long"));
     for (size_t i = 0; i < prompt.count; i++)
         prompt.ids[i] %= opened.model->recipe.vocab_size;
@@ -139,13 +123,13 @@ static void check_model(const char *name, bool is_dora, struct bb_fuse_options o
     adapters[0] = open_adapter(&opened, scratch_path("first"));
     adapters[1] = open_adapter(&opened, scratch_path("second"));
     fuse(&opened, adapters, weights, 2, "fused", options);
-    assert_true(open_folder(&fused, scratch_path("fused")));
+    open_folder(&fused, scratch_path("fused"), 2);
     struct bb_session *session = create(&opened, true), *other = create(&fused, true);
     float *plain = all_logits(session, &prompt, ROWS);
     CHECK_OK(bb_session_set_adapters(session, adapters, weights, 2, &error), error);
     float *expected = all_logits(session, &prompt, ROWS), *actual = all_logits(other, &prompt, ROWS);
     size_t entries = ROWS * (size_t)opened.model->recipe.vocab_size;
-    double gap = worst_of(actual, expected, entries), change = worst_of(plain, expected, entries);
+    double gap = worst_difference(actual, expected, entries), change = worst_difference(plain, expected, entries);
     if (!(gap <= share * change))
         fail_msg("%s: logits differ by %g, where the adapters change them by %g", name, gap, change);
     free(plain);
@@ -180,7 +164,7 @@ static void test_report(void **state)
     struct opened opened;
     const float full = 1.0f, little = 0.02f;
     SKIP_WITHOUT_GOLDEN(golden_model("qwen3-4bit"));
-    assert_true(open_folder(&opened, golden_model("qwen3-4bit")));
+    assert_true(open_model(&opened, "qwen3-4bit", 2));
     struct bb_adapter *adapter = open_adapter(&opened, mlx_fixture);
     assert_true(fuse(&opened, &adapter, &full, 1, "fused", (struct bb_fuse_options){0}) > 0.9);
     double lost = fuse(&opened, &adapter, &little, 1, "fused", (struct bb_fuse_options){0});
@@ -199,7 +183,7 @@ static void test_refused(void **state)
     struct bb_adapter_choice *choice;
     bombus_error error;
     const float one = 1.0f;
-    assert_true(open_folder(&opened, golden_model("llama-linear")));
+    assert_true(open_model(&opened, "llama-linear", 2));
     make_adapter(opened.model, "first", false);
     struct bb_adapter *adapter = open_adapter(&opened, scratch_path("first"));
     CHECK_OK(bb_adapter_choice_create(&choice, opened.model, &adapter, &one, 1, &error), error);
@@ -325,7 +309,7 @@ static void test_convert(void **state)
     assert_int_equal(bb_adapter_convert(scratch_path("mlx"), BB_ADAPTER_MLX, scratch_path("mlx"), &error),
                      BOMBUS_ERROR_ARGUMENT);
     struct opened opened;
-    assert_true(open_folder(&opened, golden_model("mixtral")));
+    assert_true(open_model(&opened, "mixtral", 2));
     make_adapter(opened.model, "first", false);
     assert_int_equal(bb_adapter_convert(scratch_path("first"), BB_ADAPTER_PEFT, scratch_path("never"), &error),
                      BOMBUS_ERROR_UNSUPPORTED);
@@ -351,7 +335,7 @@ static void test_merge(void **state)
         bombus_error error;
         const float weights[] = {0.6f, -1.5f};
         struct bb_adapter *adapters[2], *merged;
-        assert_true(open_folder(&opened, golden_model(models[m])));
+        assert_true(open_model(&opened, models[m], 2));
         assert_true(golden_ids(&prompt, models[m], NULL));
         for (size_t i = 0; i < prompt.count; i++)
             prompt.ids[i] %= opened.model->recipe.vocab_size;

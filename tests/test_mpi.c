@@ -1,6 +1,7 @@
 /* bombus train under mpirun: two processes on one machine, and on two hosts made of network namespaces, against one process. */
 #include "adapters.h"
 #include "process.h"
+#include "train_fixture.h"
 
 #define MODEL "models/bombus-stories-28m-4bit"
 #define COMMON                                                                                                            \
@@ -9,19 +10,10 @@
 
 static int setup(void **state)
 {
-    static const char *const words[] = {"fox", "moon", "river", "stone", "a", "the", "sings", "waits", "under", "bread"};
-    struct bb_buffer text = {0};
     if (scratch_setup(state) != 0)
         return -1;
-    for (size_t i = 0; i < 24; i++) {
-        bb_buffer_add_text(&text, "{\"text\": \"");
-        for (size_t word = 0; word < 3 + i % 9; word++)
-            bb_buffer_format(&text, "%s ", words[(i * 7 + word * word * 3 + word) % BB_COUNT(words)]);
-        bb_buffer_add_text(&text, "\"}\n");
-    }
-    scratch_write("data/train.jsonl", text.data, text.length);
-    scratch_write("data/valid.jsonl", text.data, text.length);
-    bb_buffer_clear(&text);
+    write_lines("data/train.jsonl", 0, 24);
+    write_lines("data/valid.jsonl", 0, 24);
     setenv("ASAN_OPTIONS", "detect_leaks=0", 1); /* MPI keeps what it allocated */
     return 0;
 }

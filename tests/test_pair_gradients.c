@@ -86,25 +86,6 @@ static void check_trained(slope_function function, float step)
                      MOST);
 }
 
-static double sum_of(const float *a, const float *b, int64_t count)
-{
-    double sum = 0.0;
-    for (int64_t i = 0; i < count; i++)
-        sum += (double)a[i] * (double)b[i];
-    return sum;
-}
-
-static void on_levels(void (*check)(struct bb_backend *reference, struct bb_backend *backend))
-{
-    struct bb_backend *reference = open_cpu("reference", 1);
-    for (int32_t level = 0; bb_kernels_level_name(level) != NULL; level++) {
-        struct bb_backend *backend = open_cpu(bb_kernels_level_name(level), 2);
-        check(reference, backend);
-        bb_backend_close(backend);
-    }
-    bb_backend_close(reference);
-}
-
 /* ---- projections ---- */
 
 static double projection_value(void *context)
@@ -116,7 +97,7 @@ static double projection_value(void *context)
     set_gains();
     CHECK_STATUS(probe.reference->table->linear(probe.reference, &product, &fixture_error));
     CHECK_STATUS(probe.reference->table->low_rank(probe.reference, &pairs, &fixture_error));
-    return sum_of(probe.out, probe.d_out, X_ROWS * probe.rows);
+    return dot(probe.out, probe.d_out, (size_t)(X_ROWS * probe.rows));
 }
 
 static void check_projection(struct bb_backend *reference, struct bb_backend *backend)
@@ -172,7 +153,7 @@ static double embedding_value(void *context)
 {
     (void)context;
     embed();
-    return sum_of(probe.x, probe.d_out, X_ROWS * HIDDEN);
+    return dot(probe.x, probe.d_out, (size_t)(X_ROWS * HIDDEN));
 }
 
 static void embed_grad(struct bb_backend *backend, float *d_out)
@@ -233,7 +214,7 @@ static double entropy_value(void *context)
     (void)context;
     set_gains();
     CHECK_STATUS(probe.reference->table->cross_entropy(probe.reference, &call, &fixture_error));
-    return sum_of(probe.nll, probe.weights, X_ROWS);
+    return dot(probe.nll, probe.weights, (size_t)(X_ROWS));
 }
 
 static double tied_value(void *context)

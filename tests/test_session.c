@@ -4,36 +4,10 @@
 #include "generate/prompt_cache.h"
 #include "generate/score.h"
 #include "generate/session.h"
-#include "golden.h"
-#include "ops/backends.h"
+#include "opened.h"
 #include "scratch.h"
 
 #include <pthread.h>
-
-struct opened {
-    struct bb_backend *backend;
-    struct bb_model *model;
-};
-
-/* False where the reference data is absent. */
-static bool open_model(struct opened *opened, const char *name, int32_t thread_count)
-{
-    bombus_error error;
-    const char *folder = golden_model(name);
-    if (folder == NULL)
-        return false;
-    CHECK_OK(
-        bb_backend_open(&opened->backend, "cpu", &(struct bb_backend_options){.thread_count = thread_count}, &error),
-        error);
-    CHECK_OK(bb_model_open(&opened->model, folder, opened->backend, &error), error);
-    return true;
-}
-
-static void close_model(struct opened *opened)
-{
-    bb_model_close(opened->model);
-    bb_backend_close(opened->backend);
-}
 
 static struct bb_session *create(const struct opened *opened, const bombus_session_options *options, bool is_exact)
 {
@@ -68,14 +42,6 @@ static float *logits_after(const struct opened *opened, const int32_t *tokens, s
     bb_session_free(session);
     return logits;
 }
-
-#define OPEN_OR_SKIP(opened, name, threads)                                                                            \
-    do {                                                                                                               \
-        if (!open_model(&(opened), (name), (threads))) {                                                               \
-            SKIP_WITHOUT_GOLDEN(NULL);                                                                                 \
-            return;                                                                                                    \
-        }                                                                                                              \
-    } while (0)
 
 /* Bit for bit, over chunk sizes, both precisions, cache types, and a model with sliding windows. */
 static void test_chunks(void **state)

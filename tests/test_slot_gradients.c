@@ -9,26 +9,6 @@ enum { MOST = 60 }; /* entries checked of one input */
 
 static const double TOLERANCE = 1e-3;
 
-/* Calls `check` with the reference level and each level at two threads. */
-static void on_levels(void (*check)(struct bb_backend *reference, struct bb_backend *backend))
-{
-    struct bb_backend *reference = open_cpu("reference", 1);
-    for (int32_t level = 0; bb_kernels_level_name(level) != NULL; level++) {
-        struct bb_backend *backend = open_cpu(bb_kernels_level_name(level), 2);
-        check(reference, backend);
-        bb_backend_close(backend);
-    }
-    bb_backend_close(reference);
-}
-
-static double dot(const float *a, const float *b, size_t count)
-{
-    double sum = 0.0;
-    for (size_t i = 0; i < count; i++)
-        sum += (double)a[i] * (double)b[i];
-    return sum;
-}
-
 /* ---- norm, rope, gather ---- */
 
 struct row_case {

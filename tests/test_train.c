@@ -1,6 +1,7 @@
 /* bombus train as a process: killed, interrupted, out of disk, diverging, resumed; its log, report and refusals. */
 #define _GNU_SOURCE /* prlimit */
 #include "process.h"
+#include "train_fixture.h"
 
 #include <jansson.h>
 #include <sys/resource.h>
@@ -28,28 +29,11 @@ static const char *place(const char *name)
     return paths[count++];
 }
 
-static void write_lines(const char *name, size_t first, size_t count)
-{
-    static const char *const words[] = {"fox", "moon", "river", "stone", "a", "the", "sings", "waits", "under", "bread"};
-    struct bb_buffer text = {0};
-    for (size_t i = first; i < first + count; i++) {
-        bb_buffer_add_text(&text, "{\"text\": \"");
-        for (size_t word = 0; word < 3 + i % 9; word++)
-            bb_buffer_format(&text, "%s ", words[(i * 7 + word * word * 3 + word) % BB_COUNT(words)]);
-        bb_buffer_add_text(&text, "\"}\n");
-    }
-    scratch_write(name, text.data, text.length);
-    bb_buffer_clear(&text);
-}
-
 static int setup(void **state)
 {
     if (scratch_setup(state) != 0)
         return -1;
-    setenv("XDG_CACHE_HOME", scratch_path("cache"), 1);
-    setenv("XDG_STATE_HOME", scratch_path("state"), 1);
-    setenv("HF_HUB_OFFLINE", "1", 1);
-    unsetenv("BOMBUS_MODEL");
+    scratch_environment();
     write_lines("data/train.jsonl", 0, 23);
     write_lines("data/valid.jsonl", 100, 6);
     write_lines("data/test.jsonl", 200, 4);

@@ -1,4 +1,5 @@
 /* Training in its modes on tiny models: adapters of each kind, optimizers, packing, preferences, full fine-tuning, settings from YAML, hostile input. */
+#include "adapters.h"
 #include "base/buffer.h"
 #include "files/safetensors.h"
 #include "process.h"
@@ -75,10 +76,7 @@ static int setup(void **state)
     bombus_error error;
     if (scratch_setup(state) != 0)
         return -1;
-    setenv("XDG_CACHE_HOME", scratch_path("cache"), 1);
-    setenv("XDG_STATE_HOME", scratch_path("state"), 1);
-    setenv("HF_HUB_OFFLINE", "1", 1);
-    unsetenv("BOMBUS_MODEL");
+    scratch_environment();
     make_folder(QUANTIZED);
     make_folder(UNQUANTIZED);
     write_lines("texts/train.jsonl", LINES, false);
@@ -155,37 +153,10 @@ static struct trained train_well(const char *model_name, const char *data, const
     return trained;
 }
 
-static void open_weights(struct bb_safetensors *file, const char *adapter)
-{
-    char name[256];
-    bombus_error error;
-    snprintf(name, sizeof name, "%s/adapters.safetensors", adapter);
-    CHECK_OK(bb_safetensors_open(file, scratch_path(name), &error), error);
-}
-
-/* Largest difference of any weight; every name and shape must be the same. */
+/* Largest difference of any weight of two adapters in the scratch folder. */
 static double compare(const char *one, const char *other)
 {
-    struct bb_safetensors files[2];
-    double worst = 0.0;
-    open_weights(&files[0], one);
-    open_weights(&files[1], other);
-    assert_int_equal(files[0].count, files[1].count);
-    assert_true(files[0].count > 0);
-    for (size_t i = 0; i < files[0].count; i++) {
-        const struct bb_safetensors_entry *entry = &files[0].entries[i], *found = bb_safetensors_find(&files[1], entry->name);
-        assert_non_null(found);
-        assert_int_equal(entry->size, found->size);
-        for (size_t at = 0; at < entry->size; at += sizeof(float)) {
-            float values[2];
-            memcpy(&values[0], (const char *)entry->data + at, sizeof(float));
-            memcpy(&values[1], (const char *)found->data + at, sizeof(float));
-            worst = fmax(worst, fabs((double)values[0] - (double)values[1]));
-        }
-    }
-    bb_safetensors_close(&files[0]);
-    bb_safetensors_close(&files[1]);
-    return worst;
+    return adapters_distance(scratch_path(one), scratch_path(other));
 }
 
 /* ---- kinds of adapters, regularization, optimizers ---- */
@@ -307,7 +278,7 @@ static void test_full(void **state)
     struct trained trained = train_well(UNQUANTIZED, "texts", "whole", options, 1);
     struct bb_safetensors file, base;
     bombus_error error;
-    open_weights(&file, "whole");
+    CHECK_OK(bb_safetensors_open(&file, scratch_path("whole/adapters.safetensors"), &error), error);
     CHECK_OK(bb_safetensors_open(&base, "tests/fixtures/models/" UNQUANTIZED "/model.safetensors", &error), error);
     for (size_t i = 0; i < file.count; i++) /* the model's own names and shapes */
         assert_non_null(bb_safetensors_find(&base, file.entries[i].name));
