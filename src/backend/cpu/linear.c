@@ -110,6 +110,7 @@ static void multiply_chunk(void *context, int32_t chunk, int32_t worker)
         .out = product->out + first,
         .residual = product->residual != NULL ? product->residual + first : NULL,
         .out_stride = product->out_stride,
+        .read_ahead = job->cpu->kernels->read_ahead,
         .scratch = job->worker_scratch + (size_t)worker * job->worker_bytes,
     };
     if (is_rounded(job, &weight))

@@ -13,6 +13,7 @@
 #include "backend/cpu/kernels/attention.h"
 #include "backend/cpu/kernels/gradients.h"
 #include "backend/cpu/kernels/rows.h"
+#include "base/compiler.h"
 #include "tensor/weight.h"
 
 #include <stddef.h>
@@ -47,6 +48,7 @@ struct bb_linear_task {
     float *out;                     /* of row 0 of x */
     const float *residual;          /* of row 0 of x; NULL: none */
     int64_t out_stride;
+    int64_t read_ahead;             /* the kernels' own, below */
     void *scratch;                  /* the worker's own, linear_scratch bytes, 64-byte aligned */
 };
 
@@ -56,6 +58,7 @@ struct bb_kernels {
     /* ---- linear products ---- */
     int32_t rounded_tile; /* rows a tile of rounded activations */
     int32_t linear_rows;  /* weight rows that a task is best a multiple of */
+    int64_t read_ahead;   /* bytes of weights that products of few rows ask for early; 0: the processor reads ahead better by itself */
     /* Bytes of scratch for a task of so many columns and rows of x. */
     size_t (*linear_scratch)(int64_t cols, int64_t row_count);
     /* Rounds rows [first, first + count) of x [rounded->rows, rounded->cols]; first is a multiple of rounded->tile, and so is count unless
@@ -108,6 +111,16 @@ static inline void bb_linear_store(const struct bb_linear_task *task, int64_t ro
     if (task->residual != NULL)
         value = task->residual[place] + task->scale * value;
     task->out[place] = value;
+}
+
+/* Asks the second cache for the bytes that come `ahead` behind [data, data + bytes), whatever lies there. Inlined always: gcc 12 takes a
+ * function of prefetches alone for one without effect, and drops the calls. */
+BB_INLINE void bb_read_ahead(const void *data, int64_t bytes, int64_t ahead)
+{
+    if (ahead == 0)
+        return;
+    for (int64_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch((const char *)data + ahead + i, 0, 2);
 }
 
 /* Each level sets the slots that it does better; called in the order of the list in kernels.c, as far as the machine goes. */

@@ -98,6 +98,18 @@ static uint32_t read_features(void)
 }
 #endif
 
+/* With its own reading ahead alone an Intel core (Sapphire Rapids) multiplies at 65 % of the speed at which it reads, with prefetches this far
+ * ahead at 85 %; AMD's (Zen 4, Zen 5) are slower for any prefetch. */
+static int64_t read_ahead(void)
+{
+#if defined(__x86_64__)
+    uint32_t a, b, c, d;
+    if (__get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx && c == signature_INTEL_ecx && d == signature_INTEL_edx)
+        return 8192;
+#endif
+    return 0;
+}
+
 /* How many levels, from the lowest, this machine runs: each needs the one below. */
 static int32_t usable_count(void)
 {
@@ -140,5 +152,6 @@ bombus_status bb_kernels_choose(struct bb_kernels *kernels, const char *level, b
             levels[i].fill_gradients(&kernels->gradients);
     }
     kernels->level = levels[last].name;
+    kernels->read_ahead = read_ahead();
     return BOMBUS_OK;
 }

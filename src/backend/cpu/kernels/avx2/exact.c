@@ -20,6 +20,7 @@ struct source {
     float *all_scales, *all_biases; /* of PANEL_ROWS rows, in the task's scratch */
     int32_t group_shift;    /* log2 of the group */
     int64_t cols;
+    int64_t read_ahead;           /* of the task */
 };
 
 static int64_t padded_of(int64_t cols)
@@ -80,7 +81,7 @@ static struct source source_of(const struct bb_linear_task *task)
 {
     const int64_t cols = task->weight->cols, padded = padded_groups_of(cols);
     float *groups = (float *)task->scratch + PANEL_ROWS * padded_of(cols);
-    struct source source = { .cols = cols, .all_scales = groups, .all_biases = groups + padded };
+    struct source source = { .cols = cols, .all_scales = groups, .all_biases = groups + padded, .read_ahead = task->read_ahead };
     memset(groups, 0, (size_t)(2 * padded) * sizeof(float));
     while ((1 << source.group_shift) < task->weight->scheme.group_size)
         source.group_shift++;
@@ -141,8 +142,10 @@ BB_INLINE float multiply_row(const struct source *source, const float *x, const 
 {
     __m256 sums[4] = { _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps() };
     int64_t first = 0;
-    for (; first + 32 <= source->cols; first += 32)
+    for (; first + 32 <= source->cols; first += 32) {
+        bb_read_ahead(source->data + first / 8 * bits, 4 * bits, source->read_ahead);
         add_columns(source, x, first, sums, kind, bits, true, is_wide);
+    }
     if (first < source->cols)
         add_columns(source, x, first, sums, kind, bits, false, is_wide);
     return fold(sums);

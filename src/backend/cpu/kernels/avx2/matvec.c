@@ -1,7 +1,7 @@
 /* Rounded product of one row of x with AVX2: bound by reading the weights.
  *
- * One row of weights at a time, in address order: the processor reads ahead by itself, and prefetches of codes would be in its way. Units give
- * 2, 4 or 8 lanes of partial sums; those of 8 units are folded together until the lanes are the sums of the units. The sums of 8 rows are kept;
+ * One row of weights at a time, in address order: the processor reads ahead by itself, and where that is too little (kernels.c), prefetches of
+ * codes help it. Units give 2, 4 or 8 lanes of partial sums; those of 8 units are folded together until the lanes are the sums of the units. The sums of 8 rows are kept;
  * then their terms are made, transposed, and added unit by unit: the order that kernel.h wants.
  *
  * 4-bit codes are not put in order: of 32 bytes the low nibbles are the even columns, the high nibbles the odd ones, and x is laid out to match
@@ -115,8 +115,10 @@ BB_INLINE void row_dots(const struct one *one, int64_t row, int32_t *dots, const
     const uint8_t *codes = (const uint8_t *)one->task->weight->data + row * (one->units * unit / 8 * bits);
     const int8_t *x = one->x;
     int64_t u = 0;
-    for (; u + 8 <= one->units; u += 8, codes += run_bytes, x += 8 * unit)
+    for (; u + 8 <= one->units; u += 8, codes += run_bytes, x += 8 * unit) {
+        bb_read_ahead(codes, run_bytes, one->task->read_ahead);
         _mm256_storeu_si256((__m256i *)(void *)(dots + u), sum_units(codes, x, unit, bits, has_values));
+    }
     if (u < one->units) {
         uint8_t copy[8 * BB_UNIT_LIMIT] = { 0 };
         memcpy(copy, codes, (size_t)((one->units - u) * unit / 8 * bits));

@@ -27,6 +27,7 @@ struct source {
     float *all_scales, *all_biases; /* of PANEL_ROWS rows, in the task's scratch */
     int32_t group_shift;          /* log2 of the group */
     int64_t cols;
+    int64_t read_ahead;           /* of the task */
 };
 
 static int64_t padded_cols_of(int64_t cols)
@@ -147,7 +148,8 @@ static struct source source_of(const struct bb_linear_task *task)
 {
     const struct bb_weight *weight = task->weight;
     float *groups = task->scratch;
-    struct source source = { .cols = weight->cols, .all_scales = groups, .all_biases = groups + padded_groups_of(weight->cols) };
+    struct source source = { .cols = weight->cols, .all_scales = groups, .all_biases = groups + padded_groups_of(weight->cols),
+        .read_ahead = task->read_ahead };
     memset(groups, 0, (size_t)(2 * padded_groups_of(weight->cols)) * sizeof(float));
     if (weight->scheme.mode != BB_QUANT_NONE) {
         const __m128i numbers = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -240,8 +242,10 @@ BB_INLINE __m512 multiply_row(const struct source *source, const float *x, const
         const int64_t end = source->cols - block < PANEL_COLS ? source->cols : block + PANEL_COLS;
         __m512 sums[4] = { _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps() };
         int64_t first = block;
-        for (; first + 64 <= end; first += 64)
+        for (; first + 64 <= end; first += 64) {
+            bb_read_ahead(source->data + first / 8 * bits, 8 * bits, source->read_ahead);
             add_columns(source, x, first, sums, kind, bits, true, is_wide);
+        }
         if (first < end)
             add_columns(source, x, first, sums, kind, bits, false, is_wide);
         totals = _mm512_add_ps(totals, add_four(sums));

@@ -1,7 +1,7 @@
 /* Rounded product of one row of x: bound by reading the weights.
  *
- * One row of weights at a time, in address order to the last load: the processor then reads ahead by itself, better than prefetches do. 16 units
- * (a run) at a time: each register of 64 byte codes gives, by vpdpbusd, 16 partial sums; registers are folded together until the 16 lanes are
+ * One row of weights at a time, in address order to the last load: the processor then reads ahead by itself, and where that is too little
+ * (kernels.c), prefetches of codes help it. 16 units (a run) at a time: each register of 64 byte codes gives, by vpdpbusd, 16 partial sums; registers are folded together until the 16 lanes are
  * the sums of 16 units, so that scale, bias and conversion are one instruction each for 16 units. The sums of 16 rows are kept; then their terms
  * are made, transposed and added unit by unit: the order that kernel.h wants.
  *
@@ -120,12 +120,15 @@ BB_INLINE void sum_rows(const struct one *one, int64_t row, int64_t count, const
         .values = one->unpacker.values, .bits = bits, .is_split = is_split, .has_values = has_values };
     const int64_t units = one->units;
     const uint8_t *codes = (const uint8_t *)one->task->weight->data + (size_t)row * one->row_bytes;
+    const int64_t ahead = one->task->read_ahead;
     int32_t *dots = one->dots;
     for (int64_t i = 0; i < count; i++, dots += one->padded_units) {
         const int8_t *x = one->x;
         int64_t first = 0;
-        for (; first + UNITS <= units; first += UNITS, codes += run_bytes, x += UNITS * unit)
+        for (; first + UNITS <= units; first += UNITS, codes += run_bytes, x += UNITS * unit) {
+            bb_read_ahead(codes, run_bytes, ahead);
             _mm512_store_si512(dots + first, sum_units(&form, codes, x, lanes));
+        }
         if (first < units) {
             const size_t bytes = (size_t)((units - first) * unit / 8 * bits);
             uint8_t copy[UNITS * BB_UNIT_LIMIT] = { 0 };
