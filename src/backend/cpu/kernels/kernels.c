@@ -103,7 +103,7 @@ static uint32_t read_features(void)
 static int64_t read_ahead(void)
 {
 #if defined(__x86_64__)
-    uint32_t a, b, c, d;
+    uint32_t a = 0, b = 0, c = 0, d = 0;
     if (__get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx && c == signature_INTEL_ecx && d == signature_INTEL_edx)
         return 8192;
 #endif

@@ -29,8 +29,8 @@ struct panel {
 static size_t linear_scratch(int64_t cols, int64_t row_count)
 {
     const size_t many = sizeof(struct panel) + (size_t)row_count * PANEL_ROWS * sizeof(float);
-    const size_t one = bb_avx512_one_scratch(cols);
-    const size_t exact = bb_avx512_exact_scratch(cols, row_count), rounded = many > one ? many : one;
+    const size_t few = bb_avx512_few_scratch(cols);
+    const size_t exact = bb_avx512_exact_scratch(cols, row_count), rounded = many > few ? many : few;
     return rounded > exact ? rounded : exact;
 }
 
@@ -173,8 +173,8 @@ static void multiply_panel(const struct bb_linear_task *task, const struct bb_un
 
 static void multiply_rounded(const struct bb_linear_task *task)
 {
-    if (task->rounded->rows == 1) {
-        bb_avx512_multiply_one(task);
+    if (task->rounded->rows <= BB_AVX512_FEW) {
+        bb_avx512_multiply_few(task);
         return;
     }
     const struct bb_unpacker unpacker = bb_unpacker_of(task->weight->scheme);

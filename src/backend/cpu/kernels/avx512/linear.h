@@ -146,8 +146,12 @@ static inline __m512 bb_load_bias(const struct bb_linear_task *task, int64_t row
     return bb_load_floats(task->bias, task->bias_dtype, row, rest < 16 ? rest : 16);
 }
 
-void bb_avx512_multiply_one(const struct bb_linear_task *task);  /* rounded product of one row of x (matvec.c) */
-size_t bb_avx512_one_scratch(int64_t cols);
+enum {
+    BB_AVX512_FEW = 2 /* rows of x up to which a panel of weights does not pay */
+};
+
+void bb_avx512_multiply_few(const struct bb_linear_task *task);   /* rounded product of a few rows of x (matvec.c) */
+size_t bb_avx512_few_scratch(int64_t cols);
 void bb_avx512_multiply_exact(const struct bb_linear_task *task); /* exact.c */
 size_t bb_avx512_exact_scratch(int64_t cols, int64_t row_count);
 

@@ -1,9 +1,10 @@
-/* Rounded product of one row of x: bound by reading the weights.
+/* Rounded product of one or two rows of x: bound by reading the weights.
  *
  * One row of weights at a time, in address order to the last load: the processor then reads ahead by itself, and where that is too little
- * (kernels.c), prefetches of codes help it. 16 units (a run) at a time: each register of 64 byte codes gives, by vpdpbusd, 16 partial sums; registers are folded together until the 16 lanes are
- * the sums of 16 units, so that scale, bias and conversion are one instruction each for 16 units. The sums of 16 rows are kept; then their terms
- * are made, transposed and added unit by unit: the order that kernel.h wants.
+ * (kernels.c), prefetches of codes help it. 16 units (a run) at a time: each register of 64 byte codes gives, by vpdpbusd, 16 partial sums;
+ * registers are folded together until the 16 lanes are the sums of 16 units, so that scale, bias and conversion are one instruction each for 16
+ * units. The sums of 16 rows are kept; then their terms are made, transposed and added unit by unit: the order that kernel.h wants. A second
+ * row of x finds the 16 rows in a cache.
  *
  * 4-bit codes are not put in order: of 64 bytes (128 columns) the low nibbles are the even columns, the high nibbles the odd ones, and x is laid
  * out to match once a task. */
@@ -18,11 +19,13 @@ enum {
     UNITS = 16 /* of a run */
 };
 
+/* A task, and one of its rows of x. */
 struct one {
     const struct bb_linear_task *task;
     struct bb_unpacker unpacker;
-    const int8_t *x;   /* codes, laid out to match the weights; zeroed up to a whole run */
-    const float *sums, *steps; /* [units], zeroed up to a whole run */
+    int64_t row;         /* of x */
+    int8_t *x;           /* its codes, laid out to match the weights; zeroed up to a whole run */
+    float *sums, *steps; /* [units], zeroed up to a whole run */
     int32_t *dots;     /* [ROWS][padded units]: sums of code(w) * code(x) */
     bool is_usual;     /* groups are units, with bf16 scales and biases: nearly every model */
     int64_t units, padded_units;
@@ -35,10 +38,10 @@ static size_t padded_cols_of(int64_t cols)
     return ((size_t)cols + 16 * BB_UNIT_LIMIT - 1) / (16 * BB_UNIT_LIMIT) * (16 * BB_UNIT_LIMIT);
 }
 
-size_t bb_avx512_one_scratch(int64_t cols)
+size_t bb_avx512_few_scratch(int64_t cols)
 {
     const size_t padded = padded_cols_of(cols);
-    return padded + (2 + ROWS) * (padded / 16) * sizeof(float);
+    return BB_AVX512_FEW * padded + (2 * BB_AVX512_FEW + ROWS) * (padded / 16) * sizeof(float);
 }
 
 /* Four registers of partial sums -> one: in each 128-bit lane, the sums of that lane of a, b, c, d. */
@@ -120,10 +123,10 @@ BB_INLINE void sum_rows(const struct one *one, int64_t row, int64_t count, const
         .values = one->unpacker.values, .bits = bits, .is_split = is_split, .has_values = has_values };
     const int64_t units = one->units;
     const uint8_t *codes = (const uint8_t *)one->task->weight->data + (size_t)row * one->row_bytes;
-    const int64_t ahead = one->task->read_ahead;
     int32_t *dots = one->dots;
     for (int64_t i = 0; i < count; i++, dots += one->padded_units) {
         const int8_t *x = one->x;
+        const int64_t ahead = i % one->task->rounded->rows == one->row ? one->task->read_ahead : 0; /* rows of x take turns */
         int64_t first = 0;
         for (; first + UNITS <= units; first += UNITS, codes += run_bytes, x += UNITS * unit) {
             bb_read_ahead(codes, run_bytes, ahead);
@@ -230,7 +233,6 @@ static __m512 multiply_rows(const struct one *one, int64_t row, int64_t count)
 {
     const bool is_usual = one->is_usual && count == ROWS;
     __m512 total = _mm512_setzero_ps();
-    prefetch_groups(one, row + ROWS);
     sum_codes(one, row, count);
     for (int64_t first = 0; first < one->units; first += UNITS) {
         const int64_t units = one->units - first < UNITS ? one->units - first : UNITS;
@@ -251,42 +253,57 @@ static __m512 multiply_rows(const struct one *one, int64_t row, int64_t count)
     return total;
 }
 
-/* x for nibbles: of each 128 columns the 64 even ones, then the 64 odd ones. */
-static void split_columns(int8_t *out, const int8_t *x, int64_t cols)
+/* x for nibbles, in place: of each 128 columns the 64 even ones, then the 64 odd ones. */
+static void split_columns(int8_t *x, int64_t cols)
 {
-    for (int64_t i = 0; i < cols; i += 64) {
-        const int64_t rest = cols - i;
-        const __mmask64 mask = rest >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << rest) - 1;
-        const __m512i codes = _mm512_maskz_loadu_epi8(mask, x + i);
-        int8_t *to = out + i / 128 * 128 + i % 128 / 2;
-        _mm256_storeu_si256((__m256i *)to, _mm512_cvtepi16_epi8(codes));
-        _mm256_storeu_si256((__m256i *)(to + 64), _mm512_cvtepi16_epi8(_mm512_srli_epi16(codes, 8)));
+    for (int64_t i = 0; i < cols; i += 128, x += 128) {
+        const __m512i low = _mm512_load_si512(x), high = _mm512_load_si512(x + 64);
+        _mm256_store_si256((__m256i *)x, _mm512_cvtepi16_epi8(low));
+        _mm256_store_si256((__m256i *)(x + 32), _mm512_cvtepi16_epi8(high));
+        _mm256_store_si256((__m256i *)(x + 64), _mm512_cvtepi16_epi8(_mm512_srli_epi16(low, 8)));
+        _mm256_store_si256((__m256i *)(x + 96), _mm512_cvtepi16_epi8(_mm512_srli_epi16(high, 8)));
     }
 }
 
-void bb_avx512_multiply_one(const struct bb_linear_task *task)
+/* Row t of x, all rows being one tile, to where one->x, sums and steps point. */
+static void lay_out_row(const struct one *one, int64_t t)
+{
+    const struct bb_rounded *rounded = one->task->rounded;
+    const int64_t cols = rounded->cols, padded_cols = one->padded_units * rounded->unit;
+    const int8_t *codes = bb_rounded_row(rounded, t);
+    for (int64_t i = 0; i < cols; i += 4)
+        memcpy(one->x + i, codes + i * rounded->rows, 4);
+    memset(one->x + cols, 0, (size_t)(padded_cols - cols));
+    if (one->unpacker.bits == 4)
+        split_columns(one->x, padded_cols);
+    memcpy(one->sums, rounded->sums + t * one->units, (size_t)one->units * sizeof(float));
+    memcpy(one->steps, rounded->steps + t * one->units, (size_t)one->units * sizeof(float));
+    memset(one->sums + one->units, 0, (size_t)(one->padded_units - one->units) * sizeof(float));
+}
+
+void bb_avx512_multiply_few(const struct bb_linear_task *task)
 {
     const struct bb_rounded *rounded = task->rounded;
-    const int64_t cols = rounded->cols, padded_cols = (int64_t)padded_cols_of(cols), units = cols / rounded->unit;
-    const int64_t padded_units = padded_cols / rounded->unit;
+    const struct bb_weight *weight = task->weight;
+    const int64_t padded_cols = (int64_t)padded_cols_of(rounded->cols), padded_units = padded_cols / rounded->unit;
     int8_t *x = task->scratch;
-    float *sums = (float *)(void *)(x + padded_cols), *steps = sums + padded_units;
-    struct one one = { .task = task, .unpacker = bb_unpacker_of(task->weight->scheme), .x = x, .sums = sums, .steps = steps,
-        .dots = (int32_t *)(void *)(steps + padded_units), .units = units, .padded_units = padded_units,
-        .row_bytes = bb_weight_row_bytes(task->weight), .group_bytes = bb_weight_scale_row_bytes(task->weight) };
-    memset(x + cols / 128 * 128, 0, (size_t)(padded_cols - cols / 128 * 128));
-    memset(sums + units, 0, (size_t)(padded_units - units) * sizeof(float));
-    memcpy(sums, rounded->sums, (size_t)units * sizeof(float));
-    memcpy(steps, rounded->steps, (size_t)units * sizeof(float));
-    if (one.unpacker.bits == 4)
-        split_columns(x, rounded->codes, cols);
-    else
-        memcpy(x, rounded->codes, (size_t)cols);
-    one.is_usual = task->weight->scheme.mode == BB_QUANT_AFFINE && task->weight->dtype == BB_BF16 &&
-                   task->weight->scheme.group_size == rounded->unit;
-    prefetch_groups(&one, 0);
-    for (int64_t row = 0; row < task->weight->rows; row += ROWS) {
-        const int64_t rest = task->weight->rows - row;
-        bb_store_rows(task, row, 0, bb_load_bias(task, row), multiply_rows(&one, row, rest < ROWS ? rest : ROWS));
+    float *floats = (float *)(void *)(x + rounded->rows * padded_cols);
+    struct one ones[BB_AVX512_FEW];
+    for (int64_t t = 0; t < rounded->rows; t++, x += padded_cols, floats += 2 * padded_units) {
+        ones[t] = (struct one){ .task = task, .unpacker = bb_unpacker_of(weight->scheme), .row = t, .x = x, .sums = floats, .steps = floats + padded_units,
+            .units = rounded->cols / rounded->unit, .padded_units = padded_units, .row_bytes = bb_weight_row_bytes(weight),
+            .group_bytes = bb_weight_scale_row_bytes(weight) };
+        ones[t].is_usual = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && weight->scheme.group_size == rounded->unit;
+        lay_out_row(&ones[t], t);
+    }
+    for (int64_t t = 0; t < rounded->rows; t++)
+        ones[t].dots = (int32_t *)(void *)floats;
+    prefetch_groups(&ones[0], 0);
+    for (int64_t row = 0; row < weight->rows; row += ROWS) {
+        const int64_t count = weight->rows - row < ROWS ? weight->rows - row : ROWS;
+        const __m512 bias = bb_load_bias(task, row);
+        prefetch_groups(&ones[0], row + ROWS);
+        for (int64_t t = 0; t < rounded->rows; t++)
+            bb_store_rows(task, row, t, bias, multiply_rows(&ones[t], row, count));
     }
 }
