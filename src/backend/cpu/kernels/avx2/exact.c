@@ -1,4 +1,4 @@
-/* Exact products with AVX2: f32 activations, weights widened to f32, any scheme.
+/* Exact products with AVX2: f32 activations, weights widened to f32, any scheme but the usual one (nibbles.c).
  *
  * The sum of a row: four registers, column c in lane c % 8 of register c / 8 % 4, one FMA a column in ascending order, folded at the end. The
  * order does not depend on how many rows of x there are: few rows of x take the values as they are unpacked; for many, 16 weight rows are
@@ -257,6 +257,10 @@ BB_INLINE void multiply_kind(const struct bb_linear_task *task, const enum kind 
 void bb_avx2_multiply_exact(const struct bb_linear_task *task)
 {
     const struct bb_weight *weight = task->weight;
+    if (bb_avx2_nibbles_apply(weight)) {
+        bb_avx2_multiply_nibbles(task);
+        return;
+    }
     switch (weight->scheme.mode) {
     case BB_QUANT_NONE:
         if (weight->dtype == BB_BF16)

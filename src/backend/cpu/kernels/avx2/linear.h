@@ -167,5 +167,9 @@ void bb_avx2_multiply_one(const struct bb_linear_task *task);   /* rounded produ
 size_t bb_avx2_one_scratch(int64_t cols);
 void bb_avx2_multiply_exact(const struct bb_linear_task *task); /* exact.c */
 size_t bb_avx2_exact_scratch(int64_t cols);
+/* The same for affine 4-bit weights in groups of 64 or more, those of which nibbles_apply is true (nibbles.c). */
+void bb_avx2_multiply_nibbles(const struct bb_linear_task *task);
+size_t bb_avx2_nibbles_scratch(int64_t cols, int64_t row_count);
+bool bb_avx2_nibbles_apply(const struct bb_weight *weight);
 
 #endif
