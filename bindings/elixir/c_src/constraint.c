@@ -23,20 +23,20 @@ static bool read_kind(ErlNifEnv *env, ERL_NIF_TERM term, bombus_constraint_kind 
 /* constraint_create(tokenizer, :schema | :regex | :grammar, source) -> {:ok, constraint} */
 NIF(nif_constraint_create)
 {
-    struct tokenizer_object *tokenizer = argc == 3 ? (struct tokenizer_object *)object_of_term(env, argv[0], OBJECT_TOKENIZER) : NULL;
     bombus_constraint_kind kind;
     ErlNifBinary source;
     bombus_error error;
-    if (tokenizer == NULL || !read_kind(env, argv[1], &kind) || !enif_inspect_binary(env, argv[2], &source))
+    ERL_NIF_TERM result;
+    if (argc != 3 || !read_kind(env, argv[1], &kind) || !enif_inspect_binary(env, argv[2], &source))
         return enif_make_badarg(env);
-    if (!object_enter(&tokenizer->object))
-        return term_closed(env, "tokenizer");
-    struct constraint_object *made = object_create(sizeof *made, OBJECT_CONSTRAINT, NULL);
+    struct tokenizer_object *tokenizer = object_enter_term(env, argv[0], OBJECT_TOKENIZER, &result);
+    if (tokenizer == NULL)
+        return result;
+    struct constraint_object *made = object_create(sizeof *made, OBJECT_CONSTRAINT, finish_constraint);
     if (made == NULL) {
         object_leave(&tokenizer->object);
         return term_no_memory(env);
     }
-    made->object.finish = finish_constraint;
     made->tokenizer = tokenizer;
     object_hold(&tokenizer->object);
     bombus_status status = bombus_constraint_create(&made->constraint, kind, (const char *)source.data, source.size, tokenizer->tokenizer, &error);

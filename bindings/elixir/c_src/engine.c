@@ -4,9 +4,7 @@
 #include <string.h>
 
 struct engine_object {
-    struct object object;
-    struct tokenizer_object *tokenizer; /* held and entered */
-    struct model_object *model;         /* entered; held as the parent */
+    struct pair_object pair;
     bombus_engine *engine;
 };
 
@@ -15,11 +13,8 @@ struct request {
     struct engine_object *engine; /* held */
     uint64_t id;
     atomic_bool is_submitted;     /* id is set; pairs with the acquire in cancel */
-    ErlNifPid owner;
+    struct mailbox mailbox;       /* of the owner */
     ErlNifMonitor monitor;
-    ErlNifEnv *env;               /* of `ref` */
-    ERL_NIF_TERM ref;
-    ErlNifEnv *message;           /* cleared by each send */
     bool wants_tokens;
     int32_t *eos_ids;             /* the caller's own; NULL: the tokenizer's */
     size_t eos_count;
@@ -32,10 +27,10 @@ static ErlNifResourceType *request_type;
 static void cancel(struct request *request)
 {
     /* acquire: pairs with the release in submit */
-    if (!atomic_load_explicit(&request->is_submitted, memory_order_acquire) || !object_enter(&request->engine->object))
+    if (!atomic_load_explicit(&request->is_submitted, memory_order_acquire) || !object_enter(&request->engine->pair.object))
         return;
     bombus_engine_cancel(request->engine->engine, request->id);
-    object_leave(&request->engine->object);
+    object_leave(&request->engine->pair.object);
 }
 
 static void owner_died(ErlNifEnv *env, void *memory, ErlNifPid *pid, ErlNifMonitor *monitor)
@@ -50,10 +45,7 @@ static void collect(ErlNifEnv *env, void *memory)
 {
     (void)env;
     struct request *request = memory;
-    if (request->env != NULL)
-        enif_free_env(request->env);
-    if (request->message != NULL)
-        enif_free_env(request->message);
+    mailbox_clear(&request->mailbox);
     if (request->eos_ids != NULL)
         enif_free(request->eos_ids);
     if (request->constraint != NULL) {
@@ -61,7 +53,7 @@ static void collect(ErlNifEnv *env, void *memory)
         object_release(&request->constraint->object);
     }
     if (request->engine != NULL)
-        object_release(&request->engine->object);
+        object_release(&request->engine->pair.object);
 }
 
 bool requests_start(ErlNifEnv *env)
@@ -75,16 +67,13 @@ bool requests_start(ErlNifEnv *env)
 
 static void send_event(struct request *request, ERL_NIF_TERM event)
 {
-    ErlNifEnv *env = request->message;
-    ERL_NIF_TERM message = enif_make_tuple2(env, enif_make_copy(env, request->ref), event);
-    (void)enif_send(NULL, &request->owner, env, message); /* false: the owner is dead, and what ends the request is on its way */
-    enif_clear_env(env);
+    (void)mailbox_send(&request->mailbox, event); /* false: the owner is dead, and what ends the request is on its way */
 }
 
 static bool on_token(void *context, const bombus_token_event *event)
 {
     struct request *request = context;
-    ErlNifEnv *env = request->message;
+    ErlNifEnv *env = request->mailbox.message;
     for (size_t i = 0; i < request->eos_count && !request->is_at_end; i++)
         request->is_at_end = request->eos_ids[i] == event->id;
     if (request->wants_tokens) {
@@ -117,7 +106,7 @@ static void on_finished(void *context, uint64_t id, const bombus_generate_result
     static const char *const names[] = {"text", "ids", "finish_reason", "prompt_count", "reused_count", "count", "queue_seconds",
                                         "prompt_seconds", "generation_seconds"};
     struct request *request = context;
-    ErlNifEnv *env = request->message;
+    ErlNifEnv *env = request->mailbox.message;
     (void)id;
     if (error != NULL) {
         send_event(request, term_error(env, error));
@@ -143,9 +132,7 @@ static void finish_engine(struct object *object)
 {
     struct engine_object *engine = (struct engine_object *)object;
     bombus_engine_free(engine->engine);
-    object_leave(&engine->model->object);
-    object_leave(&engine->tokenizer->object);
-    object_release(&engine->tokenizer->object);
+    pair_leave(&engine->pair);
 }
 
 static bool read_engine_options(ErlNifEnv *env, ERL_NIF_TERM map, bombus_engine_options *options)
@@ -166,33 +153,34 @@ NIF(nif_engine_create)
 {
     bombus_engine_options options = {0};
     bombus_error error;
-    struct model_object *model = argc == 3 ? (struct model_object *)object_of_term(env, argv[0], OBJECT_MODEL) : NULL;
-    struct tokenizer_object *tokenizer = argc == 3 ? (struct tokenizer_object *)object_of_term(env, argv[1], OBJECT_TOKENIZER) : NULL;
-    if (model == NULL || tokenizer == NULL || !read_engine_options(env, argv[2], &options))
+    if (argc != 3 || !read_engine_options(env, argv[2], &options))
         return enif_make_badarg(env);
     ERL_NIF_TERM result;
-    struct engine_object *made = object_create_of_pair(env, sizeof *made, OBJECT_ENGINE, model, tokenizer, &result);
+    struct engine_object *made = pair_create(env, sizeof *made, OBJECT_ENGINE, finish_engine, argv[0], argv[1], &result);
     if (made == NULL)
         return result;
-    made->object.finish = finish_engine;
-    made->model = model;
-    made->tokenizer = tokenizer;
-    bombus_status status = bombus_engine_create(&made->engine, model->model, tokenizer->tokenizer, &options, &error);
-    return object_opened(env, &made->object, status, &error);
+    struct pair_object *pair = &made->pair;
+    if (!object_join(&pair->object, &pair->model->object)) {
+        object_abandon(&pair->object);
+        return object_closed(env, OBJECT_MODEL);
+    }
+    bombus_status status = bombus_engine_create(&made->engine, pair->model->model, pair->tokenizer->tokenizer, &options, &error);
+    return object_opened(env, &pair->object, status, &error);
 }
 
 NIF(nif_engine_stats)
 {
     static const char *const names[] = {"running", "waiting", "finished", "failed", "cancelled", "steps", "prompt_tokens", "reused_tokens",
                                         "generated_tokens", "kv_bytes", "kv_limit_bytes", "prefix_bytes", "evicted_bytes"};
-    struct engine_object *engine = argc == 1 ? (struct engine_object *)object_of_term(env, argv[0], OBJECT_ENGINE) : NULL;
     bombus_engine_stats stats;
-    if (engine == NULL)
+    ERL_NIF_TERM result;
+    if (argc != 1)
         return enif_make_badarg(env);
-    if (!object_enter(&engine->object))
-        return term_closed(env, "engine");
+    struct engine_object *engine = object_enter_term(env, argv[0], OBJECT_ENGINE, &result);
+    if (engine == NULL)
+        return result;
     bombus_engine_get_stats(engine->engine, &stats);
-    object_leave(&engine->object);
+    object_leave(&engine->pair.object);
     const ERL_NIF_TERM values[] = {enif_make_int(env, stats.running_count),       enif_make_int(env, stats.waiting_count),
                                    enif_make_uint64(env, stats.finished_count),   enif_make_uint64(env, stats.failed_count),
                                    enif_make_uint64(env, stats.cancelled_count),  enif_make_uint64(env, stats.step_count),
@@ -255,14 +243,14 @@ static bool read_sampler(ErlNifEnv *env, ERL_NIF_TERM map, bombus_sampler_option
            field_float(env, map, "frequency_penalty", &sampler->frequency_penalty) && field_uint64(env, map, "seed", &sampler->seed);
 }
 
-/* False: it is no constraint, or has been unloaded. */
-static bool read_constraint(ErlNifEnv *env, ERL_NIF_TERM map, struct draft *draft, struct request *request)
+/* False: it is no constraint, or has been unloaded; *result says which. */
+static bool read_constraint(ErlNifEnv *env, ERL_NIF_TERM map, struct draft *draft, struct request *request, ERL_NIF_TERM *result)
 {
     ERL_NIF_TERM term;
     if (!field(env, map, "constraint", &term))
         return true;
-    struct constraint_object *constraint = (struct constraint_object *)object_of_term(env, term, OBJECT_CONSTRAINT);
-    if (constraint == NULL || !object_enter(&constraint->object))
+    struct constraint_object *constraint = object_enter_term(env, term, OBJECT_CONSTRAINT, result);
+    if (constraint == NULL)
         return false;
     object_hold(&constraint->object);
     request->constraint = constraint;
@@ -279,7 +267,7 @@ static bool read_options(ErlNifEnv *env, ERL_NIF_TERM map, struct draft *draft, 
         !field_strings(env, map, "stop", &draft->stop, &draft->stop_count) || !field_bool(env, map, "ignore_eos", &options->ignore_eos) ||
         !field_bool(env, map, "logprobs", &options->wants_logprobs) || !field_int32(env, map, "top_logprobs", &options->top_logprobs) ||
         !field_int32(env, map, "priority", &draft->request.priority) || !field_int32(env, map, "deadline_ms", &draft->request.deadline_ms) ||
-        !field_bool(env, map, "tokens", &request->wants_tokens) || !read_constraint(env, map, draft, request))
+        !field_bool(env, map, "tokens", &request->wants_tokens))
         return false;
     if (field(env, map, "eos_ids", &ids)) {
         request->eos_ids = copy_ids(env, ids, &request->eos_count);
@@ -293,8 +281,8 @@ static bool read_options(ErlNifEnv *env, ERL_NIF_TERM map, struct draft *draft, 
     return true;
 }
 
-/* A list of {adapter, weight}; false: it is none, or an adapter has been unloaded (*is_closed). */
-static bool read_adapters(ErlNifEnv *env, ERL_NIF_TERM list, struct draft *draft, bool *is_closed)
+/* A list of {adapter, weight}; false: it is none, or an adapter has been unloaded (*result says so). */
+static bool read_adapters(ErlNifEnv *env, ERL_NIF_TERM list, struct draft *draft, ERL_NIF_TERM *result)
 {
     unsigned length;
     ERL_NIF_TERM head;
@@ -313,13 +301,9 @@ static bool read_adapters(ErlNifEnv *env, ERL_NIF_TERM list, struct draft *draft
         double weight;
         if (!enif_get_tuple(env, head, &arity, &pair) || arity != 2 || !enif_get_double(env, pair[1], &weight))
             return false;
-        struct adapter_object *adapter = (struct adapter_object *)object_of_term(env, pair[0], OBJECT_ADAPTER);
+        struct adapter_object *adapter = object_enter_term(env, pair[0], OBJECT_ADAPTER, result);
         if (adapter == NULL)
             return false;
-        if (!object_enter(&adapter->object)) {
-            *is_closed = true;
-            return false;
-        }
         draft->adapters[draft->adapter_count] = adapter;
         draft->handles[draft->adapter_count] = adapter->adapter;
         draft->weights[draft->adapter_count++] = (float)weight;
@@ -327,18 +311,15 @@ static bool read_adapters(ErlNifEnv *env, ERL_NIF_TERM list, struct draft *draft
     return true;
 }
 
-static struct request *create_request(ErlNifEnv *env, struct engine_object *engine, ERL_NIF_TERM ref)
+/* The engine is entered. */
+static struct request *create_request(struct engine_object *engine)
 {
     struct request *request = enif_alloc_resource(request_type, sizeof *request);
     if (request == NULL)
         return NULL;
     memset(request, 0, sizeof *request);
-    request->env = enif_alloc_env();
-    request->message = enif_alloc_env();
-    request->ref = enif_make_copy(request->env, ref);
     request->engine = engine;
-    (void)env;
-    object_hold(&engine->object);
+    object_hold(&engine->pair.object);
     return request;
 }
 
@@ -362,7 +343,7 @@ static ERL_NIF_TERM submit(ErlNifEnv *env, struct request *request, struct draft
     }
     /* release: pairs with the acquire in cancel */
     atomic_store_explicit(&request->is_submitted, true, memory_order_release);
-    if (enif_monitor_process(env, request, &request->owner, &request->monitor) != 0)
+    if (enif_monitor_process(env, request, &request->mailbox.owner, &request->monitor) != 0)
         cancel(request); /* the owner is dead already */
     return term_ok(env, enif_make_resource(env, request));
 }
@@ -371,27 +352,25 @@ static ERL_NIF_TERM submit(ErlNifEnv *env, struct request *request, struct draft
 NIF(nif_engine_submit)
 {
     struct draft draft = {0};
-    bool is_closed = false;
-    struct engine_object *engine = argc == 6 ? (struct engine_object *)object_of_term(env, argv[0], OBJECT_ENGINE) : NULL;
-    if (engine == NULL || !enif_is_ref(env, argv[2]) || !enif_is_map(env, argv[4]))
+    ERL_NIF_TERM result = 0; /* no term: badarg, which is made only where it is returned */
+    if (argc != 6 || !enif_is_map(env, argv[4]))
         return enif_make_badarg(env);
-    struct request *request = create_request(env, engine, argv[2]);
-    if (request == NULL)
+    struct engine_object *engine = object_enter_term(env, argv[0], OBJECT_ENGINE, &result);
+    if (engine == NULL)
+        return result;
+    struct request *request = create_request(engine);
+    if (request == NULL) {
+        object_leave(&engine->pair.object);
         return term_no_memory(env);
-    ERL_NIF_TERM result;
-    draft.prompt = copy_ids(env, argv[3], &draft.request.prompt_count);
-    bool is_right = draft.prompt != NULL && enif_get_local_pid(env, argv[1], &request->owner) && read_options(env, argv[4], &draft, request);
-    if (!is_right || !read_adapters(env, argv[5], &draft, &is_closed)) {
-        result = is_closed ? term_closed(env, "adapter") : enif_make_badarg(env);
-    } else if (!object_enter(&engine->object)) {
-        result = term_closed(env, "engine");
-    } else {
-        result = submit(env, request, &draft);
-        object_leave(&engine->object);
     }
+    draft.prompt = copy_ids(env, argv[3], &draft.request.prompt_count);
+    if (draft.prompt != NULL && mailbox_open(&request->mailbox, env, argv[1], argv[2]) && read_options(env, argv[4], &draft, request) &&
+        read_constraint(env, argv[4], &draft, request, &result) && read_adapters(env, argv[5], &draft, &result))
+        result = submit(env, request, &draft);
     clear_draft(&draft);
     enif_release_resource(request);
-    return result;
+    object_leave(&engine->pair.object);
+    return result != 0 ? result : enif_make_badarg(env);
 }
 
 /* request_cancel(request): it ends before its next token, with a last message as ever. */

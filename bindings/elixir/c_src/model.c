@@ -60,10 +60,9 @@ NIF(nif_model_open)
     ERL_NIF_TERM result;
     if (!is_right) {
         result = enif_make_badarg(env);
-    } else if ((made = object_create(sizeof *made, OBJECT_MODEL, NULL)) == NULL) {
+    } else if ((made = object_create(sizeof *made, OBJECT_MODEL, finish_model)) == NULL) {
         result = term_no_memory(env);
     } else {
-        made->object.finish = finish_model;
         options.device = device;
         options.precision = is_exact ? BOMBUS_PRECISION_EXACT : BOMBUS_PRECISION_FAST;
         bombus_status status = bombus_model_open(&made->model, folder, &options, &error);
@@ -78,12 +77,13 @@ NIF(nif_model_info)
 {
     static const char *const names[] = {"architecture", "device", "parameter_count", "weight_bytes", "vocab_size", "hidden_size", "layer_count",
                                         "max_position_embeddings"};
-    struct model_object *model = argc == 1 ? (struct model_object *)object_of_term(env, argv[0], OBJECT_MODEL) : NULL;
     bombus_model_info info;
-    if (model == NULL)
+    ERL_NIF_TERM result;
+    if (argc != 1)
         return enif_make_badarg(env);
-    if (!object_enter(&model->object))
-        return term_closed(env, "model");
+    struct model_object *model = object_enter_term(env, argv[0], OBJECT_MODEL, &result);
+    if (model == NULL)
+        return result;
     bombus_model_get_info(model->model, &info);
     const ERL_NIF_TERM values[] = {term_string(env, info.architecture), term_string(env, info.device),
                                    enif_make_int64(env, info.parameter_count), enif_make_int64(env, info.weight_bytes),
@@ -97,16 +97,14 @@ NIF(nif_model_info)
 NIF(nif_model_weight)
 {
     static const char *const names[] = {"mode", "bits", "group_size", "dtype", "rows", "cols", "data", "scales", "biases"};
-    struct model_object *model = argc == 2 ? (struct model_object *)object_of_term(env, argv[0], OBJECT_MODEL) : NULL;
-    char *path = model != NULL ? read_string(env, argv[1]) : NULL;
+    char *path = argc == 2 ? read_string(env, argv[1]) : NULL;
     bombus_matrix matrix;
     bombus_error error;
     if (path == NULL)
         return enif_make_badarg(env);
     ERL_NIF_TERM result;
-    if (!object_enter(&model->object)) {
-        result = term_closed(env, "model");
-    } else {
+    struct model_object *model = object_enter_term(env, argv[0], OBJECT_MODEL, &result);
+    if (model != NULL) {
         if (bombus_model_get_matrix(model->model, path, &matrix, &error) == BOMBUS_OK) {
             const ERL_NIF_TERM values[] = {
                 term_string(env, matrix.mode), enif_make_int(env, matrix.bits), enif_make_int(env, matrix.group_size),
@@ -140,24 +138,21 @@ NIF(nif_device_names)
 /* adapter_open(model, folder, scale or nil) -> {:ok, adapter} */
 NIF(nif_adapter_open)
 {
-    struct model_object *model = argc == 3 ? (struct model_object *)object_of_term(env, argv[0], OBJECT_MODEL) : NULL;
     bombus_adapter_options options = {0};
     bombus_error error;
     double scale = 0.0;
-    char *folder = model != NULL ? read_string(env, argv[1]) : NULL;
+    char *folder = argc == 3 ? read_string(env, argv[1]) : NULL;
     if (folder == NULL)
         return enif_make_badarg(env);
     options.has_scale = enif_get_double(env, argv[2], &scale) != 0;
     options.scale = (float)scale;
     ERL_NIF_TERM result;
-    if (!object_enter(&model->object)) {
-        result = term_closed(env, "model");
-    } else {
-        struct adapter_object *made = object_create(sizeof *made, OBJECT_ADAPTER, NULL);
+    struct model_object *model = object_enter_term(env, argv[0], OBJECT_MODEL, &result);
+    if (model != NULL) {
+        struct adapter_object *made = object_create(sizeof *made, OBJECT_ADAPTER, finish_adapter);
         if (made == NULL) {
             result = term_no_memory(env);
         } else {
-            made->object.finish = finish_adapter;
             bombus_status status = bombus_adapter_open(&made->adapter, model->model, folder, &options, &error);
             result = object_opened(env, &made->object, status, &error);
         }

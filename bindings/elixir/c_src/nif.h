@@ -29,9 +29,11 @@ struct object {
 
 /* ---- objects (object.c) ---- */
 
-/* Zeroed memory of `size` whose first member is a struct object, with one holder; joins the parent's children. NULL: no memory, or the
- * parent is closed. */
-void *object_create(size_t size, enum object_kind kind, struct object *parent);
+/* Zeroed memory of `size` whose first member is a struct object, held and entered by the caller until object_opened or object_abandon. NULL: no
+ * memory. */
+void *object_create(size_t size, enum object_kind kind, void (*finish)(struct object *object));
+/* Makes it a child, held to end with the parent; what `stop` and `finish` need is there. False: the parent is closed. */
+bool object_join(struct object *object, struct object *parent);
 void object_hold(struct object *object);
 void object_release(struct object *object);
 /* False if it is closed. */
@@ -41,10 +43,16 @@ void object_leave(struct object *object);
 void object_close(struct object *object, bool waits);
 /* A term that holds the object; takes over the caller's hold. */
 ERL_NIF_TERM object_term(ErlNifEnv *env, struct object *object);
-/* {:ok, term of the object}; or the error, and the object ends. */
+/* The caller, who made the object, has no use for it: it is closed, left and released. */
+void object_abandon(struct object *object);
+/* {:ok, term of the object}, which is left; or the error, and the object is abandoned. */
 ERL_NIF_TERM object_opened(ErlNifEnv *env, struct object *object, bombus_status status, const bombus_error *error);
 /* The object of a term, borrowed from it; NULL if it is none of that kind. */
-struct object *object_of_term(ErlNifEnv *env, ERL_NIF_TERM term, enum object_kind kind);
+void *object_of_term(ErlNifEnv *env, ERL_NIF_TERM term, enum object_kind kind);
+/* The same, entered; NULL: *result says why, badarg or that it is closed. */
+void *object_enter_term(ErlNifEnv *env, ERL_NIF_TERM term, enum object_kind kind, ERL_NIF_TERM *result);
+/* The error of an object of that kind that is closed. */
+ERL_NIF_TERM object_closed(ErlNifEnv *env, enum object_kind kind);
 bool objects_start(ErlNifEnv *env); /* when the library is loaded */
 void objects_end(void);             /* when it is purged */
 
@@ -60,7 +68,6 @@ ERL_NIF_TERM term_string(ErlNifEnv *env, const char *text); /* NULL: nil */
 /* {:error, {status, message}} */
 ERL_NIF_TERM term_error(ErlNifEnv *env, const bombus_error *error);
 ERL_NIF_TERM term_failure(ErlNifEnv *env, bombus_status status, const char *message);
-ERL_NIF_TERM term_closed(ErlNifEnv *env, const char *what);
 ERL_NIF_TERM term_no_memory(ErlNifEnv *env);
 ERL_NIF_TERM status_atom(ErlNifEnv *env, bombus_status status);
 /* A map of `count` names and values. */
@@ -82,6 +89,22 @@ bool field_string(ErlNifEnv *env, ERL_NIF_TERM map, const char *name, char **val
 /* A list of texts as [*count] strings; free with free_strings. */
 bool field_strings(ErlNifEnv *env, ERL_NIF_TERM map, const char *name, char ***value, size_t *count);
 void free_strings(char **strings, size_t count);
+
+/* ---- mailboxes (mailbox.c) ---- */
+
+/* Zeroed until it is open; one thread at a time may make events and send them. */
+struct mailbox {
+    ErlNifPid owner;
+    ErlNifEnv *own;     /* of ref */
+    ERL_NIF_TERM ref;
+    ErlNifEnv *message; /* what events are made in; cleared by each send */
+};
+
+/* False: the terms are no process of this node and no reference. */
+bool mailbox_open(struct mailbox *mailbox, ErlNifEnv *env, ERL_NIF_TERM owner, ERL_NIF_TERM ref);
+void mailbox_clear(struct mailbox *mailbox);
+/* Sends {ref, event}, the event made in the mailbox's `message`. False: the owner is dead. */
+bool mailbox_send(struct mailbox *mailbox, ERL_NIF_TERM event);
 
 /* ---- handles ---- */
 
@@ -107,9 +130,18 @@ struct constraint_object {
     bombus_constraint *constraint;
 };
 
-/* object_create for a child of the model that works with the tokenizer too: both entered, the tokenizer held. NULL: *result says why. (object.c) */
-void *object_create_of_pair(ErlNifEnv *env, size_t size, enum object_kind kind, struct model_object *model, struct tokenizer_object *tokenizer,
-                            ERL_NIF_TERM *result);
+/* What works with a model and a tokenizer: its first member. */
+struct pair_object {
+    struct object object;
+    struct model_object *model;         /* entered; held as the parent */
+    struct tokenizer_object *tokenizer; /* held and entered */
+};
+
+/* object_create for memory whose first member is a struct pair_object, of the terms of both; not joined yet. NULL: *result says why. (object.c) */
+void *pair_create(ErlNifEnv *env, size_t size, enum object_kind kind, void (*finish)(struct object *object), ERL_NIF_TERM model,
+                  ERL_NIF_TERM tokenizer, ERL_NIF_TERM *result);
+/* Lets both go, when the object ends. */
+void pair_leave(struct pair_object *pair);
 
 #define NIF(name) ERL_NIF_TERM name(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[])
 NIF(nif_hub_resolve); /* model.c */

@@ -1,6 +1,7 @@
 /* Counted objects, the resource that holds them, and the reaper that lets them go. */
 #include "c_src/nif.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static ErlNifResourceType *object_type;
@@ -66,37 +67,40 @@ static void *reaper_main(void *unused)
     }
 }
 
-void *object_create(size_t size, enum object_kind kind, struct object *parent)
+void *object_create(size_t size, enum object_kind kind, void (*finish)(struct object *object))
 {
     struct object *object = enif_alloc(size);
     if (object == NULL)
         return NULL;
     memset(object, 0, size);
     object->kind = kind;
+    object->finish = finish;
     atomic_init(&object->holders, 1);
+    object->users = 1;
     object->mutex = enif_mutex_create("bombus_object");
     object->ended = enif_cond_create("bombus_object");
     if (object->mutex == NULL || object->ended == NULL) {
         object_release(object);
         return NULL;
     }
-    if (parent != NULL) {
-        enif_mutex_lock(parent->mutex);
-        if (parent->is_closed) {
-            enif_mutex_unlock(parent->mutex);
-            object_release(object);
-            return NULL;
-        }
+    atomic_fetch_add_explicit(&live_counts[kind], 1, memory_order_relaxed);
+    return object;
+}
+
+bool object_join(struct object *object, struct object *parent)
+{
+    enif_mutex_lock(parent->mutex);
+    bool is_open = !parent->is_closed;
+    if (is_open) {
         object->next = parent->children;
         if (object->next != NULL)
             object->next->previous = object;
         parent->children = object;
         object->parent = parent;
         object_hold(parent);
-        enif_mutex_unlock(parent->mutex);
     }
-    atomic_fetch_add_explicit(&live_counts[kind], 1, memory_order_relaxed);
-    return object;
+    enif_mutex_unlock(parent->mutex);
+    return is_open;
 }
 
 void object_hold(struct object *object)
@@ -175,25 +179,11 @@ void object_close(struct object *object, bool waits)
     enif_mutex_unlock(object->mutex);
 }
 
-void *object_create_of_pair(ErlNifEnv *env, size_t size, enum object_kind kind, struct model_object *model, struct tokenizer_object *tokenizer,
-                            ERL_NIF_TERM *result)
+void object_abandon(struct object *object)
 {
-    *result = term_closed(env, "model");
-    if (!object_enter(&model->object))
-        return NULL;
-    if (!object_enter(&tokenizer->object)) {
-        object_leave(&model->object);
-        *result = term_closed(env, "tokenizer");
-        return NULL;
-    }
-    struct object *object = object_create(size, kind, &model->object);
-    if (object == NULL) {
-        object_leave(&tokenizer->object);
-        object_leave(&model->object);
-        return NULL;
-    }
-    object_hold(&tokenizer->object);
-    return object;
+    object_close(object, false);
+    object_leave(object);
+    object_release(object);
 }
 
 /* ---- the resource ---- */
@@ -217,20 +207,43 @@ ERL_NIF_TERM object_term(ErlNifEnv *env, struct object *object)
 
 ERL_NIF_TERM object_opened(ErlNifEnv *env, struct object *object, bombus_status status, const bombus_error *error)
 {
-    if (status == BOMBUS_OK)
-        return term_ok(env, object_term(env, object));
-    object_close(object, false);
-    object_release(object);
-    return term_error(env, error);
+    if (status != BOMBUS_OK) {
+        object_abandon(object);
+        return term_error(env, error);
+    }
+    ERL_NIF_TERM term = object_term(env, object); /* holds it from here on */
+    object_leave(object);
+    return term_ok(env, term);
 }
 
-struct object *object_of_term(ErlNifEnv *env, ERL_NIF_TERM term, enum object_kind kind)
+ERL_NIF_TERM object_closed(ErlNifEnv *env, enum object_kind kind)
+{
+    static const char *const names[OBJECT_KIND_COUNT] = {"model", "tokenizer", "adapter", "session", "engine", "training", "constraint"};
+    char message[100];
+    snprintf(message, sizeof message, "the %s has been unloaded", names[kind]);
+    return enif_make_tuple2(env, term_atom(env, "error"),
+                            enif_make_tuple2(env, term_atom(env, "closed"), term_string(env, message)));
+}
+
+void *object_of_term(ErlNifEnv *env, ERL_NIF_TERM term, enum object_kind kind)
 {
     void *memory;
     if (!enif_get_resource(env, term, object_type, &memory))
         return NULL;
     struct object *object = *(struct object **)memory;
     return object->kind == kind ? object : NULL;
+}
+
+void *object_enter_term(ErlNifEnv *env, ERL_NIF_TERM term, enum object_kind kind, ERL_NIF_TERM *result)
+{
+    struct object *object = object_of_term(env, term, kind);
+    if (object == NULL)
+        *result = enif_make_badarg(env);
+    else if (!object_enter(object))
+        *result = object_closed(env, kind);
+    else
+        return object;
+    return NULL;
 }
 
 bool objects_start(ErlNifEnv *env)
@@ -252,6 +265,41 @@ void objects_end(void)
     enif_cond_destroy(reaper.filled);
     enif_mutex_destroy(reaper.mutex);
 }
+
+/* ---- what works with a model and a tokenizer ---- */
+
+void *pair_create(ErlNifEnv *env, size_t size, enum object_kind kind, void (*finish)(struct object *object), ERL_NIF_TERM model_term,
+                  ERL_NIF_TERM tokenizer_term, ERL_NIF_TERM *result)
+{
+    struct model_object *model = object_enter_term(env, model_term, OBJECT_MODEL, result);
+    if (model == NULL)
+        return NULL;
+    struct tokenizer_object *tokenizer = object_enter_term(env, tokenizer_term, OBJECT_TOKENIZER, result);
+    if (tokenizer == NULL) {
+        object_leave(&model->object);
+        return NULL;
+    }
+    struct pair_object *pair = object_create(size, kind, finish);
+    if (pair == NULL) {
+        object_leave(&tokenizer->object);
+        object_leave(&model->object);
+        *result = term_no_memory(env);
+        return NULL;
+    }
+    pair->model = model;
+    pair->tokenizer = tokenizer;
+    object_hold(&tokenizer->object);
+    return pair;
+}
+
+void pair_leave(struct pair_object *pair)
+{
+    object_leave(&pair->model->object);
+    object_leave(&pair->tokenizer->object);
+    object_release(&pair->tokenizer->object);
+}
+
+/* ---- called from Elixir ---- */
 
 /* object_close(object): once it returns, the library has let it and all that was made of it go; but a tokenizer goes with the last engine that
  * needs it. */

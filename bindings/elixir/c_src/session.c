@@ -24,19 +24,24 @@ NIF(nif_session_create)
 {
     bombus_session_options options = {0};
     bombus_error error;
-    struct model_object *model = argc == 2 ? (struct model_object *)object_of_term(env, argv[0], OBJECT_MODEL) : NULL;
-    if (model == NULL || !enif_get_int(env, argv[1], &options.context_size))
+    ERL_NIF_TERM result;
+    if (argc != 2 || !enif_get_int(env, argv[1], &options.context_size))
         return enif_make_badarg(env);
-    if (!object_enter(&model->object))
-        return term_closed(env, "model");
-    struct session_object *made = object_create(sizeof *made, OBJECT_SESSION, &model->object);
+    struct model_object *model = object_enter_term(env, argv[0], OBJECT_MODEL, &result);
+    if (model == NULL)
+        return result;
+    struct session_object *made = object_create(sizeof *made, OBJECT_SESSION, finish_session);
     if (made == NULL) {
         object_leave(&model->object);
-        return term_closed(env, "model");
+        return term_no_memory(env);
     }
-    made->object.finish = finish_session;
     made->model = model;
     made->turn = enif_mutex_create("bombus_session");
+    if (made->turn == NULL || !object_join(&made->object, &model->object)) {
+        result = made->turn == NULL ? term_no_memory(env) : object_closed(env, OBJECT_MODEL);
+        object_abandon(&made->object);
+        return result;
+    }
     bombus_status status = bombus_session_create(&made->session, model->model, &options, &error);
     return object_opened(env, &made->object, status, &error);
 }
@@ -84,25 +89,24 @@ static bombus_status forward(struct session_object *session, const struct adapte
  * whatever it held before. */
 NIF(nif_session_forward)
 {
-    struct session_object *session = argc == 4 ? (struct session_object *)object_of_term(env, argv[0], OBJECT_SESSION) : NULL;
     ErlNifBinary past, next, logits;
     bombus_error error;
     bombus_model_info info;
-    struct adapter_object *adapter = NULL;
-    if (session == NULL || !enif_inspect_binary(env, argv[1], &past) || !enif_inspect_binary(env, argv[2], &next) ||
+    ERL_NIF_TERM result;
+    if (argc != 4 || !enif_inspect_binary(env, argv[1], &past) || !enif_inspect_binary(env, argv[2], &next) ||
         past.size % sizeof(int32_t) != 0 || next.size % sizeof(int32_t) != 0 || next.size == 0)
         return enif_make_badarg(env);
-    if (!enif_is_atom(env, argv[3]) && (adapter = (struct adapter_object *)object_of_term(env, argv[3], OBJECT_ADAPTER)) == NULL)
-        return enif_make_badarg(env);
-    if (!object_enter(&session->object))
-        return term_closed(env, "session");
-    if (adapter != NULL && !object_enter(&adapter->object)) {
+    struct session_object *session = object_enter_term(env, argv[0], OBJECT_SESSION, &result);
+    if (session == NULL)
+        return result;
+    bool has_adapter = !enif_is_atom(env, argv[3]);
+    struct adapter_object *adapter = has_adapter ? object_enter_term(env, argv[3], OBJECT_ADAPTER, &result) : NULL;
+    if (has_adapter && adapter == NULL) {
         object_leave(&session->object);
-        return term_closed(env, "adapter");
+        return result;
     }
     bombus_model_get_info(session->model->model, &info);
     size_t count = next.size / sizeof(int32_t);
-    ERL_NIF_TERM result = term_no_memory(env);
     int32_t *ids = enif_alloc(past.size + next.size);
     if (ids != NULL && enif_alloc_binary(count * (size_t)info.vocab_size * sizeof(float), &logits)) {
         if (past.size > 0)
@@ -114,6 +118,8 @@ NIF(nif_session_forward)
         result = status == BOMBUS_OK ? term_ok(env, enif_make_binary(env, &logits)) : term_error(env, &error);
         if (status != BOMBUS_OK)
             enif_release_binary(&logits);
+    } else {
+        result = term_no_memory(env);
     }
     if (ids != NULL)
         enif_free(ids);

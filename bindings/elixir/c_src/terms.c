@@ -2,7 +2,6 @@
 #include "c_src/nif.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 ERL_NIF_TERM term_atom(ErlNifEnv *env, const char *name)
@@ -58,14 +57,6 @@ ERL_NIF_TERM term_failure(ErlNifEnv *env, bombus_status status, const char *mess
 ERL_NIF_TERM term_error(ErlNifEnv *env, const bombus_error *error)
 {
     return term_failure(env, error->status, error->message);
-}
-
-ERL_NIF_TERM term_closed(ErlNifEnv *env, const char *what)
-{
-    char message[100];
-    snprintf(message, sizeof message, "the %s has been unloaded", what);
-    return enif_make_tuple2(env, term_atom(env, "error"),
-                            enif_make_tuple2(env, term_atom(env, "closed"), term_string(env, message)));
 }
 
 ERL_NIF_TERM term_no_memory(ErlNifEnv *env)

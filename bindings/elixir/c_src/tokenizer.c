@@ -17,10 +17,9 @@ NIF(nif_tokenizer_open)
     char *folder = argc == 1 ? read_string(env, argv[0]) : NULL;
     if (folder == NULL)
         return enif_make_badarg(env);
-    struct tokenizer_object *made = object_create(sizeof *made, OBJECT_TOKENIZER, NULL);
+    struct tokenizer_object *made = object_create(sizeof *made, OBJECT_TOKENIZER, finish_tokenizer);
     bombus_status status = BOMBUS_ERROR_MEMORY;
     if (made != NULL) {
-        made->object.finish = finish_tokenizer;
         status = bombus_tokenizer_open(&made->tokenizer, folder, NULL, &error);
         if (status == BOMBUS_OK) {
             status = bombus_template_open(&made->template_, folder, NULL, &error);
@@ -33,29 +32,16 @@ NIF(nif_tokenizer_open)
     return object_opened(env, &made->object, status, &error);
 }
 
-/* The tokenizer of argv[0], entered; NULL: *result says why. */
-static struct tokenizer_object *enter(ErlNifEnv *env, ERL_NIF_TERM term, ERL_NIF_TERM *result)
-{
-    struct tokenizer_object *tokenizer = (struct tokenizer_object *)object_of_term(env, term, OBJECT_TOKENIZER);
-    if (tokenizer == NULL) {
-        *result = enif_make_badarg(env);
-        return NULL;
-    }
-    if (!object_enter(&tokenizer->object)) {
-        *result = term_closed(env, "tokenizer");
-        return NULL;
-    }
-    return tokenizer;
-}
-
 /* tokenizer_info(tokenizer) -> {:ok, %{eos_ids, bos_token, eos_token, has_template}} */
 NIF(nif_tokenizer_info)
 {
     static const char *const names[] = {"eos_ids", "bos_token", "eos_token", "has_template"};
     ERL_NIF_TERM result, list = enif_make_list(env, 0);
-    struct tokenizer_object *tokenizer = argc == 1 ? enter(env, argv[0], &result) : NULL;
+    if (argc != 1)
+        return enif_make_badarg(env);
+    struct tokenizer_object *tokenizer = object_enter_term(env, argv[0], OBJECT_TOKENIZER, &result);
     if (tokenizer == NULL)
-        return argc == 1 ? result : enif_make_badarg(env);
+        return result;
     size_t count;
     const int32_t *ids = bombus_tokenizer_eos_ids(tokenizer->tokenizer, &count);
     while (count > 0)
@@ -77,7 +63,7 @@ NIF(nif_encode)
     size_t count;
     if (argc != 3 || !enif_inspect_binary(env, argv[1], &text))
         return enif_make_badarg(env);
-    struct tokenizer_object *tokenizer = enter(env, argv[0], &result);
+    struct tokenizer_object *tokenizer = object_enter_term(env, argv[0], OBJECT_TOKENIZER, &result);
     if (tokenizer == NULL)
         return result;
     bombus_status status = bombus_tokenizer_encode(tokenizer->tokenizer, (const char *)text.data, text.size, read_bool(env, argv[2]), &ids,
@@ -100,7 +86,7 @@ NIF(nif_decode)
     size_t length;
     if (argc != 3 || !enif_inspect_binary(env, argv[1], &ids) || ids.size % sizeof(int32_t) != 0)
         return enif_make_badarg(env);
-    struct tokenizer_object *tokenizer = enter(env, argv[0], &result);
+    struct tokenizer_object *tokenizer = object_enter_term(env, argv[0], OBJECT_TOKENIZER, &result);
     if (tokenizer == NULL)
         return result;
     int32_t *copy = enif_alloc(ids.size + 1); /* a binary need not be aligned */
@@ -128,7 +114,7 @@ NIF(nif_token_id)
     char *token = argc == 2 ? read_string(env, argv[1]) : NULL;
     if (token == NULL)
         return enif_make_badarg(env);
-    struct tokenizer_object *tokenizer = enter(env, argv[0], &result);
+    struct tokenizer_object *tokenizer = object_enter_term(env, argv[0], OBJECT_TOKENIZER, &result);
     if (tokenizer != NULL) {
         int32_t id = bombus_tokenizer_token_id(tokenizer->tokenizer, token);
         result = id < 0 ? term_atom(env, "nil") : enif_make_int(env, id);
@@ -148,7 +134,7 @@ NIF(nif_render)
     size_t length;
     if (argc != 2 || !enif_inspect_binary(env, argv[1], &variables))
         return enif_make_badarg(env);
-    struct tokenizer_object *tokenizer = enter(env, argv[0], &result);
+    struct tokenizer_object *tokenizer = object_enter_term(env, argv[0], OBJECT_TOKENIZER, &result);
     if (tokenizer == NULL)
         return result;
     if (tokenizer->template_ == NULL) {

@@ -5,18 +5,13 @@
 #include <string.h>
 
 struct training_object {
-    struct object object; /* entered by the thread */
-    struct model_object *model;         /* entered; held as the parent */
-    struct tokenizer_object *tokenizer; /* held and entered */
+    struct pair_object pair;  /* entered by the thread */
     ErlNifTid thread;
     bool has_thread;
     ErlNifMutex *mutex;       /* of trainer and is_cancelled */
     bombus_trainer *trainer;  /* while it runs */
     bool is_cancelled;
-    ErlNifPid owner;
-    ErlNifEnv *env;           /* of ref */
-    ERL_NIF_TERM ref;
-    ErlNifEnv *message;
+    struct mailbox mailbox;   /* of the owner */
     bool wants_steps;
     bombus_train_options options;
     char *data, *adapter_path, *resume_adapter_file, *template_arguments, *model_name;
@@ -38,30 +33,16 @@ static void finish_training(struct object *object)
     struct training_object *training = (struct training_object *)object;
     if (training->has_thread)
         enif_thread_join(training->thread, NULL);
-    if (training->env != NULL)
-        enif_free_env(training->env);
-    if (training->message != NULL)
-        enif_free_env(training->message);
+    mailbox_clear(&training->mailbox);
     free_text(training->data), free_text(training->adapter_path), free_text(training->resume_adapter_file);
     free_text(training->template_arguments), free_text(training->model_name);
     free_strings(training->keys, training->key_count);
-    enif_mutex_destroy(training->mutex);
-    object_leave(&training->model->object);
-    object_leave(&training->tokenizer->object);
-    object_release(&training->tokenizer->object);
+    if (training->mutex != NULL)
+        enif_mutex_destroy(training->mutex);
+    pair_leave(&training->pair);
 }
 
 /* ---- the thread ---- */
-
-/* False: the owner is dead. */
-static bool send_event(struct training_object *training, ERL_NIF_TERM event)
-{
-    ErlNifEnv *env = training->message;
-    ERL_NIF_TERM message = enif_make_tuple2(env, enif_make_copy(env, training->ref), event);
-    bool is_sent = enif_send(NULL, &training->owner, env, message) != 0;
-    enif_clear_env(env);
-    return is_sent;
-}
 
 static ERL_NIF_TERM number(ErlNifEnv *env, double value)
 {
@@ -90,7 +71,7 @@ static bool on_event(void *context, const bombus_train_event *event)
                                         "trained_tokens", "best", "estimated_seconds", "estimated_bytes", "parameter_count", "example_count",
                                         "text", "prompt"};
     struct training_object *training = context;
-    ErlNifEnv *env = training->message;
+    ErlNifEnv *env = training->mailbox.message;
     if (event->type == BOMBUS_TRAIN_STEP && !training->wants_steps)
         return true;
     const ERL_NIF_TERM values[] = {term_atom(env, event_name(event->type)), enif_make_int64(env, event->iteration), number(env, event->loss),
@@ -101,16 +82,16 @@ static bool on_event(void *context, const bombus_train_event *event)
                                    enif_make_int64(env, event->parameter_count), enif_make_int64(env, event->example_count),
                                    term_string(env, event->text), term_string(env, event->prompt)};
     ERL_NIF_TERM map = term_map(env, names, values, sizeof values / sizeof *values);
-    return send_event(training, enif_make_tuple2(env, term_atom(env, "progress"), map));
+    return mailbox_send(&training->mailbox, enif_make_tuple2(env, term_atom(env, "progress"), map)); /* false, and training ends: the owner is dead */
 }
 
 static void send_result(struct training_object *training, bombus_status status, const bombus_train_result *result, const bombus_error *error)
 {
     static const char *const names[] = {"end", "iter", "trained_tokens", "train_loss", "validation_loss", "best_loss", "best_iter", "seconds"};
     static const char *const ends[] = {"finished", "stopped_early", "cancelled"};
-    ErlNifEnv *env = training->message;
+    ErlNifEnv *env = training->mailbox.message;
     if (status != BOMBUS_OK) {
-        (void)send_event(training, term_error(env, error));
+        (void)mailbox_send(&training->mailbox, term_error(env, error));
         return;
     }
     const ERL_NIF_TERM values[] = {term_atom(env, ends[result->end]), enif_make_int64(env, result->iteration),
@@ -118,7 +99,7 @@ static void send_result(struct training_object *training, bombus_status status, 
                                    number(env, result->validation_loss), number(env, result->best_loss),
                                    enif_make_int64(env, result->best_iteration), number(env, result->seconds)};
     ERL_NIF_TERM map = term_map(env, names, values, sizeof values / sizeof *values);
-    (void)send_event(training, enif_make_tuple2(env, term_atom(env, "done"), map));
+    (void)mailbox_send(&training->mailbox, enif_make_tuple2(env, term_atom(env, "done"), map));
 }
 
 static void *training_main(void *context)
@@ -127,8 +108,9 @@ static void *training_main(void *context)
     bombus_train_result result = {0};
     bombus_error error;
     bombus_trainer *trainer;
-    bombus_status status = bombus_trainer_create(&trainer, training->model->model, training->tokenizer->tokenizer,
-                                                 training->tokenizer->template_, &training->options, &error);
+    struct tokenizer_object *tokenizer = training->pair.tokenizer;
+    bombus_status status = bombus_trainer_create(&trainer, training->pair.model->model, tokenizer->tokenizer, tokenizer->template_,
+                                                 &training->options, &error);
     if (status == BOMBUS_OK) {
         enif_mutex_lock(training->mutex);
         training->trainer = trainer;
@@ -142,8 +124,8 @@ static void *training_main(void *context)
         bombus_trainer_free(trainer);
     }
     send_result(training, status, &result, &error);
-    object_close(&training->object, false);
-    object_leave(&training->object);
+    object_close(&training->pair.object, false);
+    object_leave(&training->pair.object);
     return NULL;
 }
 
@@ -205,42 +187,40 @@ static bool read_options(ErlNifEnv *env, ERL_NIF_TERM map, struct training_objec
     return read_texts(env, map, training) && read_numbers(env, map, &training->options) && read_choices(env, map, training);
 }
 
+/* What a training needs before it may join the model's children; false: the arguments are wrong. */
+static bool fill(struct training_object *training, ErlNifEnv *env, const ERL_NIF_TERM argv[])
+{
+    training->pair.object.stop = stop;
+    return mailbox_open(&training->mailbox, env, argv[2], argv[3]) && read_options(env, argv[4], training);
+}
+
 /* train_start(model, tokenizer, owner, ref, options) -> {:ok, training} */
 NIF(nif_train_start)
 {
-    struct model_object *model = argc == 5 ? (struct model_object *)object_of_term(env, argv[0], OBJECT_MODEL) : NULL;
-    struct tokenizer_object *tokenizer = argc == 5 ? (struct tokenizer_object *)object_of_term(env, argv[1], OBJECT_TOKENIZER) : NULL;
-    ErlNifPid owner;
-    if (model == NULL || tokenizer == NULL || !enif_get_local_pid(env, argv[2], &owner) || !enif_is_ref(env, argv[3]))
-        return enif_make_badarg(env);
     ERL_NIF_TERM result;
-    struct training_object *made = object_create_of_pair(env, sizeof *made, OBJECT_TRAINING, model, tokenizer, &result);
+    if (argc != 5)
+        return enif_make_badarg(env);
+    struct training_object *made = pair_create(env, sizeof *made, OBJECT_TRAINING, finish_training, argv[0], argv[1], &result);
     if (made == NULL)
         return result;
-    made->model = model;
-    made->tokenizer = tokenizer;
-    made->owner = owner;
+    struct object *object = &made->pair.object;
     made->mutex = enif_mutex_create("bombus_training");
-    made->env = enif_alloc_env();
-    made->message = enif_alloc_env();
-    made->ref = enif_make_copy(made->env, argv[3]);
-    made->object.finish = finish_training;
-    made->object.stop = stop;
-    if (!read_options(env, argv[4], made)) {
-        result = enif_make_badarg(env);
-    } else if (!object_enter(&made->object)) {
-        result = term_closed(env, "model");
-    } else {
-        if (enif_thread_create("bombus_training", &made->thread, training_main, made, NULL) == 0) {
-            made->has_thread = true;
-            return term_ok(env, object_term(env, &made->object));
-        }
-        object_leave(&made->object);
-        result = term_failure(env, BOMBUS_ERROR_MEMORY, "no thread could be started");
+    if (made->mutex == NULL || !fill(made, env, argv)) {
+        result = made->mutex == NULL ? term_no_memory(env) : enif_make_badarg(env);
+        object_abandon(object);
+        return result;
     }
-    object_close(&made->object, false);
-    object_release(&made->object);
-    return result;
+    if (!object_join(object, &made->pair.model->object) || !object_enter(object)) { /* entered for the thread */
+        object_abandon(object);
+        return object_closed(env, OBJECT_MODEL);
+    }
+    if (enif_thread_create("bombus_training", &made->thread, training_main, made, NULL) != 0) {
+        object_leave(object);
+        object_abandon(object);
+        return term_failure(env, BOMBUS_ERROR_MEMORY, "no thread could be started");
+    }
+    made->has_thread = true;
+    return object_opened(env, object, BOMBUS_OK, NULL);
 }
 
 /* train_cancel(training): it saves and ends, with a last message as ever. */

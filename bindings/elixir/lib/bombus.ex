@@ -13,7 +13,19 @@ defmodule Bombus do
   `Bombus.Training` for training, and the guide "From your posts to a model that writes like you".
   """
 
-  alias Bombus.{Adapter, Error, Generation, Hub, Model, NIF, Options, Serving, Tokenizer, Training}
+  alias Bombus.{
+    Adapter,
+    Constraint,
+    Error,
+    Generation,
+    Hub,
+    Model,
+    NIF,
+    Options,
+    Serving,
+    Tokenizer,
+    Training
+  }
 
   @doc """
   Loads a model.
@@ -116,12 +128,14 @@ defmodule Bombus do
   end
 
   @doc """
-  Gives the memory of a model, tokenizer, adapter, serving or training back at once. What was made of it goes with it: servings and
-  trainings of a model end, their requests as cancelled. Later use is an error of status `:closed`.
+  Gives the memory of a model, tokenizer, adapter, constraint, serving or training back at once. What was made of it goes with it: servings
+  and trainings of a model end, their requests as cancelled; a tokenizer or a constraint waits for those that still need it. Later use is an
+  error of status `:closed`.
   """
   @spec unload(struct) :: :ok
   def unload(%Model{ref: ref}), do: NIF.object_close(ref)
   def unload(%Tokenizer{ref: ref}), do: NIF.object_close(ref)
+  def unload(%Constraint{ref: ref}), do: NIF.object_close(ref)
   def unload(%Adapter{attached: attached}), do: Enum.each(attached, fn {_, ref} -> NIF.object_close(ref) end)
   def unload(%Training{object: object}), do: NIF.object_close(object)
   def unload(%Serving{engine: engine}), do: NIF.object_close(engine)
@@ -131,7 +145,7 @@ defmodule Bombus do
   @spec devices() :: [atom]
   def devices, do: Model.usable()
 
-  @doc "How many models, tokenizers, adapters, sessions, engines and trainings are not given back yet."
+  @doc "How many models, tokenizers, adapters, constraints, sessions, engines and trainings are not given back yet."
   @spec live() :: %{atom => non_neg_integer}
   def live, do: NIF.object_counts()
 

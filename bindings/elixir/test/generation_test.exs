@@ -157,6 +157,9 @@ defmodule Bombus.GenerationTest do
           do: Task.async(fn -> Bombus.chat(serving, messages, schema: constraint, max_new_tokens: 80) end)
 
     assert [{:ok, %{object: ^object}} | _] = Task.await_many(runs, 60_000)
+    assert :ok = Bombus.unload(constraint)
+    closed = Bombus.chat(serving, messages, schema: constraint)
+    assert {:error, %Bombus.Error{status: :closed, message: "the constraint has been unloaded"}} = closed
     assert {:ok, %{text: digits}} = Bombus.chat(serving, messages, regex: "[0-9]{3}-[0-9]{2}")
     assert digits =~ ~r/\A\d{3}-\d{2}\z/
     assert {:error, %Bombus.Error{status: status}} = Bombus.chat(serving, messages, regex: "[0-9")

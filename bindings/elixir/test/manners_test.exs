@@ -2,7 +2,7 @@ defmodule Bombus.MannersTest do
   use ExUnit.Case
 
   import Bombus.Fixtures
-  alias Bombus.{NIF, Serving}
+  alias Bombus.{NIF, Serving, Training}
 
   # The longest time that the normal schedulers were held by one piece of work, as the VM itself sees it, while `fun` runs.
   defp longest_schedule(fun, limit_ms) do
@@ -117,6 +117,38 @@ defmodule Bombus.MannersTest do
     Bombus.unload(tokenizer)
     assert {:error, %{status: :closed}} = Bombus.Tokenizer.encode(tokenizer, "x")
     closed.(fn -> Bombus.Tokenizer.token_id(tokenizer, "x") end)
+  end
+
+  test "what is being made while its model is unloaded is made whole, or closed" do
+    tokenizer = tokenizer!()
+    before = live()
+    output = temporary("race")
+    data = temporary("race-data")
+    :ok = Bumblebee.Training.LoRA.prepare_data(Enum.take(posts(), 4), data)
+
+    makers = [
+      fn model -> NIF.engine_create(model.ref, tokenizer.ref, %{context_size: 64}) end,
+      fn model -> NIF.session_create(model.ref, 64) end,
+      fn model ->
+        opts = [training_data: data, output_path: output, force: true, iterations: 1]
+        Training.start(model, tokenizer, opts)
+      end
+    ]
+
+    for make <- makers, pause <- 1..6 do
+      model = model!()
+      made = for _ <- 1..2, do: Task.async(fn -> make.(model) end)
+      Enum.each(1..(pause * 500), fn _ -> :ok end)
+      assert :ok = Bombus.unload(model)
+
+      for result <- Task.await_many(made, 60_000) do
+        assert match?({:ok, _}, result) or match?({:error, {:closed, _}}, result) or
+                 match?({:error, %{status: :closed}}, result)
+      end
+    end
+
+    assert eventually(fn -> live() == before end)
+    assert {:ok, _} = Bombus.Tokenizer.encode(tokenizer, "it lives until here")
   end
 
   test "unloading a model ends its training, which saves" do

@@ -95,6 +95,13 @@ defmodule Bombus.TrainingTest do
 
     assert_received {:bombus_training, %{type: :train}}
     File.rm_rf!(adapter.folder)
+
+    {:ok, job} =
+      Training.start(model, tokenizer!(), [training_data: examples, output_path: temporary("list")] ++ @quick)
+
+    assert File.exists?(Path.join(job.temporary, "train.jsonl"))
+    assert {:ok, %{end: :finished}} = Training.await(job)
+    refute File.exists?(job.temporary)
   end
 
   test "a training is cancelled, by hand and by the death of its owner, and saves" do

@@ -25,7 +25,7 @@ defmodule Bombus.Training do
   alias Bombus.{Error, Hub, JSON, Model, NIF, Options, Telemetry, Tokenizer}
 
   @enforce_keys [:ref, :object, :output_path]
-  defstruct [:ref, :object, :output_path]
+  defstruct [:ref, :object, :output_path, :temporary]
 
   @type t :: %__MODULE__{ref: reference, object: reference, output_path: Path.t()}
 
@@ -133,8 +133,16 @@ defmodule Bombus.Training do
           model_name: model.folder
         })
 
-      with {:ok, object} <- Error.wrap(NIF.train_start(model.ref, tokenizer.ref, self(), ref, native)) do
-        {:ok, %__MODULE__{ref: ref, object: object, output_path: options.output_path}}
+      temporary = if is_list(options.training_data), do: data
+      job = %__MODULE__{ref: ref, object: nil, output_path: options.output_path, temporary: temporary}
+
+      case Error.wrap(NIF.train_start(model.ref, tokenizer.ref, self(), ref, native)) do
+        {:ok, object} ->
+          {:ok, %{job | object: object}}
+
+        error ->
+          forget_data(job)
+          error
       end
     end
   end
@@ -192,8 +200,13 @@ defmodule Bombus.Training do
       follow(job, progress, log)
     after
       File.close(log)
+      forget_data(job)
     end
   end
+
+  # Examples that came as a list were written to a folder of our own.
+  defp forget_data(%{temporary: nil}), do: :ok
+  defp forget_data(%{temporary: folder}), do: File.rm_rf!(folder)
 
   defp follow(%{ref: ref} = job, progress, log) do
     receive do
@@ -264,7 +277,11 @@ defmodule Bombus.Training do
     try do
       Error.unwrap!(
         with_model(base, fn model, tokenizer ->
-          with {:ok, job} <- start(model, tokenizer, opts), do: await_estimate(job, iterations)
+          with {:ok, job} <- start(model, tokenizer, opts) do
+            estimate = await_estimate(job, iterations)
+            forget_data(job)
+            estimate
+          end
         end)
       )
     after
