@@ -37,20 +37,19 @@ defmodule Bombus do
   """
   @spec load_model(Hub.repository(), keyword) :: {:ok, Model.t()} | {:error, term}
   def load_model(repository, opts \\ []) do
-    {own, rest} = Keyword.split(opts, [:quantization, :backend])
+    opts =
+      Options.validate!(opts,
+        quantization: {{:in, [:int2, :int3, :int4, :int5, :int6, :int8, :none]}, nil},
+        backend: {:any, :auto},
+        exact: {:boolean, nil},
+        threads: {:natural, nil}
+      )
 
-    table = [
-      quantization: {{:in, [:int2, :int3, :int4, :int5, :int6, :int8, :none]}, nil},
-      backend: {:any, :auto}
-    ]
-
-    own = Options.validate!(own, table)
-
-    with {:ok, _device} <- Model.device(own.backend),
+    with {:ok, _device} <- Model.device(opts.backend),
          {:ok, folder} <- Hub.resolve(repository),
          {:ok, config} <- Model.read_config(folder),
-         :ok <- check_quantization(own.quantization, config) do
-      Model.open(folder, [device: own.backend] ++ rest)
+         :ok <- check_quantization(opts.quantization, config) do
+      Model.open(folder, config, device: opts.backend, exact: opts.exact, threads: opts.threads)
     end
   end
 
@@ -93,6 +92,7 @@ defmodule Bombus do
   @spec train_adapter(Model.t(), Path.t() | [String.t() | map], keyword) ::
           {:ok, Adapter.t()} | {:error, term}
   def train_adapter(%Model{} = model, data, opts \\ []) do
+    Options.known!(opts, Training.option_names() -- [:training_data])
     opts = Keyword.put_new_lazy(opts, :output_path, fn -> Training.temporary_folder("adapter") end)
 
     with {:ok, path} <- Training.train([base_model: model, training_data: data] ++ opts) do

@@ -28,7 +28,7 @@ defmodule Bombus.Adapter do
     opts = Options.validate!(opts, scale_override: {:number, nil}, device: {:any, :auto})
     Options.check!(:folder, :string, folder)
 
-    with {:ok, _device} <- Model.device(opts.device),
+    with {:ok, _device} <- Model.device(opts.device, :device),
          {:ok, config} <- Model.read_config(folder, "adapter_config.json"),
          {:ok, path} <- weights_path(folder),
          {:ok, layers} <- Telemetry.load(:adapter, folder, fn -> read_layers(path) end),
@@ -77,25 +77,45 @@ defmodule Bombus.Adapter do
   end
 
   defp read_scale(%{"lora_parameters" => %{"rank" => rank} = parameters}),
-    do: {:ok, rank, parameters["scale"] || 20.0}
+    do: checked_scale(rank, parameters["scale"] || 20.0, & &1)
 
   defp read_scale(%{"r" => rank} = config) do
-    alpha = config["lora_alpha"] || rank
-    {:ok, rank, if(config["use_rslora"], do: alpha / :math.sqrt(rank), else: alpha / rank)}
+    checked_scale(rank, config["lora_alpha"] || rank, fn alpha ->
+      if config["use_rslora"], do: alpha / :math.sqrt(rank), else: alpha / rank
+    end)
   end
 
   defp read_scale(_),
     do: {:error, {:config_parse_error, "adapter_config.json has neither lora_parameters nor r"}}
 
-  # %{layer => %{self_attn: %{q_proj: %{lora_a: ..., lora_b: ...}}, mlp: %{...}}}; what stands outside the blocks is left to the library.
+  defp checked_scale(rank, given, scale) when is_integer(rank) and rank > 0 and is_number(given),
+    do: {:ok, rank, scale.(given)}
+
+  defp checked_scale(_rank, _given, _scale),
+    do:
+      {:error,
+       {:config_parse_error, "adapter_config.json: the rank is no positive integer, or the scale no number"}}
+
+  # What every layer has, so that a projection without an adapter is nil.
+  @parts %{
+    self_attn: %{q_proj: nil, k_proj: nil, v_proj: nil, o_proj: nil},
+    mlp: %{gate_proj: nil, up_proj: nil, down_proj: nil}
+  }
+
+  @projections "q_proj|k_proj|v_proj|o_proj|qkv_proj|gate_proj|up_proj|gate_up_proj|down_proj"
+  @name Regex.compile!("layers\\.(\\d+)\\.(self_attn|mlp)\\.(#{@projections})\\.(lora_[aAbB])(?:\\.weight)?$")
+
+  # %{layer => %{self_attn: %{q_proj: %{lora_a: ..., lora_b: ...}}, mlp: %{...}}}; what stands elsewhere is left to the library.
   defp read_layers(path) do
     with {:ok, {header, _offset}} <- safetensors(Safetensors.read_header(path)) do
       Enum.reduce_while(Enum.sort(Map.keys(header)), {:ok, %{}}, fn name, {:ok, layers} ->
         with [_, layer, part, projection, half] <-
-               Regex.run(~r/layers\.(\d+)\.(self_attn|mlp)\.(\w+)\.(lora_[aAbB])(?:\.weight)?$/, name),
+               Regex.run(@name, name),
              {:ok, tensor} <- safetensors(Safetensors.load_tensor(path, header, name)) do
-          keys = [String.to_integer(layer), String.to_atom(part), String.to_atom(projection), half_key(half)]
-          {:cont, {:ok, put_in(layers, Enum.map(keys, &Access.key(&1, %{})), give(tensor, half))}}
+          keys = [String.to_atom(part), String.to_atom(projection)]
+          parts = Map.get(layers, String.to_integer(layer), @parts)
+          pair = Map.put(get_in(parts, keys) || %{}, half_key(half), give(tensor, half))
+          {:cont, {:ok, Map.put(layers, String.to_integer(layer), put_in(parts, keys, pair))}}
         else
           nil -> {:cont, {:ok, layers}}
           error -> {:halt, error}

@@ -31,9 +31,15 @@ defmodule Bombus.Model do
   def open(folder, opts \\ []) do
     opts = Options.validate!(opts, @table)
     Options.check!(:folder, :string, folder)
+    with {:ok, config} <- read_config(folder), do: open_with(folder, config, opts)
+  end
 
-    with {:ok, device} <- device(opts.device),
-         {:ok, config} <- read_config(folder),
+  @doc false
+  # The same for those who have read config.json already.
+  def open(folder, config, opts), do: open_with(folder, config, Options.validate!(opts, @table))
+
+  defp open_with(folder, config, opts) do
+    with {:ok, device} <- device(opts.device, :device),
          {:ok, ref} <-
            load(folder, %{device: device, exact: opts.exact, threads: opts.threads}, config, opts.device),
          {:ok, info} <- Error.wrap(NIF.model_info(ref)) do
@@ -86,7 +92,7 @@ defmodule Bombus.Model do
   def usable, do: Enum.map(NIF.device_names(), &String.to_atom/1)
 
   @doc """
-  The device that a backend option stands for, as the library names it.
+  The device that a backend stands for, as the library names it; `option` is the name that an `ArgumentError` gives.
 
       iex> Bombus.Model.device({EMLX.Backend, device: :gpu})
       {:ok, "auto"}
@@ -94,17 +100,18 @@ defmodule Bombus.Model do
       iex> Bombus.Model.device(:tpu)
       {:error, {:unsupported_backend, :tpu, [:cpu]}}
   """
-  def device(nil), do: {:ok, "auto"}
-  def device(name) when name in [:auto, :gpu], do: {:ok, "auto"}
-  def device(name) when is_binary(name), do: known(name, name)
-  def device(name) when is_atom(name), do: backend(name, Map.get(@backends, inspect(name)), [])
+  def device(asked, option \\ :backend)
+  def device(nil, _option), do: {:ok, "auto"}
+  def device(name, _option) when name in [:auto, :gpu], do: {:ok, "auto"}
+  def device(name, _option) when is_binary(name), do: known(name, name)
+  def device(name, _option) when is_atom(name), do: backend(name, Map.get(@backends, inspect(name)), [])
 
-  def device({name, opts}) when is_atom(name) and is_list(opts) do
+  def device({name, opts}, _option) when is_atom(name) and is_list(opts) do
     backend(name, Map.get(@backends, inspect(name)), opts)
   end
 
-  def device(other) do
-    raise ArgumentError, "option :backend expects a device or an Nx backend, got: #{inspect(other)}"
+  def device(other, option) do
+    raise ArgumentError, "option #{inspect(option)} expects a device or an Nx backend, got: #{inspect(other)}"
   end
 
   defp backend(name, nil, _opts), do: known(name, Atom.to_string(name))

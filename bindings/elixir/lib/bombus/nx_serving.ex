@@ -3,9 +3,9 @@ defmodule Bombus.NxServing do
   # A real %Nx.Serving{} around a Bombus.Serving. Requests go to the engine in the caller's process, before Nx's own batch (of placeholders) is
   # made, and are awaited after it: so they join the engine's batch at once, whoever calls, and a caller that dies cancels its own.
 
-  alias Bombus.{Generation, Serving}
+  alias Bombus.{Generation, Optional, Serving}
 
-  def available?, do: Code.ensure_loaded?(Nx.Serving)
+  def available?, do: Optional.present?(Nx.Serving)
 
   def wrap(%Serving{} = serving, batch_size) do
     nx = Nx.Serving.new(__MODULE__, serving)

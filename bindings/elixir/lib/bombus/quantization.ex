@@ -17,7 +17,7 @@ defmodule Bombus.Quantization do
     opts =
       Options.validate!(opts,
         group_size: {:positive, 64},
-        bits: {{:between, 1, 8}, 4},
+        bits: {{:whole, 1, 8}, 4},
         mode: {{:in, @modes}, :affine}
       )
 
@@ -142,7 +142,7 @@ defmodule Bombus.Quantization do
 
   defp native!(%{weight: weight, scales: scales} = map) do
     group_size = Options.check!(:group_size, :positive, map[:group_size] || 64)
-    bits = Options.check!(:bits, {:between, 1, 8}, map[:bits] || 4)
+    bits = Options.check!(:bits, {:whole, 1, 8}, map[:bits] || 4)
     mode = Options.check!(:mode, {:in, @modes}, map[:mode] || :affine)
     {data, shape, _} = bytes(weight)
     {scale_data, _, type} = bytes(scales)

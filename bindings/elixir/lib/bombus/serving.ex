@@ -49,7 +49,7 @@ defmodule Bombus.Serving do
     context_size: {:natural, nil},
     kv_bytes: {:natural, nil},
     kv_bits: {{:in, [0, 4, 8]}, nil},
-    max_batch: {{:between, 1, 1024}, nil},
+    max_batch: {{:whole, 1, 1024}, nil},
     queue_limit: {:natural, nil},
     prefill_step_size: {:natural, nil},
     exact: {:boolean, nil}
@@ -61,8 +61,8 @@ defmodule Bombus.Serving do
 
   @doc false
   def new(%Model{} = model, %Tokenizer{} = tokenizer, opts, defaults) do
-    opts = Keyword.delete(opts, :compile)
-    {engine_opts, opts} = Keyword.split(opts, Keyword.keys(@engine_table))
+    _ = compile!(opts)
+    {engine_opts, opts} = opts |> Keyword.delete(:compile) |> Keyword.split(Keyword.keys(@engine_table))
     engine_options = Options.validate!(engine_opts, @engine_table)
     options = Generation.options!(opts, Keyword.merge(sampling(model), defaults))
     options = %{options | adapter: attach!(options.adapter, model)}
@@ -74,6 +74,14 @@ defmodule Bombus.Serving do
   def new(model, tokenizer, _opts, _defaults) do
     raise ArgumentError,
           "expected a %Bombus.Model{} and a %Bombus.Tokenizer{}, got: #{inspect(model)} and #{inspect(tokenizer)}"
+  end
+
+  @doc false
+  # The option of that name checked, once no other name is unknown: %{batch_size, sequence_length}.
+  def compile!(opts) do
+    Options.known!(opts, [:compile | Keyword.keys(@engine_table) ++ Keyword.keys(Generation.table())])
+    compile = Options.check!(:compile, :keyword, opts[:compile] || [])
+    Options.validate!(compile, batch_size: {:positive, 1}, sequence_length: {:positive, nil})
   end
 
   defp sampling(model) do
@@ -146,10 +154,18 @@ defmodule Bombus.Serving do
   def start_link(opts) do
     opts = Options.validate!(opts, serving: {:any, nil}, name: {:any, nil})
 
-    unless opts.serving,
-      do: raise(ArgumentError, "option :serving expects a serving, or a function that makes one")
+    unless serving?(opts.serving),
+      do:
+        raise(
+          ArgumentError,
+          "option :serving expects a serving, or a function that makes one, got: #{inspect(opts.serving)}"
+        )
 
     GenServer.start_link(__MODULE__, opts.serving, if(opts.name, do: [name: opts.name], else: []))
+  end
+
+  defp serving?(serving) do
+    is_function(serving, 0) or is_struct(serving, __MODULE__) or match?(%{module: Bombus.NxServing}, serving)
   end
 
   @impl true

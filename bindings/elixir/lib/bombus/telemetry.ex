@@ -12,23 +12,12 @@ defmodule Bombus.Telemetry do
   Durations are in native units, as `:telemetry.span/3` has them.
   """
 
+  alias Bombus.Optional
+
   @doc false
   def execute(event, measurements, metadata) do
-    if present?(), do: :telemetry.execute([:bombus | event], measurements, metadata)
+    if Optional.present?(:telemetry), do: :telemetry.execute([:bombus | event], measurements, metadata)
     :ok
-  end
-
-  # A search of the code path takes its time where the module is absent; once is enough.
-  defp present? do
-    case :persistent_term.get(__MODULE__, nil) do
-      nil ->
-        present? = Code.ensure_loaded?(:telemetry)
-        :persistent_term.put(__MODULE__, present?)
-        present?
-
-      present? ->
-        present?
-    end
   end
 
   @doc false

@@ -27,7 +27,7 @@ defmodule Bombus.Tensor do
   defp sizes(_number), do: []
 
   @doc "Whether Nx is on the code path."
-  def nx?, do: Code.ensure_loaded?(Nx)
+  def nx?, do: Bombus.Optional.present?(Nx)
 
   @doc "The tensor that callers get: Nx's where Nx is there, else this struct."
   def give(%__MODULE__{} = tensor), do: if(nx?(), do: to_nx(tensor), else: tensor)

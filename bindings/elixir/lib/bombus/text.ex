@@ -3,7 +3,7 @@ defmodule Bombus.Text do
   Text generation, by the name that Bumblebee gives it.
   """
 
-  alias Bombus.{NxServing, Options, Serving}
+  alias Bombus.{NxServing, Serving}
 
   @doc """
   A serving that generates text: a `%Nx.Serving{}` where Nx is on the code path, else a `Bombus.Serving`. Both take the
@@ -14,11 +14,7 @@ defmodule Bombus.Text do
 
   @doc false
   def make(model, tokenizer, opts, defaults) do
-    unless Keyword.keyword?(opts),
-      do: raise(ArgumentError, "expected options as a keyword list, got: #{inspect(opts)}")
-
-    compile = Options.check!(:compile, :keyword, opts[:compile] || [])
-    compile = Options.validate!(compile, batch_size: {:positive, 1}, sequence_length: {:positive, nil})
+    compile = Serving.compile!(opts)
     serving = Serving.new(model, tokenizer, opts, defaults)
     if NxServing.available?(), do: NxServing.wrap(serving, compile.batch_size), else: serving
   end

@@ -30,7 +30,7 @@ defmodule Bombus.Training do
   @type t :: %__MODULE__{ref: reference, object: reference, output_path: Path.t()}
 
   @table [
-    training_data: {:any, nil},
+    training_data: {{:either, [:string, :examples]}, nil},
     output_path: {:string, nil},
     iterations: {:positive, 1000},
     batch_size: {:positive, 1},
@@ -62,6 +62,9 @@ defmodule Bombus.Training do
   ]
   @required [:base_model, :training_data, :output_path]
 
+  @doc false
+  def option_names, do: Keyword.keys(@table)
+
   @doc """
   Trains and waits. Beside the options above `:base_model` is a model, a folder or a repository. `{:ok, output_path}`, or
   `{:error, {:missing_options, names}}`, or what went wrong.
@@ -74,6 +77,7 @@ defmodule Bombus.Training do
     case Enum.filter(@required, &is_nil(opts[&1])) do
       [] ->
         {base, opts} = Keyword.pop!(opts, :base_model)
+        Options.check!(:base_model, {:either, [{:struct, Model}, :repository]}, base)
         Options.validate!(opts, @table)
 
         with_model(base, fn model, tokenizer ->
@@ -155,32 +159,22 @@ defmodule Bombus.Training do
   end
 
   defp data_folder(path) when is_binary(path) do
-    Options.check!(:training_data, :string, path)
-
     if File.exists?(path),
       do: {:ok, path},
       else: {:error, %Error{status: :not_found, message: "#{path}: no such file or folder"}}
   end
 
-  defp data_folder([_ | _] = examples) do
+  defp data_folder(examples) do
     folder = temporary_folder("data")
-    lines = Enum.map(examples, &[JSON.encode(example!(&1)), ?\n])
+    lines = Enum.map(examples, &[JSON.encode(example(&1)), ?\n])
 
     with :ok <- make_folder(folder),
          :ok <- File.write(Path.join(folder, "train.jsonl"), lines),
          do: {:ok, folder}
   end
 
-  defp data_folder(other) do
-    raise ArgumentError,
-          "option :training_data expects a folder or a list of examples, got: #{inspect(other)}"
-  end
-
-  defp example!(text) when is_binary(text), do: %{text: text}
-  defp example!(map) when is_map(map), do: map
-
-  defp example!(other),
-    do: raise(ArgumentError, "option :training_data expects texts or maps, got: #{inspect(other)}")
+  defp example(text) when is_binary(text), do: %{text: text}
+  defp example(map), do: map
 
   @doc false
   def temporary_folder(name) do
@@ -264,11 +258,17 @@ defmodule Bombus.Training do
   def cancel(%__MODULE__{object: object}), do: NIF.train_cancel(object)
 
   @doc """
-  How long training takes on this machine, measured with a step of it: `"~5h 33m"`.
+  How long training takes on this machine, measured with a step of it: `"~5h 33m"`. Options are those of a training that change its time.
   """
   @spec estimate_time(pos_integer, Model.t() | Path.t() | Hub.repository(), keyword) :: String.t()
   def estimate_time(iterations, base, opts \\ []) do
     Options.check!(:iterations, :positive, iterations)
+    # The data, the folder and what is reported where are its own.
+    Options.known!(
+      opts,
+      option_names() -- [:iterations, :training_data, :output_path, :progress, :steps]
+    )
+
     folder = temporary_folder("estimate")
     text = String.duplicate("The quick brown fox jumps over the lazy dog. ", 40)
     examples = for i <- 1..4, do: %{text: "#{i}. #{text}"}

@@ -10,7 +10,8 @@ defmodule Bumblebee.Adapters do
   @doc """
   Reads an adapter: `{:ok, %{layers, config, scaling, rank, ...}}`.
 
-  `layers` maps an index to `%{self_attn: %{q_proj: %{lora_a, lora_b}}, mlp: %{...}}`: tensors where Nx is there, else shapes.
+  `layers` maps an index to `%{self_attn: %{q_proj: %{lora_a, lora_b}, ...}, mlp: %{...}}`: tensors where Nx is there, else shapes; nil for a
+  projection that is not adapted.
   `:scale_override` takes the place of the file's scale; `:device` is checked.
   """
   @spec load(Path.t(), keyword) :: {:ok, Adapter.t()} | {:error, term}

@@ -16,12 +16,12 @@ defmodule Bumblebee.QuantizedLoader do
   """
   @spec load_model(Path.t(), keyword) :: {:ok, Model.t()} | {:error, term}
   def load_model(folder, opts \\ []) do
-    opts = Options.validate!(opts, architecture: {:any, :auto}, device: {:any, :auto})
+    opts = Options.validate!(opts, architecture: {:name, :auto}, device: {:any, :auto})
     Options.check!(:folder, :string, folder)
 
     with {:ok, config} <- Model.read_config(folder),
          :ok <- check_architecture(opts.architecture, config["model_type"]) do
-      Model.open(folder, device: opts.device)
+      Model.open(folder, config, device: opts.device)
     end
   end
 
@@ -36,7 +36,7 @@ defmodule Bumblebee.QuantizedLoader do
   @doc "Whether a device can be used; the error names those that work here."
   @spec validate_backend(term) :: :ok | {:error, {:unsupported_backend, term, [atom]}}
   def validate_backend(device \\ :auto) do
-    with {:ok, _name} <- Model.device(device), do: :ok
+    with {:ok, _name} <- Model.device(device, :device), do: :ok
   end
 
   @doc """

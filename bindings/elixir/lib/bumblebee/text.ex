@@ -22,6 +22,9 @@ defmodule Bumblebee.Text.QuantizedGeneration do
   """
   @spec run_inference(keyword | struct, String.t() | [String.t()]) :: [map]
   def run_inference(opts, inputs) when is_list(opts) do
+    unless Keyword.keyword?(opts),
+      do: raise(ArgumentError, "expected options as a keyword list, got: #{inspect(opts)}")
+
     for name <- [:model, :tokenizer],
         is_nil(opts[name]),
         do: raise(ArgumentError, "option #{inspect(name)} is required")

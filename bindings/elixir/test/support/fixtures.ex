@@ -5,6 +5,7 @@ defmodule Bombus.Fixtures do
   @root Path.expand("../../../..", __DIR__)
   @folder Path.join(@root, "models/bombus-stories-28m-4bit")
 
+  def root, do: @root
   def folder, do: @folder
 
   def posts,
