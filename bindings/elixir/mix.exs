@@ -23,7 +23,8 @@ defmodule Bombus.MixProject do
   end
 
   def application do
-    [extra_applications: [:logger, :crypto]]
+    # The tests' hub is one of inets.
+    [extra_applications: [:logger, :crypto] ++ if(Mix.env() == :test, do: [:inets], else: [])]
   end
 
   # Nothing is required. What is used where it is present is listed where Hex can resolve it, so that it is
