@@ -23,8 +23,10 @@ defmodule Bombus.MixProject do
   end
 
   def application do
-    # The tests' hub is one of inets.
-    [extra_applications: [:logger, :crypto] ++ if(Mix.env() == :test, do: [:inets], else: [])]
+    # What is no dependency and yet on the code path (ERL_LIBS) is to be started too. The tests' hub is one of inets.
+    present = for app <- [:telemetry, :nx], is_list(:code.lib_dir(app)), do: app
+    tests = if Mix.env() == :test, do: [:inets], else: []
+    [extra_applications: [:logger, :crypto] ++ present ++ tests]
   end
 
   # Nothing is required. What is used where it is present is listed where Hex can resolve it, so that it is
