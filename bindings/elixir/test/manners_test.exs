@@ -54,6 +54,35 @@ defmodule Bombus.MannersTest do
     assert ours(held) == []
   end
 
+  test "nor does anything else that the library is asked for" do
+    model = model!()
+    tokenizer = tokenizer!()
+    adapter = adapter!()
+    [data, output] = [temporary("schedulers-data"), temporary("schedulers-adapter")]
+    rows = for i <- 1..64, do: for(j <- 1..128, do: :math.sin(i * j))
+    ids = Enum.to_list(1..64)
+
+    work = [
+      fn -> Bombus.unload(elem(Bombus.load_tokenizer({:local, folder()}), 1)) end,
+      fn -> Bombus.Adapter.attach(adapter, model) end,
+      fn -> Bumblebee.Text.Qwen3Quantized.forward(ids, model, adapter: adapter, context_size: 128) end,
+      fn -> Bumblebee.QuantizedLoader.load_quantized_weight(model, "model.layers.0.self_attn.q_proj") end,
+      fn -> Bombus.Quantization.dequantize(Bombus.Quantization.quantize(rows)) end,
+      fn -> Bombus.Constraint.new(tokenizer, schema: %{type: "array", items: %{type: "string"}}) end,
+      fn -> Bombus.Tokenizer.apply_chat_template(tokenizer, [%{role: "user", content: "Hello"}]) end,
+      fn -> Bombus.Tokenizer.encode(tokenizer, String.duplicate("a long text ", 5000)) end,
+      fn -> Bumblebee.Training.LoRA.prepare_data(Enum.take(posts(), 20), data) end,
+      fn ->
+        opts = [training_data: data, output_path: output, iterations: 3, steps: true, force: true]
+        {:ok, job} = Training.start(model, tokenizer, opts)
+        {:ok, _} = Training.await(job, fn _ -> :ok end)
+      end
+    ]
+
+    {_, held} = longest_schedule(fn -> Enum.each(work, & &1.()) end, 1)
+    assert ours(held) == []
+  end
+
   test "a process ticks on while others generate and train" do
     parent = self()
     serving = serving!(max_new_tokens: 200, eos_token_id: [])
@@ -188,23 +217,41 @@ defmodule Bombus.MannersTest do
     String.to_integer(kib)
   end
 
+  # What a process holds of the system: open files, threads, mapped pieces.
+  defp held_of_system do
+    for {name, folder} <- [files: "fd", threads: "task"], into: %{} do
+      {name, length(File.ls!("/proc/self/" <> folder))}
+    end
+    |> Map.put(:maps, "/proc/self/maps" |> File.stream!() |> Enum.count())
+  end
+
   @tag timeout: 120_000
   @tag skip: unless(File.exists?("/proc/self/status"), do: "there is no /proc here")
   test "a thousand loads and unloads leak nothing" do
-    tokenizer = tokenizer!()
+    before_all = live()
+    adapter = adapter!()
 
     round = fn ->
       model = model!()
-      serving = Serving.new(model, tokenizer, max_new_tokens: 1, context_size: 64)
+      tokenizer = tokenizer!()
+      {:ok, attached} = Bombus.Adapter.attach(adapter, model)
+
+      serving =
+        Serving.new(model, tokenizer, max_new_tokens: 1, context_size: 64, adapter: attached, regex: "[a-z]+")
+
       Serving.run(serving, "Hello")
-      Bombus.unload(model)
+      for object <- [serving.options.regex, attached, model, tokenizer], do: Bombus.unload(object)
     end
 
     for _ <- 1..100, do: round.()
-    before = resident_kib()
+    assert eventually(fn -> live() == before_all end)
+    {memory, system} = {resident_kib(), held_of_system()}
     for _ <- 1..900, do: round.()
-    :erlang.garbage_collect()
-    assert resident_kib() - before < 32 * 1024
+    assert eventually(fn -> live() == before_all end)
+    assert resident_kib() - memory < 32 * 1024
+
+    for {what, count} <- held_of_system(),
+        do: assert(count - system[what] < 50, "#{what}: #{system[what]}, then #{count}")
   end
 
   # Of any kind; none stands for a handle.

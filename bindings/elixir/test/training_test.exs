@@ -94,6 +94,11 @@ defmodule Bombus.TrainingTest do
              Bumblebee.train_adapter(model, examples, [progress: self()] ++ @quick)
 
     assert_received {:bombus_training, %{type: :train}}
+    # A folder will do as well, and a function.
+    test = self()
+    opts = [progress: &send(test, {:seen, &1.type}), output_path: temporary("folder")] ++ @quick
+    assert {:ok, %Bombus.Adapter{}} = Bombus.train_adapter(model, prepared("folder-data"), opts)
+    assert_received {:seen, :train}
     File.rm_rf!(adapter.folder)
 
     {:ok, job} =
@@ -127,6 +132,71 @@ defmodule Bombus.TrainingTest do
     Process.exit(pid, :kill)
     assert_receive {:DOWN, ^ref, _, _, _}
     assert eventually(fn -> Bombus.live().trainings == 0 end, 1500)
+  end
+
+  test "a model that only its training needs is not collected before the training's end" do
+    output = temporary("only")
+    collect = fn _event -> Enum.each(Process.list(), &:erlang.garbage_collect/1) end
+
+    opts =
+      [training_data: prepared("only-data"), output_path: output, progress: collect, steps: true] ++ @quick
+
+    assert {:ok, ^output} = LoRA.train([base_model: model!()] ++ opts)
+
+    assert %{"type" => "end", "end" => "finished", "iter" => 4} =
+             List.last(lines(Path.join(output, "training.jsonl")))
+  end
+
+  test "a training whose model is unloaded is an error that says so" do
+    model = model!()
+    unload = fn event -> if event.type == :step, do: spawn(fn -> Bombus.unload(model) end) end
+
+    opts = [
+      training_data: prepared("unloaded-data"),
+      output_path: temporary("unloaded"),
+      progress: unload,
+      steps: true,
+      iterations: 100_000
+    ]
+
+    assert {:error, %Bombus.Error{status: :cancelled, message: message}} =
+             LoRA.train([base_model: model] ++ opts)
+
+    assert message =~ "unloaded"
+  end
+
+  test "defaults are those of the documentation" do
+    output = temporary("defaults")
+
+    opts = [
+      base_model: folder(),
+      training_data: prepared("defaults-data"),
+      output_path: output,
+      iterations: 20
+    ]
+
+    assert {:ok, ^output} = LoRA.train(opts)
+    config = output |> Path.join("adapter_config.json") |> File.read!() |> JSON.decode!()
+
+    assert %{
+             "fine_tune_type" => "lora",
+             "num_layers" => 8,
+             "lora_parameters" => %{"rank" => 8, "scale" => 20, "dropout" => 0},
+             "optimizer" => "adam",
+             "learning_rate" => 1.0e-5,
+             "batch_size" => 1,
+             "grad_accumulation_steps" => 8,
+             "iters" => 20,
+             "max_seq_length" => 256,
+             "seed" => 42
+           } = config
+
+    # A tenth of the iterations: validated and saved every 2; reported every 100, and at the end.
+    events = lines(Path.join(output, "training.jsonl"))
+    iters = fn type -> for %{"type" => ^type, "iter" => iter} <- events, do: iter end
+    assert Enum.filter(iters.("validation"), &(rem(&1, 2) == 0)) |> Enum.uniq() |> length() >= 10
+    assert 2 in iters.("saved") and 20 in iters.("saved")
+    assert Enum.uniq(iters.("train")) == [20]
   end
 
   test "the time is measured" do

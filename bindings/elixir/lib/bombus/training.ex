@@ -25,7 +25,8 @@ defmodule Bombus.Training do
   alias Bombus.{Error, Hub, JSON, Model, NIF, Options, Telemetry, Tokenizer}
 
   @enforce_keys [:ref, :object, :output_path]
-  defstruct [:ref, :object, :output_path, :temporary]
+  # The model is held: a training ends with it.
+  defstruct [:ref, :object, :output_path, :temporary, :model]
 
   @type t :: %__MODULE__{ref: reference, object: reference, output_path: Path.t()}
 
@@ -82,8 +83,8 @@ defmodule Bombus.Training do
 
         with_model(base, fn model, tokenizer ->
           with {:ok, job} <- start(model, tokenizer, opts),
-               {:ok, _result} <- await(job, opts[:progress]) do
-            {:ok, job.output_path}
+               {:ok, result} <- await(job, opts[:progress]) do
+            trained(result, job.output_path)
           end
         end)
 
@@ -91,6 +92,15 @@ defmodule Bombus.Training do
         {:error, {:missing_options, missing}}
     end
   end
+
+  defp trained(%{end: :cancelled, iter: iter}, path) do
+    message =
+      "the training that writes #{path} was cancelled after #{iter} iterations: its model was unloaded"
+
+    {:error, %Error{status: :cancelled, message: message}}
+  end
+
+  defp trained(_result, path), do: {:ok, path}
 
   # A model that was opened here is given back here.
   @doc false
@@ -138,7 +148,14 @@ defmodule Bombus.Training do
         })
 
       temporary = if is_list(options.training_data), do: data
-      job = %__MODULE__{ref: ref, object: nil, output_path: options.output_path, temporary: temporary}
+
+      job = %__MODULE__{
+        ref: ref,
+        object: nil,
+        output_path: options.output_path,
+        temporary: temporary,
+        model: model
+      }
 
       case Error.wrap(NIF.train_start(model.ref, tokenizer.ref, self(), ref, native)) do
         {:ok, object} ->
