@@ -225,29 +225,33 @@ defmodule Bombus.MannersTest do
     |> Map.put(:maps, "/proc/self/maps" |> File.stream!() |> Enum.count())
   end
 
-  @tag timeout: 120_000
+  @tag timeout: 300_000
   @tag skip: unless(File.exists?("/proc/self/status"), do: "there is no /proc here")
   test "a thousand loads and unloads leak nothing" do
-    before_all = live()
+    before = live()
     adapter = adapter!()
 
+    # Ten models, each with an adapter and an engine, by a tokenizer and a constraint.
     round = fn ->
-      model = model!()
       tokenizer = tokenizer!()
-      {:ok, attached} = Bombus.Adapter.attach(adapter, model)
+      {:ok, constraint} = Bombus.Constraint.new(tokenizer, regex: "[a-z]+")
 
-      serving =
-        Serving.new(model, tokenizer, max_new_tokens: 1, context_size: 64, adapter: attached, regex: "[a-z]+")
+      for _ <- 1..10 do
+        model = model!()
+        {:ok, attached} = Bombus.Adapter.attach(adapter, model)
+        serving = Serving.new(model, tokenizer, max_new_tokens: 1, context_size: 64)
+        Serving.run(serving, %{text: "Hello", adapter: attached, regex: constraint})
+        for object <- [attached, model], do: Bombus.unload(object)
+      end
 
-      Serving.run(serving, "Hello")
-      for object <- [serving.options.regex, attached, model, tokenizer], do: Bombus.unload(object)
+      for object <- [constraint, tokenizer], do: Bombus.unload(object)
     end
 
-    for _ <- 1..100, do: round.()
-    assert eventually(fn -> live() == before_all end)
+    for _ <- 1..10, do: round.()
+    assert eventually(fn -> live() == before end)
     {memory, system} = {resident_kib(), held_of_system()}
-    for _ <- 1..900, do: round.()
-    assert eventually(fn -> live() == before_all end)
+    for _ <- 1..90, do: round.()
+    assert eventually(fn -> live() == before end)
     assert resident_kib() - memory < 32 * 1024
 
     for {what, count} <- held_of_system(),
