@@ -1,8 +1,11 @@
 # Bumblebee's own names, where Bumblebee itself is not on the code path (decided when this is compiled; what Bombus itself has defined before
 # does not count).
 present? = fn module ->
-  path = :code.which(module)
-  is_list(path) and not String.contains?(List.to_string(path), "/bombus/")
+  Enum.any?(:code.get_path(), fn folder ->
+    folder = List.to_string(folder)
+    is_ours = folder |> Path.dirname() |> Path.basename() == "bombus"
+    not is_ours and File.exists?(Path.join(folder, "#{module}.beam"))
+  end)
 end
 
 unless present?.(Bumblebee) do
