@@ -178,16 +178,56 @@ defmodule Bombus.GenerationTest do
     assert [%{text: _}, %{text: _}] =
              Bumblebee.Text.QuantizedGeneration.run_inference(opts, ["Hello", "Hello"])
 
+    assert [%{text: _, token_count: 4, token_summary: %{input: _, output: 4, padding: 0}}] =
+             Bumblebee.Text.QuantizedGeneration.run_inference([eos_token_id: []] ++ opts, "Hello")
+
+    defaults = Serving.of(Bumblebee.Text.QuantizedGeneration.new(serving.model, serving.tokenizer)).options
+    assert %{max_new_tokens: 50, temperature: 0.7, top_p: 0.9, adapter: [], eos_token_id: :auto} = defaults
+    assert %{chat_template: true, enable_thinking: false, stream: false} = defaults
     assert {:ok, _} = Bumblebee.load_tokenizer({:local, folder()})
     assert {:ok, model} = Bumblebee.QuantizedLoader.load_model(folder(), architecture: :qwen3)
     stats = Bumblebee.QuantizedLoader.memory_stats(model)
     assert %{layer_count: 8, lm_head_params: 0, total_params: 27_796_992, embed_params: 4_194_304} = stats
     assert stats.params_per_layer * 8 + stats.embed_params + 512 == stats.total_params
+    assert stats.estimated_memory_gb == Float.round(model.info.weight_bytes / 1024 ** 3, 3)
 
     assert {:error, {:unknown_architecture, "qwen3"}} =
              Bumblebee.QuantizedLoader.load_model(folder(), architecture: :llama)
 
     assert :ok = Bumblebee.QuantizedLoader.validate_backend()
-    assert {:error, {:unsupported_backend, :rocm, [:cpu]}} = Bumblebee.QuantizedLoader.validate_backend(:rocm)
+    # The error lists what can be used here, as Bombus.devices/0 does.
+    usable = Bombus.devices()
+    assert :cpu in usable
+
+    for refused <- [
+          Bumblebee.QuantizedLoader.validate_backend(:rocm),
+          Bumblebee.QuantizedLoader.load_model(folder(), device: :rocm),
+          Bombus.load_model({:local, folder()}, backend: :rocm)
+        ] do
+      assert {:error, {:unsupported_backend, :rocm, ^usable}} = refused
+    end
+
+    assert {:error, {:unsupported_backend, Some.Backend, ^usable}} =
+             Bombus.load_model({:local, folder()}, backend: Some.Backend)
+  end
+
+  test "an output layer of its own is counted, whether config.json tells of it or not" do
+    fixtures = Path.join(root(), "tests/fixtures/models")
+
+    stats = fn folder ->
+      folder |> Bumblebee.QuantizedLoader.load_model() |> elem(1) |> Bumblebee.QuantizedLoader.memory_stats()
+    end
+
+    for name <- ["gemma2", "olmo2"] do
+      folder = temporary(name)
+      File.cp_r!(Path.join(fixtures, name), folder)
+      path = Path.join(folder, "config.json")
+      config = path |> File.read!() |> Bombus.JSON.decode!()
+      head = if config["tie_word_embeddings"], do: 0, else: config["vocab_size"] * config["hidden_size"]
+      told = stats.(folder)
+      assert told.lm_head_params == head and told.embed_params == config["vocab_size"] * config["hidden_size"]
+      File.write!(path, config |> Map.delete("tie_word_embeddings") |> Bombus.JSON.encode())
+      assert stats.(folder) == told
+    end
   end
 end

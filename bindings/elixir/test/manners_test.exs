@@ -339,9 +339,6 @@ defmodule Bombus.MannersTest do
   test "what cannot be loaded is an error that says why" do
     assert {:error, {:config_not_found, "/nowhere/config.json"}} = Bombus.load_model({:local, "/nowhere"})
 
-    assert {:error, {:unsupported_backend, :cuda, [:cpu]}} =
-             Bombus.load_model({:local, folder()}, backend: :cuda)
-
     assert {:error, {:quantization_mismatch, :int8, :int4}} =
              Bombus.load_model({:local, folder()}, quantization: :int8)
 

@@ -61,6 +61,18 @@ defmodule Bombus.NxTest do
     by_hand = Nx.add(plain, Nx.multiply(20.0, Nx.dot(Nx.dot(x, pair.lora_a), pair.lora_b)))
     assert Nx.to_number(Nx.reduce_max(Nx.abs(Nx.subtract(adapted, by_hand)))) < 1.0e-6
     assert Nx.to_number(Nx.reduce_max(Nx.abs(Nx.subtract(adapted, plain)))) > 1.0e-6
+    alias Bumblebee.Text.Qwen3Quantized
+    embedding = Bumblebee.QuantizedLoader.load_quantized_weight(folder(), "model.embed_tokens")
+    ids = Nx.tensor([[3, 17]])
+
+    assert Qwen3Quantized.embedding_lookup(ids, embedding) ==
+             Qwen3Quantized.embedding_lookup([3, 17], embedding)
+
+    model = model!()
+
+    assert Qwen3Quantized.get_next_token_logits(ids, model) ==
+             Qwen3Quantized.get_next_token_logits([3, 17], model)
+
     wide = Bombus.Quantization.dequantize(weight)
     product = Nx.dot(x, Nx.transpose(wide))
     assert Nx.to_number(Nx.reduce_max(Nx.abs(Nx.subtract(plain, product)))) < 1.0e-3

@@ -42,6 +42,7 @@ defmodule Bombus.TensorsTest do
   test "weights of a model, and a row of its embedding" do
     weight = QuantizedLoader.load_quantized_weight(folder(), "model.embed_tokens")
     assert %{group_size: 64, bits: 4, mode: :affine} = weight
+    assert QuantizedLoader.load_quantized_weight(model!(), "model.embed_tokens") == weight
     assert shape(weight.weight) == {8192, 64} and shape(weight.scales) == {8192, 8}
     rows = Qwen3Quantized.embedding_lookup([17, 3], weight)
     assert shape(rows) == {2, 512}

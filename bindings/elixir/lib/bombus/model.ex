@@ -97,8 +97,9 @@ defmodule Bombus.Model do
       iex> Bombus.Model.device({EMLX.Backend, device: :gpu})
       {:ok, "auto"}
 
-      iex> Bombus.Model.device(:tpu)
-      {:error, {:unsupported_backend, :tpu, [:cpu]}}
+      iex> {:error, {:unsupported_backend, :tpu, usable}} = Bombus.Model.device(:tpu)
+      iex> :cpu in usable
+      true
   """
   def device(asked, option \\ :backend)
   def device(nil, _option), do: {:ok, "auto"}

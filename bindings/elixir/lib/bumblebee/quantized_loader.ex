@@ -66,9 +66,9 @@ defmodule Bumblebee.QuantizedLoader do
 
   @doc "Counts of parameters, and the memory that the weights take (GiB)."
   @spec memory_stats(Model.t()) :: map
-  def memory_stats(%Model{info: info, config: config}) do
+  def memory_stats(%Model{info: info} = model) do
     embedding = info.vocab_size * info.hidden_size
-    head = if config["tie_word_embeddings"], do: 0, else: embedding
+    head = if tied?(model), do: 0, else: embedding
 
     %{
       layer_count: info.layer_count,
@@ -78,5 +78,14 @@ defmodule Bumblebee.QuantizedLoader do
       total_params: info.parameter_count,
       estimated_memory_gb: Float.round(info.weight_bytes / 1024 ** 3, 3)
     }
+  end
+
+  # What config.json leaves out differs from family to family: then the files tell.
+  defp tied?(%Model{config: %{"tie_word_embeddings" => tied}}), do: tied
+
+  defp tied?(%Model{folder: folder}) do
+    not Enum.any?(Path.wildcard(Path.join(folder, "*.safetensors")), fn path ->
+      match?({:ok, {%{"lm_head.weight" => _}, _}}, Safetensors.read_header(path))
+    end)
   end
 end
