@@ -1,1 +1,1 @@
-ExUnit.start()
+ExUnit.start(timeout: 300_000)
