@@ -39,6 +39,7 @@ NIF(nif_constraint_create)
     }
     made->tokenizer = tokenizer;
     object_hold(&tokenizer->object);
-    bombus_status status = bombus_constraint_create(&made->constraint, kind, (const char *)source.data, source.size, tokenizer->tokenizer, &error);
+    bombus_status status = bombus_constraint_create(&made->constraint, kind, (const char *)source.data, source.size,
+                                                    tokenizer->tokenizer, &error);
     return object_opened(env, &made->object, status, &error);
 }

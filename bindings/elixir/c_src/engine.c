@@ -8,17 +8,18 @@ struct engine_object {
     bombus_engine *engine;
 };
 
-/* A request behind a resource of its own: it is what watches the owner. The engine's callbacks hold it until the last one. */
+/* A request behind a resource of its own: it is what watches the owner. The engine's callbacks hold it until the
+ * last one. */
 struct request {
     struct engine_object *engine; /* held */
     uint64_t id;
-    atomic_bool is_submitted;     /* id is set; pairs with the acquire in cancel */
-    struct mailbox mailbox;       /* of the owner */
+    atomic_bool is_submitted; /* id is set; pairs with the acquire in cancel */
+    struct mailbox mailbox;   /* of the owner */
     ErlNifMonitor monitor;
     bool wants_tokens;
-    int32_t *eos_ids;             /* the caller's own; NULL: the tokenizer's */
+    int32_t *eos_ids; /* the caller's own; NULL: the tokenizer's */
     size_t eos_count;
-    bool is_at_end;               /* one of them was drawn */
+    bool is_at_end;                       /* one of them was drawn */
     struct constraint_object *constraint; /* held and entered; NULL: none */
 };
 
@@ -27,7 +28,8 @@ static ErlNifResourceType *request_type;
 static void cancel(struct request *request)
 {
     /* acquire: pairs with the release in submit */
-    if (!atomic_load_explicit(&request->is_submitted, memory_order_acquire) || !object_enter(&request->engine->pair.object))
+    if (!atomic_load_explicit(&request->is_submitted, memory_order_acquire) ||
+        !object_enter(&request->engine->pair.object))
         return;
     bombus_engine_cancel(request->engine->engine, request->id);
     object_leave(&request->engine->pair.object);
@@ -59,7 +61,8 @@ static void collect(ErlNifEnv *env, void *memory)
 bool requests_start(ErlNifEnv *env)
 {
     ErlNifResourceTypeInit init = {.dtor = collect, .down = owner_died};
-    request_type = enif_open_resource_type_x(env, "bombus_request", &init, ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER, NULL);
+    request_type =
+        enif_open_resource_type_x(env, "bombus_request", &init, ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER, NULL);
     return request_type != NULL;
 }
 
@@ -67,7 +70,8 @@ bool requests_start(ErlNifEnv *env)
 
 static void send_event(struct request *request, ERL_NIF_TERM event)
 {
-    (void)mailbox_send(&request->mailbox, event); /* false: the owner is dead, and what ends the request is on its way */
+    (void)mailbox_send(&request->mailbox,
+                       event); /* false: the owner is dead, and what ends the request is on its way */
 }
 
 static bool on_token(void *context, const bombus_token_event *event)
@@ -103,8 +107,8 @@ static ERL_NIF_TERM finish_atom(ErlNifEnv *env, const struct request *request, b
 
 static void on_finished(void *context, uint64_t id, const bombus_generate_result *result, const bombus_error *error)
 {
-    static const char *const names[] = {"text", "ids", "finish_reason", "prompt_count", "reused_count", "count", "queue_seconds",
-                                        "prompt_seconds", "generation_seconds"};
+    static const char *const names[] = {"text",  "ids",           "finish_reason",  "prompt_count",      "reused_count",
+                                        "count", "queue_seconds", "prompt_seconds", "generation_seconds"};
     struct request *request = context;
     ErlNifEnv *env = request->mailbox.message;
     (void)id;
@@ -140,10 +144,12 @@ static bool read_engine_options(ErlNifEnv *env, ERL_NIF_TERM map, bombus_engine_
     bool is_exact = false;
     ERL_NIF_TERM ignored;
     options->has_precision = field(env, map, "exact", &ignored);
-    bool is_right = field_int32(env, map, "max_batch", &options->max_batch) && field_int32(env, map, "context_size", &options->context_size) &&
-                    field_uint64(env, map, "kv_bytes", &options->kv_bytes) && field_int32(env, map, "kv_bits", &options->kv_bits) &&
-                    field_int32(env, map, "prefill_step_size", &options->prefill_step_size) &&
-                    field_int32(env, map, "queue_limit", &options->queue_limit) && field_bool(env, map, "exact", &is_exact);
+    bool is_right =
+        field_int32(env, map, "max_batch", &options->max_batch) &&
+        field_int32(env, map, "context_size", &options->context_size) &&
+        field_uint64(env, map, "kv_bytes", &options->kv_bytes) && field_int32(env, map, "kv_bits", &options->kv_bits) &&
+        field_int32(env, map, "prefill_step_size", &options->prefill_step_size) &&
+        field_int32(env, map, "queue_limit", &options->queue_limit) && field_bool(env, map, "exact", &is_exact);
     options->precision = is_exact ? BOMBUS_PRECISION_EXACT : BOMBUS_PRECISION_FAST;
     return is_right;
 }
@@ -156,7 +162,8 @@ NIF(nif_engine_create)
     if (argc != 3 || !read_engine_options(env, argv[2], &options))
         return enif_make_badarg(env);
     ERL_NIF_TERM result;
-    struct engine_object *made = pair_create(env, sizeof *made, OBJECT_ENGINE, finish_engine, argv[0], argv[1], &result);
+    struct engine_object *made =
+        pair_create(env, sizeof *made, OBJECT_ENGINE, finish_engine, argv[0], argv[1], &result);
     if (made == NULL)
         return result;
     struct pair_object *pair = &made->pair;
@@ -164,14 +171,17 @@ NIF(nif_engine_create)
         object_abandon(&pair->object);
         return object_closed(env, OBJECT_MODEL);
     }
-    bombus_status status = bombus_engine_create(&made->engine, pair->model->model, pair->tokenizer->tokenizer, &options, &error);
+    bombus_status status =
+        bombus_engine_create(&made->engine, pair->model->model, pair->tokenizer->tokenizer, &options, &error);
     return object_opened(env, &pair->object, status, &error);
 }
 
 NIF(nif_engine_stats)
 {
-    static const char *const names[] = {"running", "waiting", "finished", "failed", "cancelled", "steps", "prompt_tokens", "reused_tokens",
-                                        "generated_tokens", "kv_bytes", "kv_limit_bytes", "prefix_bytes", "evicted_bytes"};
+    static const char *const names[] = {"running",          "waiting",  "finished",       "failed",
+                                        "cancelled",        "steps",    "prompt_tokens",  "reused_tokens",
+                                        "generated_tokens", "kv_bytes", "kv_limit_bytes", "prefix_bytes",
+                                        "evicted_bytes"};
     bombus_engine_stats stats;
     ERL_NIF_TERM result;
     if (argc != 1)
@@ -181,13 +191,14 @@ NIF(nif_engine_stats)
         return result;
     bombus_engine_get_stats(engine->engine, &stats);
     object_leave(&engine->pair.object);
-    const ERL_NIF_TERM values[] = {enif_make_int(env, stats.running_count),       enif_make_int(env, stats.waiting_count),
-                                   enif_make_uint64(env, stats.finished_count),   enif_make_uint64(env, stats.failed_count),
-                                   enif_make_uint64(env, stats.cancelled_count),  enif_make_uint64(env, stats.step_count),
-                                   enif_make_uint64(env, stats.prompt_tokens),    enif_make_uint64(env, stats.reused_tokens),
-                                   enif_make_uint64(env, stats.generated_tokens), enif_make_uint64(env, stats.kv_bytes),
-                                   enif_make_uint64(env, stats.kv_limit_bytes),   enif_make_uint64(env, stats.prefix_bytes),
-                                   enif_make_uint64(env, stats.evicted_bytes)};
+    const ERL_NIF_TERM values[] = {
+        enif_make_int(env, stats.running_count),       enif_make_int(env, stats.waiting_count),
+        enif_make_uint64(env, stats.finished_count),   enif_make_uint64(env, stats.failed_count),
+        enif_make_uint64(env, stats.cancelled_count),  enif_make_uint64(env, stats.step_count),
+        enif_make_uint64(env, stats.prompt_tokens),    enif_make_uint64(env, stats.reused_tokens),
+        enif_make_uint64(env, stats.generated_tokens), enif_make_uint64(env, stats.kv_bytes),
+        enif_make_uint64(env, stats.kv_limit_bytes),   enif_make_uint64(env, stats.prefix_bytes),
+        enif_make_uint64(env, stats.evicted_bytes)};
     return term_ok(env, term_map(env, names, values, sizeof values / sizeof *values));
 }
 
@@ -236,15 +247,18 @@ static int32_t *copy_ids(ErlNifEnv *env, ERL_NIF_TERM term, size_t *count)
 
 static bool read_sampler(ErlNifEnv *env, ERL_NIF_TERM map, bombus_sampler_options *sampler)
 {
-    return field_float(env, map, "temperature", &sampler->temperature) && field_float(env, map, "top_p", &sampler->top_p) &&
-           field_int32(env, map, "top_k", &sampler->top_k) && field_float(env, map, "min_p", &sampler->min_p) &&
+    return field_float(env, map, "temperature", &sampler->temperature) &&
+           field_float(env, map, "top_p", &sampler->top_p) && field_int32(env, map, "top_k", &sampler->top_k) &&
+           field_float(env, map, "min_p", &sampler->min_p) &&
            field_float(env, map, "repetition_penalty", &sampler->repetition_penalty) &&
            field_float(env, map, "presence_penalty", &sampler->presence_penalty) &&
-           field_float(env, map, "frequency_penalty", &sampler->frequency_penalty) && field_uint64(env, map, "seed", &sampler->seed);
+           field_float(env, map, "frequency_penalty", &sampler->frequency_penalty) &&
+           field_uint64(env, map, "seed", &sampler->seed);
 }
 
 /* False: it is no constraint, or has been unloaded; *result says which. */
-static bool read_constraint(ErlNifEnv *env, ERL_NIF_TERM map, struct draft *draft, struct request *request, ERL_NIF_TERM *result)
+static bool read_constraint(ErlNifEnv *env, ERL_NIF_TERM map, struct draft *draft, struct request *request,
+                            ERL_NIF_TERM *result)
 {
     ERL_NIF_TERM term;
     if (!field(env, map, "constraint", &term))
@@ -264,9 +278,12 @@ static bool read_options(ErlNifEnv *env, ERL_NIF_TERM map, struct draft *draft, 
     uint64_t max_tokens = 0;
     ERL_NIF_TERM ids;
     if (!read_sampler(env, map, &options->sampler) || !field_uint64(env, map, "max_new_tokens", &max_tokens) ||
-        !field_strings(env, map, "stop", &draft->stop, &draft->stop_count) || !field_bool(env, map, "ignore_eos", &options->ignore_eos) ||
-        !field_bool(env, map, "logprobs", &options->wants_logprobs) || !field_int32(env, map, "top_logprobs", &options->top_logprobs) ||
-        !field_int32(env, map, "priority", &draft->request.priority) || !field_int32(env, map, "deadline_ms", &draft->request.deadline_ms) ||
+        !field_strings(env, map, "stop", &draft->stop, &draft->stop_count) ||
+        !field_bool(env, map, "ignore_eos", &options->ignore_eos) ||
+        !field_bool(env, map, "logprobs", &options->wants_logprobs) ||
+        !field_int32(env, map, "top_logprobs", &options->top_logprobs) ||
+        !field_int32(env, map, "priority", &draft->request.priority) ||
+        !field_int32(env, map, "deadline_ms", &draft->request.deadline_ms) ||
         !field_bool(env, map, "tokens", &request->wants_tokens))
         return false;
     if (field(env, map, "eos_ids", &ids)) {
@@ -364,8 +381,9 @@ NIF(nif_engine_submit)
         return term_no_memory(env);
     }
     draft.prompt = copy_ids(env, argv[3], &draft.request.prompt_count);
-    if (draft.prompt != NULL && mailbox_open(&request->mailbox, env, argv[1], argv[2]) && read_options(env, argv[4], &draft, request) &&
-        read_constraint(env, argv[4], &draft, request, &result) && read_adapters(env, argv[5], &draft, &result))
+    if (draft.prompt != NULL && mailbox_open(&request->mailbox, env, argv[1], argv[2]) &&
+        read_options(env, argv[4], &draft, request) && read_constraint(env, argv[4], &draft, request, &result) &&
+        read_adapters(env, argv[5], &draft, &result))
         result = submit(env, request, &draft);
     clear_draft(&draft);
     enif_release_resource(request);
@@ -396,8 +414,9 @@ NIF(nif_sampler_defaults)
     free_text(folder);
     if (status != BOMBUS_OK)
         return term_error(env, &error);
-    const ERL_NIF_TERM values[] = {enif_make_double(env, (double)sampler.temperature), enif_make_double(env, (double)sampler.top_p),
-                                   enif_make_int(env, sampler.top_k), enif_make_double(env, (double)sampler.min_p),
+    const ERL_NIF_TERM values[] = {enif_make_double(env, (double)sampler.temperature),
+                                   enif_make_double(env, (double)sampler.top_p), enif_make_int(env, sampler.top_k),
+                                   enif_make_double(env, (double)sampler.min_p),
                                    enif_make_double(env, (double)sampler.repetition_penalty)};
     return term_ok(env, term_map(env, names, values, sizeof values / sizeof *values));
 }

@@ -23,7 +23,8 @@ static bool read_shape(ErlNifEnv *env, ERL_NIF_TERM map, struct weight *weight)
 {
     bombus_matrix *matrix = &weight->matrix;
     bool is_right = field_string(env, map, "mode", &weight->mode) && field_string(env, map, "dtype", &weight->dtype) &&
-                    field_int32(env, map, "bits", &matrix->bits) && field_int32(env, map, "group_size", &matrix->group_size) &&
+                    field_int32(env, map, "bits", &matrix->bits) &&
+                    field_int32(env, map, "group_size", &matrix->group_size) &&
                     field_int64(env, map, "rows", &matrix->rows) && field_int64(env, map, "cols", &matrix->cols);
     matrix->mode = weight->mode;
     matrix->dtype = weight->dtype;
@@ -47,14 +48,16 @@ static bombus_status read_weight(ErlNifEnv *env, ERL_NIF_TERM map, struct weight
 {
     bombus_matrix *matrix = &weight->matrix;
     *error = (bombus_error){.status = BOMBUS_ERROR_ARGUMENT, .message = "weight: no such thing"};
-    if (!read_shape(env, map, weight) || !read_part(env, map, "data", &weight->data) || !read_part(env, map, "scales", &weight->scales) ||
-        !read_part(env, map, "biases", &weight->biases))
+    if (!read_shape(env, map, weight) || !read_part(env, map, "data", &weight->data) ||
+        !read_part(env, map, "scales", &weight->scales) || !read_part(env, map, "biases", &weight->biases))
         return BOMBUS_ERROR_ARGUMENT;
     bombus_status status = bombus_matrix_measure(matrix, error);
     if (status != BOMBUS_OK)
         return status;
-    if (weight->data.size != matrix->data_bytes || weight->scales.size != matrix->scale_bytes || weight->biases.size != matrix->bias_bytes) {
-        *error = (bombus_error){.status = BOMBUS_ERROR_ARGUMENT, .message = "weight: its parts have not the sizes of its shape"};
+    if (weight->data.size != matrix->data_bytes || weight->scales.size != matrix->scale_bytes ||
+        weight->biases.size != matrix->bias_bytes) {
+        *error = (bombus_error){.status = BOMBUS_ERROR_ARGUMENT,
+                                .message = "weight: its parts have not the sizes of its shape"};
         return BOMBUS_ERROR_ARGUMENT;
     }
     size_t scales_at = round_up(matrix->data_bytes), biases_at = scales_at + round_up(matrix->scale_bytes);
@@ -104,11 +107,13 @@ NIF(nif_quantize)
         unsigned char *to_data = enif_make_new_binary(env, weight.matrix.data_bytes, &data);
         unsigned char *to_scales = enif_make_new_binary(env, weight.matrix.scale_bytes, &scales);
         unsigned char *to_biases = enif_make_new_binary(env, weight.matrix.bias_bytes, &biases);
-        status = values != NULL ? bombus_matrix_quantize(&weight.matrix, values, to_data, to_scales, to_biases, &error) : BOMBUS_ERROR_MEMORY;
+        status = values != NULL ? bombus_matrix_quantize(&weight.matrix, values, to_data, to_scales, to_biases, &error)
+                                : BOMBUS_ERROR_MEMORY;
         if (values == NULL)
             result = term_no_memory(env);
         else
-            result = status == BOMBUS_OK ? term_ok(env, enif_make_tuple3(env, data, scales, biases)) : term_error(env, &error);
+            result = status == BOMBUS_OK ? term_ok(env, enif_make_tuple3(env, data, scales, biases))
+                                         : term_error(env, &error);
         if (values != NULL)
             enif_free(values);
     }
@@ -155,11 +160,13 @@ NIF(nif_quantized_matmul)
         size_t row_bytes = (size_t)weight.matrix.cols * sizeof(float), count = x.size / row_bytes;
         float *values = x.size % row_bytes == 0 ? copy_floats(&x) : NULL;
         if (x.size % row_bytes != 0) {
-            result = term_failure(env, BOMBUS_ERROR_ARGUMENT, "x: its rows have not as many values as the weight has columns");
+            result = term_failure(env, BOMBUS_ERROR_ARGUMENT,
+                                  "x: its rows have not as many values as the weight has columns");
         } else if (values == NULL || !enif_alloc_binary(count * (size_t)weight.matrix.rows * sizeof(float), &out)) {
             result = term_no_memory(env);
         } else {
-            bombus_status status = bombus_matrix_multiply(&weight.matrix, values, count, (float *)(void *)out.data, &error);
+            bombus_status status =
+                bombus_matrix_multiply(&weight.matrix, values, count, (float *)(void *)out.data, &error);
             result = status == BOMBUS_OK ? term_ok(env, enif_make_binary(env, &out)) : term_error(env, &error);
             if (status != BOMBUS_OK)
                 enif_release_binary(&out);

@@ -15,15 +15,17 @@ static void finish_adapter(struct object *object)
 NIF(nif_hub_resolve)
 {
     bombus_hub_options options = {0};
-    char *reference, *cache = NULL, *endpoint = NULL, *token = NULL, *proxy = NULL, *no_proxy = NULL, *ca_file = NULL, *folder;
+    char *reference, *cache = NULL, *endpoint = NULL, *token = NULL, *proxy = NULL, *no_proxy = NULL, *ca_file = NULL,
+                     *folder;
     char **patterns = NULL;
     size_t pattern_count = 0;
     bombus_error error;
     if (argc != 2 || (reference = read_string(env, argv[0])) == NULL)
         return enif_make_badarg(env);
-    bool is_right = field_string(env, argv[1], "cache_folder", &cache) && field_string(env, argv[1], "endpoint", &endpoint) &&
-                    field_string(env, argv[1], "token", &token) && field_string(env, argv[1], "proxy", &proxy) &&
-                    field_string(env, argv[1], "no_proxy", &no_proxy) && field_string(env, argv[1], "ca_file", &ca_file) &&
+    bool is_right = field_string(env, argv[1], "cache_folder", &cache) &&
+                    field_string(env, argv[1], "endpoint", &endpoint) && field_string(env, argv[1], "token", &token) &&
+                    field_string(env, argv[1], "proxy", &proxy) && field_string(env, argv[1], "no_proxy", &no_proxy) &&
+                    field_string(env, argv[1], "ca_file", &ca_file) &&
                     field_bool(env, argv[1], "is_offline", &options.is_offline) &&
                     field_strings(env, argv[1], "patterns", &patterns, &pattern_count);
     ERL_NIF_TERM result = is_right ? term_atom(env, "ok") : enif_make_badarg(env);
@@ -41,7 +43,8 @@ NIF(nif_hub_resolve)
             bombus_free(folder);
     }
     free_strings(patterns, pattern_count);
-    free_text(reference), free_text(cache), free_text(endpoint), free_text(token), free_text(proxy), free_text(no_proxy), free_text(ca_file);
+    free_text(reference), free_text(cache), free_text(endpoint), free_text(token), free_text(proxy),
+        free_text(no_proxy), free_text(ca_file);
     return result;
 }
 
@@ -55,7 +58,8 @@ NIF(nif_model_open)
     if (argc != 2 || (folder = read_string(env, argv[0])) == NULL)
         return enif_make_badarg(env);
     struct model_object *made;
-    bool is_right = field_string(env, argv[1], "device", &device) && field_int32(env, argv[1], "threads", &options.thread_count) &&
+    bool is_right = field_string(env, argv[1], "device", &device) &&
+                    field_int32(env, argv[1], "threads", &options.thread_count) &&
                     field_bool(env, argv[1], "exact", &is_exact);
     ERL_NIF_TERM result;
     if (!is_right) {
@@ -75,8 +79,8 @@ NIF(nif_model_open)
 
 NIF(nif_model_info)
 {
-    static const char *const names[] = {"architecture", "device", "parameter_count", "weight_bytes", "vocab_size", "hidden_size", "layer_count",
-                                        "max_position_embeddings"};
+    static const char *const names[] = {"architecture", "device",      "parameter_count", "weight_bytes",
+                                        "vocab_size",   "hidden_size", "layer_count",     "max_position_embeddings"};
     bombus_model_info info;
     ERL_NIF_TERM result;
     if (argc != 1)
@@ -85,18 +89,21 @@ NIF(nif_model_info)
     if (model == NULL)
         return result;
     bombus_model_get_info(model->model, &info);
-    const ERL_NIF_TERM values[] = {term_string(env, info.architecture), term_string(env, info.device),
-                                   enif_make_int64(env, info.parameter_count), enif_make_int64(env, info.weight_bytes),
-                                   enif_make_int(env, info.vocab_size), enif_make_int(env, info.hidden_size),
-                                   enif_make_int(env, info.layer_count), enif_make_int(env, info.max_position_embeddings)};
+    const ERL_NIF_TERM values[] = {
+        term_string(env, info.architecture),        term_string(env, info.device),
+        enif_make_int64(env, info.parameter_count), enif_make_int64(env, info.weight_bytes),
+        enif_make_int(env, info.vocab_size),        enif_make_int(env, info.hidden_size),
+        enif_make_int(env, info.layer_count),       enif_make_int(env, info.max_position_embeddings)};
     object_leave(&model->object);
     return term_ok(env, term_map(env, names, values, sizeof values / sizeof *values));
 }
 
-/* model_weight(model, path) -> {:ok, %{mode, bits, group_size, dtype, rows, cols, data, scales, biases}}: the parts as binaries */
+/* model_weight(model, path) -> {:ok, %{mode, bits, group_size, dtype, rows, cols, data, scales, biases}}: the parts
+ * as binaries */
 NIF(nif_model_weight)
 {
-    static const char *const names[] = {"mode", "bits", "group_size", "dtype", "rows", "cols", "data", "scales", "biases"};
+    static const char *const names[] = {"mode", "bits", "group_size", "dtype", "rows",
+                                        "cols", "data", "scales",     "biases"};
     char *path = argc == 2 ? read_string(env, argv[1]) : NULL;
     bombus_matrix matrix;
     bombus_error error;
@@ -106,11 +113,15 @@ NIF(nif_model_weight)
     struct model_object *model = object_enter_term(env, argv[0], OBJECT_MODEL, &result);
     if (model != NULL) {
         if (bombus_model_get_matrix(model->model, path, &matrix, &error) == BOMBUS_OK) {
-            const ERL_NIF_TERM values[] = {
-                term_string(env, matrix.mode), enif_make_int(env, matrix.bits), enif_make_int(env, matrix.group_size),
-                term_string(env, matrix.dtype), enif_make_int64(env, matrix.rows), enif_make_int64(env, matrix.cols),
-                term_text(env, matrix.data, matrix.data_bytes), term_text(env, matrix.scales, matrix.scale_bytes),
-                term_text(env, matrix.biases, matrix.bias_bytes)};
+            const ERL_NIF_TERM values[] = {term_string(env, matrix.mode),
+                                           enif_make_int(env, matrix.bits),
+                                           enif_make_int(env, matrix.group_size),
+                                           term_string(env, matrix.dtype),
+                                           enif_make_int64(env, matrix.rows),
+                                           enif_make_int64(env, matrix.cols),
+                                           term_text(env, matrix.data, matrix.data_bytes),
+                                           term_text(env, matrix.scales, matrix.scale_bytes),
+                                           term_text(env, matrix.biases, matrix.bias_bytes)};
             result = term_ok(env, term_map(env, names, values, sizeof values / sizeof *values));
         } else {
             result = term_error(env, &error);

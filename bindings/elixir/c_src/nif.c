@@ -1,4 +1,5 @@
-/* The NIF's table of functions. What opens, reads or waits runs on dirty schedulers; generation and training on threads of their own. */
+/* The NIF's table of functions. What opens, reads or waits runs on dirty schedulers; generation and training on
+ * threads of their own. */
 #include "c_src/nif.h"
 
 static int load(ErlNifEnv *env, void **private_data, ERL_NIF_TERM info)

@@ -1,8 +1,9 @@
 /* What the files of the NIF share: counted objects behind Erlang's resources, and terms made and read.
  *
- * An object is a handle of the library with a count of holders (memory) and a count of users (calls in it). Closing it refuses new users; once the
- * last one has left, the reaper, a thread of this library, lets the handle go. So nothing that may take time runs where Erlang collects garbage,
- * and what is unloaded is given back as soon as no call is inside it. Children (engines, sessions, training jobs) are closed with their model. */
+ * An object is a handle of the library with a count of holders (memory) and a count of users (calls in it).
+ * Closing it refuses new users; once the last one has left, the reaper, a thread of this library, lets the handle
+ * go. So nothing that may take time runs where Erlang collects garbage, and what is unloaded is given back as soon
+ * as no call is inside it. Children (engines, sessions, training jobs) are closed with their model. */
 #ifndef BOMBUS_NIF_H
 #define BOMBUS_NIF_H
 
@@ -10,7 +11,16 @@
 #include <erl_nif.h>
 #include <stdatomic.h>
 
-enum object_kind { OBJECT_MODEL, OBJECT_TOKENIZER, OBJECT_ADAPTER, OBJECT_SESSION, OBJECT_ENGINE, OBJECT_TRAINING, OBJECT_CONSTRAINT, OBJECT_KIND_COUNT };
+enum object_kind {
+    OBJECT_MODEL,
+    OBJECT_TOKENIZER,
+    OBJECT_ADAPTER,
+    OBJECT_SESSION,
+    OBJECT_ENGINE,
+    OBJECT_TRAINING,
+    OBJECT_CONSTRAINT,
+    OBJECT_KIND_COUNT
+};
 
 struct object {
     atomic_int holders;
@@ -19,20 +29,21 @@ struct object {
     ErlNifCond *ended;
     int users;
     bool is_closed, is_ended;
-    struct object *parent;             /* held; NULL for models, tokenizers, adapters and constraints */
-    struct object *children;           /* not held: a child leaves the list before it ends */
-    struct object *next, *previous;    /* among the parent's children, under the parent's mutex */
-    struct object *next_ended;         /* in the reaper's queue */
+    struct object *parent;                 /* held; NULL for models, tokenizers, adapters and constraints */
+    struct object *children;               /* not held: a child leaves the list before it ends */
+    struct object *next, *previous;        /* among the parent's children, under the parent's mutex */
+    struct object *next_ended;             /* in the reaper's queue */
     void (*stop)(struct object *object);   /* asks users inside to hurry, may be NULL; called once, when it is closed */
     void (*finish)(struct object *object); /* lets the handle go; called by the reaper */
 };
 
 /* ---- objects (object.c) ---- */
 
-/* Zeroed memory of `size` whose first member is a struct object, held and entered by the caller until object_opened or object_abandon. NULL: no
- * memory. */
+/* Zeroed memory of `size` whose first member is a struct object, held and entered by the caller until object_opened
+ * or object_abandon. NULL: no memory. */
 void *object_create(size_t size, enum object_kind kind, void (*finish)(struct object *object));
-/* Makes it a child, held to end with the parent; what `stop` and `finish` need is there. False: the parent is closed. */
+/* Makes it a child, held to end with the parent; what `stop` and `finish` need is there. False: the parent is
+ * closed. */
 bool object_join(struct object *object, struct object *parent);
 void object_hold(struct object *object);
 void object_release(struct object *object);
@@ -95,7 +106,7 @@ void free_strings(char **strings, size_t count);
 /* Zeroed until it is open; one thread at a time may make events and send them. */
 struct mailbox {
     ErlNifPid owner;
-    ErlNifEnv *own;     /* of ref */
+    ErlNifEnv *own; /* of ref */
     ERL_NIF_TERM ref;
     ErlNifEnv *message; /* what events are made in; cleared by each send */
 };
@@ -137,9 +148,10 @@ struct pair_object {
     struct tokenizer_object *tokenizer; /* held and entered */
 };
 
-/* object_create for memory whose first member is a struct pair_object, of the terms of both; not joined yet. NULL: *result says why. (object.c) */
-void *pair_create(ErlNifEnv *env, size_t size, enum object_kind kind, void (*finish)(struct object *object), ERL_NIF_TERM model,
-                  ERL_NIF_TERM tokenizer, ERL_NIF_TERM *result);
+/* object_create for memory whose first member is a struct pair_object, of the terms of both; not joined yet. NULL:
+ * *result says why. (object.c) */
+void *pair_create(ErlNifEnv *env, size_t size, enum object_kind kind, void (*finish)(struct object *object),
+                  ERL_NIF_TERM model, ERL_NIF_TERM tokenizer, ERL_NIF_TERM *result);
 /* Lets both go, when the object ends. */
 void pair_leave(struct pair_object *pair);
 
@@ -155,7 +167,7 @@ NIF(nif_encode);
 NIF(nif_decode);
 NIF(nif_token_id);
 NIF(nif_render);
-NIF(nif_adapter_open); /* model.c */
+NIF(nif_adapter_open);  /* model.c */
 NIF(nif_engine_create); /* engine.c */
 NIF(nif_engine_submit);
 NIF(nif_engine_stats);
@@ -163,12 +175,12 @@ NIF(nif_request_cancel);
 bool requests_start(ErlNifEnv *env);
 NIF(nif_sampler_defaults);
 NIF(nif_constraint_create); /* constraint.c */
-NIF(nif_session_create); /* session.c */
+NIF(nif_session_create);    /* session.c */
 NIF(nif_session_forward);
 NIF(nif_train_start); /* training.c */
 NIF(nif_train_cancel);
 NIF(nif_prepare_data); /* prepare.c */
-NIF(nif_quantize); /* matrix.c */
+NIF(nif_quantize);     /* matrix.c */
 NIF(nif_dequantize);
 NIF(nif_quantized_matmul);
 

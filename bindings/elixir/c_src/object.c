@@ -105,7 +105,8 @@ bool object_join(struct object *object, struct object *parent)
 
 void object_hold(struct object *object)
 {
-    atomic_fetch_add_explicit(&object->holders, 1, memory_order_relaxed); /* the caller has a hold, or a term that lives */
+    atomic_fetch_add_explicit(&object->holders, 1,
+                              memory_order_relaxed); /* the caller has a hold, or a term that lives */
 }
 
 void object_release(struct object *object)
@@ -140,7 +141,8 @@ void object_leave(struct object *object)
         reap(object);
 }
 
-/* The first child, entered so that it stays, if one is still open; the children's mutexes are taken inside the parent's, never the other way. */
+/* The first child, entered so that it stays, if one is still open; the children's mutexes are taken inside the
+ * parent's, never the other way. */
 static struct object *open_child(struct object *object)
 {
     struct object *child;
@@ -158,7 +160,7 @@ void object_close(struct object *object, bool waits)
     bool was_closed = object->is_closed;
     object->is_closed = true;
     if (!was_closed) {
-        object->users++; /* ours, until the children are closed */
+        object->users++;     /* ours, until the children are closed */
         object_hold(object); /* the reaper's */
     }
     enif_mutex_unlock(object->mutex);
@@ -218,7 +220,8 @@ ERL_NIF_TERM object_opened(ErlNifEnv *env, struct object *object, bombus_status 
 
 ERL_NIF_TERM object_closed(ErlNifEnv *env, enum object_kind kind)
 {
-    static const char *const names[OBJECT_KIND_COUNT] = {"model", "tokenizer", "adapter", "session", "engine", "training", "constraint"};
+    static const char *const names[OBJECT_KIND_COUNT] = {"model",  "tokenizer", "adapter",   "session",
+                                                         "engine", "training",  "constraint"};
     char message[100];
     snprintf(message, sizeof message, "the %s has been unloaded", names[kind]);
     return enif_make_tuple2(env, term_atom(env, "error"),
@@ -248,7 +251,8 @@ void *object_enter_term(ErlNifEnv *env, ERL_NIF_TERM term, enum object_kind kind
 
 bool objects_start(ErlNifEnv *env)
 {
-    object_type = enif_open_resource_type(env, NULL, "bombus_object", collect, ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER, NULL);
+    object_type =
+        enif_open_resource_type(env, NULL, "bombus_object", collect, ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER, NULL);
     reaper.mutex = enif_mutex_create("bombus_reaper");
     reaper.filled = enif_cond_create("bombus_reaper");
     return object_type != NULL && reaper.mutex != NULL && reaper.filled != NULL &&
@@ -268,8 +272,8 @@ void objects_end(void)
 
 /* ---- what works with a model and a tokenizer ---- */
 
-void *pair_create(ErlNifEnv *env, size_t size, enum object_kind kind, void (*finish)(struct object *object), ERL_NIF_TERM model_term,
-                  ERL_NIF_TERM tokenizer_term, ERL_NIF_TERM *result)
+void *pair_create(ErlNifEnv *env, size_t size, enum object_kind kind, void (*finish)(struct object *object),
+                  ERL_NIF_TERM model_term, ERL_NIF_TERM tokenizer_term, ERL_NIF_TERM *result)
 {
     struct model_object *model = object_enter_term(env, model_term, OBJECT_MODEL, result);
     if (model == NULL)
@@ -301,8 +305,8 @@ void pair_leave(struct pair_object *pair)
 
 /* ---- called from Elixir ---- */
 
-/* object_close(object): once it returns, the library has let it and all that was made of it go; but a tokenizer goes with the last engine that
- * needs it. */
+/* object_close(object): once it returns, the library has let it and all that was made of it go; but a tokenizer goes
+ * with the last engine that needs it. */
 NIF(nif_object_close)
 {
     void *memory;
@@ -316,8 +320,8 @@ NIF(nif_object_close)
 /* object_counts(): how many of each kind are not let go yet. */
 NIF(nif_object_counts)
 {
-    static const char *const names[OBJECT_KIND_COUNT] = {"models", "tokenizers", "adapters", "sessions", "engines", "trainings",
-                                                         "constraints"};
+    static const char *const names[OBJECT_KIND_COUNT] = {"models",  "tokenizers", "adapters",   "sessions",
+                                                         "engines", "trainings",  "constraints"};
     ERL_NIF_TERM values[OBJECT_KIND_COUNT];
     (void)argc;
     (void)argv;

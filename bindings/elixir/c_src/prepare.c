@@ -1,7 +1,8 @@
 /* Posts made into training data. */
 #include "c_src/nif.h"
 
-static ERL_NIF_TERM prepare(ErlNifEnv *env, char **posts, size_t count, const char *folder, const bombus_prepare_options *options)
+static ERL_NIF_TERM prepare(ErlNifEnv *env, char **posts, size_t count, const char *folder,
+                            const bombus_prepare_options *options)
 {
     static const char *const names[] = {"found", "empty", "too_short", "too_long", "duplicates", "train", "valid"};
     bombus_prepare_result result;
@@ -28,7 +29,8 @@ NIF(nif_prepare_data)
         return enif_make_badarg(env);
     options.shuffle = field(env, argv[1], "shuffle_seed", &ignored);
     bool is_right = field_string(env, argv[1], "prompt", &prompt) && field_string(env, argv[1], "system", &system) &&
-                    field_strings(env, argv[1], "posts", &posts, &count) && field_uint64(env, argv[1], "min_length", &min_length) &&
+                    field_strings(env, argv[1], "posts", &posts, &count) &&
+                    field_uint64(env, argv[1], "min_length", &min_length) &&
                     field_double(env, argv[1], "valid_share", &options.valid_share) &&
                     field_uint64(env, argv[1], "shuffle_seed", &options.seed);
     options.prompt = prompt;

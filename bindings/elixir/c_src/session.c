@@ -67,8 +67,8 @@ static bombus_status restore(bombus_session *session, const int32_t *past, size_
 }
 
 /* ids: [past_count + count]; out: f32 [count, vocab_size]. */
-static bombus_status forward(struct session_object *session, const struct adapter_object *adapter, const int32_t *ids, size_t past_count,
-                             size_t count, float *out, bombus_error *error)
+static bombus_status forward(struct session_object *session, const struct adapter_object *adapter, const int32_t *ids,
+                             size_t past_count, size_t count, float *out, bombus_error *error)
 {
     const bombus_adapter *handle = adapter != NULL ? adapter->adapter : NULL;
     double *logprobs = enif_alloc(count * sizeof *logprobs);
@@ -85,8 +85,8 @@ static bombus_status forward(struct session_object *session, const struct adapte
     return status;
 }
 
-/* session_forward(session, past ids, ids, adapter or nil) -> {:ok, logits of the ids as f32 in a binary}: the session then holds past and ids,
- * whatever it held before. */
+/* session_forward(session, past ids, ids, adapter or nil) -> {:ok, logits of the ids as f32 in a binary}: the
+ * session then holds past and ids, whatever it held before. */
 NIF(nif_session_forward)
 {
     ErlNifBinary past, next, logits;
@@ -113,7 +113,8 @@ NIF(nif_session_forward)
             memcpy(ids, past.data, past.size);
         memcpy((char *)ids + past.size, next.data, next.size);
         enif_mutex_lock(session->turn);
-        bombus_status status = forward(session, adapter, ids, past.size / sizeof *ids, count, (float *)(void *)logits.data, &error);
+        bombus_status status =
+            forward(session, adapter, ids, past.size / sizeof *ids, count, (float *)(void *)logits.data, &error);
         enif_mutex_unlock(session->turn);
         result = status == BOMBUS_OK ? term_ok(env, enif_make_binary(env, &logits)) : term_error(env, &error);
         if (status != BOMBUS_OK)

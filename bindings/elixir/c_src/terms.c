@@ -51,7 +51,8 @@ ERL_NIF_TERM status_atom(ErlNifEnv *env, bombus_status status)
 
 ERL_NIF_TERM term_failure(ErlNifEnv *env, bombus_status status, const char *message)
 {
-    return enif_make_tuple2(env, term_atom(env, "error"), enif_make_tuple2(env, status_atom(env, status), term_string(env, message)));
+    return enif_make_tuple2(env, term_atom(env, "error"),
+                            enif_make_tuple2(env, status_atom(env, status), term_string(env, message)));
 }
 
 ERL_NIF_TERM term_error(ErlNifEnv *env, const bombus_error *error)
@@ -99,7 +100,8 @@ bool read_bool(ErlNifEnv *env, ERL_NIF_TERM term)
 
 bool field(ErlNifEnv *env, ERL_NIF_TERM map, const char *name, ERL_NIF_TERM *value)
 {
-    return enif_get_map_value(env, map, term_atom(env, name), value) && !enif_is_identical(*value, term_atom(env, "nil"));
+    return enif_get_map_value(env, map, term_atom(env, name), value) &&
+           !enif_is_identical(*value, term_atom(env, "nil"));
 }
 
 bool field_double(ErlNifEnv *env, ERL_NIF_TERM map, const char *name, double *value)

@@ -46,7 +46,8 @@ NIF(nif_tokenizer_info)
     const int32_t *ids = bombus_tokenizer_eos_ids(tokenizer->tokenizer, &count);
     while (count > 0)
         list = enif_make_list_cell(env, enif_make_int(env, ids[--count]), list);
-    const ERL_NIF_TERM values[] = {list, term_string(env, bombus_tokenizer_special_token(tokenizer->tokenizer, "bos_token")),
+    const ERL_NIF_TERM values[] = {list,
+                                   term_string(env, bombus_tokenizer_special_token(tokenizer->tokenizer, "bos_token")),
                                    term_string(env, bombus_tokenizer_special_token(tokenizer->tokenizer, "eos_token")),
                                    term_atom(env, tokenizer->template_ != NULL ? "true" : "false")};
     object_leave(&tokenizer->object);
@@ -66,8 +67,8 @@ NIF(nif_encode)
     struct tokenizer_object *tokenizer = object_enter_term(env, argv[0], OBJECT_TOKENIZER, &result);
     if (tokenizer == NULL)
         return result;
-    bombus_status status = bombus_tokenizer_encode(tokenizer->tokenizer, (const char *)text.data, text.size, read_bool(env, argv[2]), &ids,
-                                                   &count, &error);
+    bombus_status status = bombus_tokenizer_encode(tokenizer->tokenizer, (const char *)text.data, text.size,
+                                                   read_bool(env, argv[2]), &ids, &count, &error);
     object_leave(&tokenizer->object);
     if (status != BOMBUS_OK)
         return term_error(env, &error);
@@ -94,7 +95,8 @@ NIF(nif_decode)
     if (copy != NULL) {
         if (ids.size > 0)
             memcpy(copy, ids.data, ids.size);
-        status = bombus_tokenizer_decode(tokenizer->tokenizer, copy, ids.size / sizeof *copy, read_bool(env, argv[2]), &text, &length, &error);
+        status = bombus_tokenizer_decode(tokenizer->tokenizer, copy, ids.size / sizeof *copy, read_bool(env, argv[2]),
+                                         &text, &length, &error);
         enif_free(copy);
     }
     object_leave(&tokenizer->object);
@@ -141,8 +143,8 @@ NIF(nif_render)
         object_leave(&tokenizer->object);
         return term_failure(env, BOMBUS_ERROR_NOT_FOUND, "there is no chat template in the tokenizer's folder");
     }
-    bombus_status status = bombus_template_render(tokenizer->template_, (const char *)variables.data, variables.size, &text, &length, NULL,
-                                                  NULL, &error);
+    bombus_status status = bombus_template_render(tokenizer->template_, (const char *)variables.data, variables.size,
+                                                  &text, &length, NULL, NULL, &error);
     object_leave(&tokenizer->object);
     if (status != BOMBUS_OK)
         return term_error(env, &error);

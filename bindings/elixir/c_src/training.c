@@ -1,17 +1,18 @@
-/* Training jobs: a thread of its own each, which tells its owner how it goes by messages {ref, event}. The owner's death cancels it. */
+/* Training jobs: a thread of its own each, which tells its owner how it goes by messages {ref, event}. The owner's
+ * death cancels it. */
 #include "c_src/nif.h"
 
 #include <math.h>
 #include <string.h>
 
 struct training_object {
-    struct pair_object pair;  /* entered by the thread */
+    struct pair_object pair; /* entered by the thread */
     ErlNifTid thread;
     bool has_thread;
-    ErlNifMutex *mutex;       /* of trainer and is_cancelled */
-    bombus_trainer *trainer;  /* while it runs */
+    ErlNifMutex *mutex;      /* of trainer and is_cancelled */
+    bombus_trainer *trainer; /* while it runs */
     bool is_cancelled;
-    struct mailbox mailbox;   /* of the owner */
+    struct mailbox mailbox; /* of the owner */
     bool wants_steps;
     bombus_train_options options;
     char *data, *adapter_path, *resume_adapter_file, *template_arguments, *model_name;
@@ -67,37 +68,53 @@ static const char *event_name(bombus_train_event_type type)
 
 static bool on_event(void *context, const bombus_train_event *event)
 {
-    static const char *const names[] = {"type", "iter", "loss", "learning_rate", "tokens_per_second", "iterations_per_second", "seconds",
-                                        "trained_tokens", "best", "estimated_seconds", "estimated_bytes", "parameter_count", "example_count",
-                                        "text", "prompt"};
+    static const char *const names[] = {
+        "type",          "iter",           "loss",  "learning_rate",     "tokens_per_second", "iterations_per_second",
+        "seconds",       "trained_tokens", "best",  "estimated_seconds", "estimated_bytes",   "parameter_count",
+        "example_count", "text",           "prompt"};
     struct training_object *training = context;
     ErlNifEnv *env = training->mailbox.message;
     if (event->type == BOMBUS_TRAIN_STEP && !training->wants_steps)
         return true;
-    const ERL_NIF_TERM values[] = {term_atom(env, event_name(event->type)), enif_make_int64(env, event->iteration), number(env, event->loss),
-                                   number(env, event->learning_rate), number(env, event->tokens_per_second),
-                                   number(env, event->iterations_per_second), number(env, event->seconds),
-                                   enif_make_int64(env, event->trained_tokens), term_atom(env, event->is_best ? "true" : "false"),
-                                   number(env, event->estimated_seconds), enif_make_int64(env, event->estimated_bytes),
-                                   enif_make_int64(env, event->parameter_count), enif_make_int64(env, event->example_count),
-                                   term_string(env, event->text), term_string(env, event->prompt)};
+    const ERL_NIF_TERM values[] = {term_atom(env, event_name(event->type)),
+                                   enif_make_int64(env, event->iteration),
+                                   number(env, event->loss),
+                                   number(env, event->learning_rate),
+                                   number(env, event->tokens_per_second),
+                                   number(env, event->iterations_per_second),
+                                   number(env, event->seconds),
+                                   enif_make_int64(env, event->trained_tokens),
+                                   term_atom(env, event->is_best ? "true" : "false"),
+                                   number(env, event->estimated_seconds),
+                                   enif_make_int64(env, event->estimated_bytes),
+                                   enif_make_int64(env, event->parameter_count),
+                                   enif_make_int64(env, event->example_count),
+                                   term_string(env, event->text),
+                                   term_string(env, event->prompt)};
     ERL_NIF_TERM map = term_map(env, names, values, sizeof values / sizeof *values);
-    return mailbox_send(&training->mailbox, enif_make_tuple2(env, term_atom(env, "progress"), map)); /* false, and training ends: the owner is dead */
+    return mailbox_send(&training->mailbox, enif_make_tuple2(env, term_atom(env, "progress"),
+                                                             map)); /* false, and training ends: the owner is dead */
 }
 
-static void send_result(struct training_object *training, bombus_status status, const bombus_train_result *result, const bombus_error *error)
+static void send_result(struct training_object *training, bombus_status status, const bombus_train_result *result,
+                        const bombus_error *error)
 {
-    static const char *const names[] = {"end", "iter", "trained_tokens", "train_loss", "validation_loss", "best_loss", "best_iter", "seconds"};
+    static const char *const names[] = {"end",       "iter",      "trained_tokens", "train_loss", "validation_loss",
+                                        "best_loss", "best_iter", "seconds"};
     static const char *const ends[] = {"finished", "stopped_early", "cancelled"};
     ErlNifEnv *env = training->mailbox.message;
     if (status != BOMBUS_OK) {
         (void)mailbox_send(&training->mailbox, term_error(env, error));
         return;
     }
-    const ERL_NIF_TERM values[] = {term_atom(env, ends[result->end]), enif_make_int64(env, result->iteration),
-                                   enif_make_int64(env, result->trained_tokens), number(env, result->train_loss),
-                                   number(env, result->validation_loss), number(env, result->best_loss),
-                                   enif_make_int64(env, result->best_iteration), number(env, result->seconds)};
+    const ERL_NIF_TERM values[] = {term_atom(env, ends[result->end]),
+                                   enif_make_int64(env, result->iteration),
+                                   enif_make_int64(env, result->trained_tokens),
+                                   number(env, result->train_loss),
+                                   number(env, result->validation_loss),
+                                   number(env, result->best_loss),
+                                   enif_make_int64(env, result->best_iteration),
+                                   number(env, result->seconds)};
     ERL_NIF_TERM map = term_map(env, names, values, sizeof values / sizeof *values);
     (void)mailbox_send(&training->mailbox, enif_make_tuple2(env, term_atom(env, "done"), map));
 }
@@ -109,8 +126,8 @@ static void *training_main(void *context)
     bombus_error error;
     bombus_trainer *trainer;
     struct tokenizer_object *tokenizer = training->pair.tokenizer;
-    bombus_status status = bombus_trainer_create(&trainer, training->pair.model->model, tokenizer->tokenizer, tokenizer->template_,
-                                                 &training->options, &error);
+    bombus_status status = bombus_trainer_create(&trainer, training->pair.model->model, tokenizer->tokenizer,
+                                                 tokenizer->template_, &training->options, &error);
     if (status == BOMBUS_OK) {
         enif_mutex_lock(training->mutex);
         training->trainer = trainer;
@@ -134,7 +151,8 @@ static void *training_main(void *context)
 static bool read_texts(ErlNifEnv *env, ERL_NIF_TERM map, struct training_object *training)
 {
     bombus_train_options *options = &training->options;
-    if (!field_string(env, map, "training_data", &training->data) || !field_string(env, map, "output_path", &training->adapter_path) ||
+    if (!field_string(env, map, "training_data", &training->data) ||
+        !field_string(env, map, "output_path", &training->adapter_path) ||
         !field_string(env, map, "resume_adapter_file", &training->resume_adapter_file) ||
         !field_string(env, map, "template_arguments", &training->template_arguments) ||
         !field_string(env, map, "model_name", &training->model_name) ||
@@ -154,15 +172,22 @@ static bool read_numbers(ErlNifEnv *env, ERL_NIF_TERM map, bombus_train_options 
 {
     return field_int64(env, map, "iterations", &options->iters) && field_int32(env, map, "rank", &options->rank) &&
            field_double(env, map, "scale", &options->scale) && field_double(env, map, "dropout", &options->dropout) &&
-           field_double(env, map, "learning_rate", &options->learning_rate) && field_int32(env, map, "batch_size", &options->batch_size) &&
+           field_double(env, map, "learning_rate", &options->learning_rate) &&
+           field_int32(env, map, "batch_size", &options->batch_size) &&
            field_int32(env, map, "grad_accumulation", &options->grad_accumulation_steps) &&
-           field_int32(env, map, "num_layers", &options->num_layers) && field_int32(env, map, "max_seq_length", &options->max_seq_length) &&
-           field_int64(env, map, "save_every", &options->save_every) && field_int64(env, map, "steps_per_report", &options->steps_per_report) &&
-           field_int64(env, map, "steps_per_eval", &options->steps_per_eval) && field_int64(env, map, "val_batches", &options->val_batches) &&
-           field_int64(env, map, "patience", &options->patience) && field_double(env, map, "max_grad_norm", &options->max_grad_norm) &&
-           field_uint64(env, map, "seed", &options->seed) && field_bool(env, map, "mask_prompt", &options->mask_prompt) &&
-           field_bool(env, map, "use_rslora", &options->use_rslora) && field_bool(env, map, "resume", &options->resume) &&
-           field_bool(env, map, "force", &options->force) && field_int32(env, map, "sample_tokens", &options->sample_tokens);
+           field_int32(env, map, "num_layers", &options->num_layers) &&
+           field_int32(env, map, "max_seq_length", &options->max_seq_length) &&
+           field_int64(env, map, "save_every", &options->save_every) &&
+           field_int64(env, map, "steps_per_report", &options->steps_per_report) &&
+           field_int64(env, map, "steps_per_eval", &options->steps_per_eval) &&
+           field_int64(env, map, "val_batches", &options->val_batches) &&
+           field_int64(env, map, "patience", &options->patience) &&
+           field_double(env, map, "max_grad_norm", &options->max_grad_norm) &&
+           field_uint64(env, map, "seed", &options->seed) &&
+           field_bool(env, map, "mask_prompt", &options->mask_prompt) &&
+           field_bool(env, map, "use_rslora", &options->use_rslora) &&
+           field_bool(env, map, "resume", &options->resume) && field_bool(env, map, "force", &options->force) &&
+           field_int32(env, map, "sample_tokens", &options->sample_tokens);
 }
 
 static bool read_choices(ErlNifEnv *env, ERL_NIF_TERM map, struct training_object *training)
@@ -184,7 +209,8 @@ static bool read_options(ErlNifEnv *env, ERL_NIF_TERM map, struct training_objec
 {
     training->options.callback = on_event;
     training->options.context = training;
-    return read_texts(env, map, training) && read_numbers(env, map, &training->options) && read_choices(env, map, training);
+    return read_texts(env, map, training) && read_numbers(env, map, &training->options) &&
+           read_choices(env, map, training);
 }
 
 /* What a training needs before it may join the model's children; false: the arguments are wrong. */
@@ -200,7 +226,8 @@ NIF(nif_train_start)
     ERL_NIF_TERM result;
     if (argc != 5)
         return enif_make_badarg(env);
-    struct training_object *made = pair_create(env, sizeof *made, OBJECT_TRAINING, finish_training, argv[0], argv[1], &result);
+    struct training_object *made =
+        pair_create(env, sizeof *made, OBJECT_TRAINING, finish_training, argv[0], argv[1], &result);
     if (made == NULL)
         return result;
     struct object *object = &made->pair.object;
