@@ -15,12 +15,12 @@ defmodule Bombus.TelemetryTest do
   ]
 
   setup do
-    test = self()
     name = {__MODULE__, make_ref()}
-    forward = fn event, measurements, metadata, _ -> send(test, {event, measurements, metadata}) end
-    :telemetry.attach_many(name, @events, forward, nil)
+    :telemetry.attach_many(name, @events, &__MODULE__.forward/4, self())
     on_exit(fn -> :telemetry.detach(name) end)
   end
+
+  def forward(event, measurements, metadata, test), do: send(test, {event, measurements, metadata})
 
   test "loads, generations and trainings are told as the documentation says" do
     folder = folder()
