@@ -34,8 +34,8 @@ defmodule Bombus.DocumentsTest do
     ]
 
     # All in one piece; the model by its name, from a hub on this machine. Only the number of iterations is not what a test has time for.
-    workflow = File.read!(Path.join(__DIR__, "documents/workflow.exs"))
-    assert [%{results: [result]}] = Document.run([workflow], [{"25_000", "4"}], binding)
+    assert [_] = workflow = Document.cells(Path.join(__DIR__, "documents/workflow.md"))
+    assert [%{results: [result]}] = Document.run(workflow, [{"25_000", "4"}], binding)
 
     assert %{text: text, token_count: count, token_summary: %{input: input, output: count, padding: 0}} =
              result

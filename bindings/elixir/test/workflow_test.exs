@@ -1,5 +1,5 @@
 defmodule Bombus.WorkflowTest do
-  # The workflow by the names of Bumblebee's functions of the same purpose; the one of documents/workflow.exs is run by documents_test.exs.
+  # The workflow by the names of Bumblebee's functions of the same purpose; the one of documents/workflow.md is run by documents_test.exs.
   use ExUnit.Case
 
   import Bombus.Fixtures
