@@ -61,6 +61,8 @@ static void test_scales(void **state)
         "-a", full, "--json");
     json_t *object = json_loads(process.out, 0, NULL);
     assert_true(json_is_number(json_object_get(object, "adapter_generation_overhead")));
+    assert_true(json_is_number(json_object_get(object, "adapter_generation_processor_overhead")));
+    assert_true(json_is_number(json_object_get(object, "adapter_prompt_overhead")));
     assert_true(json_is_number(json_object_get(json_object_get(object, "adapted_generation_tokens_per_s"), "median")));
     json_decref(object);
     process_clear(&process);

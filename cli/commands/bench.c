@@ -62,34 +62,47 @@ struct summary {
     double median, least, most;
 };
 
+/* Of a step with adapters to one without. */
+struct ratios {
+    double *values; /* [repetitions * generation_tokens] */
+    size_t count;
+};
+
 static int compare_numbers(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
+/* Sorts them. */
+static struct summary summarize_values(double *values, size_t count)
+{
+    qsort(values, count, sizeof *values, compare_numbers);
+    size_t middle = count / 2;
+    double median = count % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2.0;
+    return (struct summary){median, values[0], values[count - 1]};
+}
+
 static struct summary summarize(struct series *series)
 {
-    qsort(series->values, series->count, sizeof series->values[0], compare_numbers);
-    size_t middle = series->count / 2;
-    double median =
-        series->count % 2 == 1 ? series->values[middle] : (series->values[middle - 1] + series->values[middle]) / 2.0;
-    return (struct summary){median, series->values[0], series->values[series->count - 1]};
+    return summarize_values(series->values, series->count);
 }
 
 struct bench {
     const struct bench_settings *settings;
     bombus_model *model;
     bombus_model_info info;
-    bombus_session *sessions[BATCH_LIMIT];
+    bombus_session *sessions[BATCH_LIMIT], *adapted_sessions[BATCH_LIMIT]; /* the second NULL without adapters */
     int32_t *prompt;
     double load_seconds, bandwidth;
     int64_t peak_memory_bytes; /* before the bandwidth is measured, which takes a buffer of its own */
     struct series prompt_speed, generation_speed;
     struct adapters adapters;
-    struct series training_speed;                                     /* empty without --train */
+    struct series training_speed;                                 /* empty without --train */
     struct series adapted_prompt_speed, adapted_generation_speed; /* empty without adapters */
-    struct series single_prompt_speed, single_speed;              /* of one sequence alone; empty if there is just one */
+    struct series prompt_ratio;                                   /* of times with and without adapters */
+    struct ratios step_times, step_processor_times;               /* the same of every step of generation */
+    struct series single_prompt_speed, single_speed; /* of one sequence alone; empty if there is just one */
 };
 
 static int32_t likeliest(const float *logits, int32_t vocab_size)
@@ -102,69 +115,132 @@ static int32_t likeliest(const float *logits, int32_t vocab_size)
     return best;
 }
 
-/* One prompt and one generation; the first token of each sequence differs, so mixtures choose different experts. */
-static bombus_status measure_once(struct bench *bench, size_t batch, bool is_counted, struct series *prompt_speed, struct series *generation_speed,
-                                  bombus_error *error)
+/* The sessions that a measurement takes forward, and the time that it took. */
+struct course {
+    bombus_session **sessions;
+    size_t batch;
+    int32_t tokens[BATCH_LIMIT]; /* the next of each */
+    double prompt_seconds, generation_seconds;
+    double step_seconds, step_processor_seconds; /* of the last step */
+};
+
+/* The first token of each sequence differs, so mixtures choose different experts. */
+static bombus_status run_prompts(const struct bench *bench, struct course *course, bombus_error *error)
 {
-    const struct measure_settings *settings = &bench->settings->measure;
-    size_t prompt_count = (size_t)settings->prompt_tokens;
-    int32_t tokens[BATCH_LIMIT];
-    double prompt_seconds = 0.0;
-    for (size_t i = 0; i < batch; i++) {
-        bombus_status status = bombus_session_truncate(bench->sessions[i], 0, error);
-        double start = clock_seconds();
+    for (size_t i = 0; i < course->batch; i++) {
+        bombus_status status = bombus_session_truncate(course->sessions[i], 0, error);
+        const double start = clock_seconds();
         if (status == BOMBUS_OK)
-            status = bombus_session_step(bench->sessions[i], bench->prompt, prompt_count, error);
+            status = bombus_session_step(course->sessions[i], bench->prompt,
+                                         (size_t)bench->settings->measure.prompt_tokens, error);
         if (status != BOMBUS_OK)
             return status;
-        prompt_seconds += clock_seconds() - start;
-        tokens[i] = (int32_t)i % bench->info.vocab_size;
-    }
-    double start = clock_seconds();
-    for (int64_t step = 0; step < settings->generation_tokens; step++) {
-        if (interrupt_is_pending())
-            return bb_fail(error, BOMBUS_ERROR_CANCELLED, "interrupted");
-        bombus_status status = bombus_sessions_step(bench->sessions, tokens, batch, error);
-        if (status != BOMBUS_OK)
-            return status;
-        for (size_t i = 0; i < batch; i++)
-            tokens[i] = likeliest(bombus_session_logits(bench->sessions[i]), bench->info.vocab_size);
-    }
-    double generation_seconds = clock_seconds() - start;
-    if (is_counted) {
-        prompt_speed->values[prompt_speed->count++] = (double)(prompt_count * batch) / prompt_seconds;
-        generation_speed->values[generation_speed->count++] =
-            (double)((size_t)settings->generation_tokens * batch) / generation_seconds;
+        course->prompt_seconds += clock_seconds() - start;
+        course->tokens[i] = (int32_t)i % bench->info.vocab_size;
     }
     return BOMBUS_OK;
 }
 
-/* The sum of the adapters or none of them, for all sequences. */
-static bombus_status set_adapters(struct bench *bench, bool is_adapted, bombus_error *error)
+/* One token of each sequence. */
+static bombus_status run_step(const struct bench *bench, struct course *course, bombus_error *error)
 {
-    static const struct adapters none;
-    bombus_status status = BOMBUS_OK;
-    for (int64_t i = 0; i < bench->settings->measure.batch && status == BOMBUS_OK; i++)
-        status = adapters_apply(is_adapted ? &bench->adapters : &none, bench->sessions[i], error);
+    if (interrupt_is_pending())
+        return bb_fail(error, BOMBUS_ERROR_CANCELLED, "interrupted");
+    const double start = clock_seconds(), processor_start = clock_processor_seconds();
+    bombus_status status = bombus_sessions_step(course->sessions, course->tokens, course->batch, error);
+    if (status != BOMBUS_OK)
+        return status;
+    for (size_t i = 0; i < course->batch; i++)
+        course->tokens[i] = likeliest(bombus_session_logits(course->sessions[i]), bench->info.vocab_size);
+    course->step_processor_seconds = clock_processor_seconds() - processor_start;
+    course->step_seconds = clock_seconds() - start;
+    course->generation_seconds += course->step_seconds;
+    return BOMBUS_OK;
+}
+
+static void count_speeds(const struct bench *bench, const struct course *course, struct series *prompt_speed,
+                         struct series *generation_speed)
+{
+    const struct measure_settings *settings = &bench->settings->measure;
+    const double sequences = (double)course->batch;
+    prompt_speed->values[prompt_speed->count++] = (double)settings->prompt_tokens * sequences / course->prompt_seconds;
+    generation_speed->values[generation_speed->count++] =
+        (double)settings->generation_tokens * sequences / course->generation_seconds;
+}
+
+static bombus_status measure_alone(struct bench *bench, size_t batch, bool is_counted, struct series *prompt_speed,
+                                   struct series *generation_speed, bombus_error *error)
+{
+    struct course course = {.sessions = bench->sessions, .batch = batch};
+    bombus_status status = run_prompts(bench, &course, error);
+    for (int64_t step = 0; step < bench->settings->measure.generation_tokens && status == BOMBUS_OK; step++)
+        status = run_step(bench, &course, error);
+    if (status == BOMBUS_OK && is_counted)
+        count_speeds(bench, &course, prompt_speed, generation_speed);
     return status;
 }
 
-/* Each repetition measures what is compared one after the other, so that what else the machine does weighs on all: one sequence and the batch, without
- * adapters and with them. */
+/* Without adapters and with them, in turn from step to step: what else the machine does weighs on both, and what
+ * disturbs one step spoils one ratio of many. */
+static bombus_status measure_pair(struct bench *bench, size_t batch, bool is_counted, bombus_error *error)
+{
+    struct course plain = {.sessions = bench->sessions, .batch = batch},
+                  adapted = {.sessions = bench->adapted_sessions, .batch = batch};
+    bombus_status status = run_prompts(bench, &plain, error);
+    if (status == BOMBUS_OK)
+        status = run_prompts(bench, &adapted, error);
+    for (int64_t step = 0; step < bench->settings->measure.generation_tokens && status == BOMBUS_OK; step++) {
+        status = run_step(bench, &plain, error);
+        if (status == BOMBUS_OK)
+            status = run_step(bench, &adapted, error);
+        if (status != BOMBUS_OK || !is_counted)
+            continue;
+        bench->step_times.values[bench->step_times.count++] = adapted.step_seconds / plain.step_seconds;
+        bench->step_processor_times.values[bench->step_processor_times.count++] =
+            adapted.step_processor_seconds / plain.step_processor_seconds;
+    }
+    if (status != BOMBUS_OK || !is_counted)
+        return status;
+    count_speeds(bench, &plain, &bench->prompt_speed, &bench->generation_speed);
+    count_speeds(bench, &adapted, &bench->adapted_prompt_speed, &bench->adapted_generation_speed);
+    bench->prompt_ratio.values[bench->prompt_ratio.count++] = adapted.prompt_seconds / plain.prompt_seconds;
+    return BOMBUS_OK;
+}
+
+/* Each repetition measures what is compared one after the other, so that what else the machine does weighs on all. */
 static bombus_status measure_repetition(struct bench *bench, bool is_counted, bombus_error *error)
 {
     size_t batch = (size_t)bench->settings->measure.batch;
-    bombus_status status = set_adapters(bench, false, error);
-    if (status == BOMBUS_OK && batch > 1)
-        status = measure_once(bench, 1, is_counted, &bench->single_prompt_speed, &bench->single_speed, error);
-    if (status == BOMBUS_OK)
-        status = measure_once(bench, batch, is_counted, &bench->prompt_speed, &bench->generation_speed, error);
-    if (status != BOMBUS_OK || bench->adapters.count == 0)
+    bombus_status status = BOMBUS_OK;
+    if (batch > 1)
+        status = measure_alone(bench, 1, is_counted, &bench->single_prompt_speed, &bench->single_speed, error);
+    if (status != BOMBUS_OK)
         return status;
-    status = set_adapters(bench, true, error);
-    if (status == BOMBUS_OK)
-        status = measure_once(bench, batch, is_counted, &bench->adapted_prompt_speed, &bench->adapted_generation_speed, error);
-    return status;
+    return bench->adapters.count > 0
+               ? measure_pair(bench, batch, is_counted, error)
+               : measure_alone(bench, batch, is_counted, &bench->prompt_speed, &bench->generation_speed, error);
+}
+
+/* Sessions with the adapters, and room for the ratios. */
+static bombus_status prepare_adapted(struct bench *bench, const bombus_session_options *options, bombus_error *error)
+{
+    const struct measure_settings *settings = &bench->settings->measure;
+    size_t count;
+    if (bench->adapters.count == 0)
+        return BOMBUS_OK;
+    bombus_status status =
+        bombus_sessions_create(bench->adapted_sessions, (size_t)settings->batch, bench->model, options, error);
+    for (int64_t i = 0; i < settings->batch && status == BOMBUS_OK; i++)
+        status = adapters_apply(&bench->adapters, bench->adapted_sessions[i], error);
+    if (status != BOMBUS_OK)
+        return status;
+    if (bb_multiply_size((size_t)settings->repetitions, (size_t)settings->generation_tokens, &count)) {
+        bench->step_times.values = bb_allocate(count, sizeof(double));
+        bench->step_processor_times.values = bb_allocate(count, sizeof(double));
+    }
+    if (bench->step_times.values == NULL || bench->step_processor_times.values == NULL)
+        return bb_fail_memory(error, SIZE_MAX, "the times of all steps");
+    return BOMBUS_OK;
 }
 
 static bombus_status measure_training(struct bench *bench, const bombus_tokenizer *tokenizer, bombus_error *error)
@@ -186,6 +262,8 @@ static bombus_status measure(struct bench *bench, bombus_error *error)
     size_t prompt_count = (size_t)settings->measure.prompt_tokens;
     bombus_session_options options = model_session_options(&settings->cache);
     bombus_status status = bombus_sessions_create(bench->sessions, (size_t)settings->measure.batch, bench->model, &options, error);
+    if (status == BOMBUS_OK)
+        status = prepare_adapted(bench, &options, error);
     bench->prompt = report_if_null(bb_allocate(prompt_count, sizeof *bench->prompt));
     for (size_t i = 0; i < prompt_count; i++)
         bench->prompt[i] = (int32_t)(bb_random_at(1, i) % (uint64_t)bench->info.vocab_size);
@@ -201,20 +279,34 @@ static bombus_status measure(struct bench *bench, bombus_error *error)
     return status;
 }
 
-/* Share of time that adapters add. */
-static double overhead(struct summary plain, struct summary adapted)
+/* Shares of time that adapters add. The processor's time counts all threads, and nothing that other programs take. */
+struct overhead {
+    double prompt, generation, generation_processor;
+};
+
+static struct overhead overhead_of(struct bench *bench)
 {
-    return plain.median / adapted.median - 1.0;
+    struct ratios *times = &bench->step_times, *processor_times = &bench->step_processor_times;
+    return (struct overhead){.prompt = summarize(&bench->prompt_ratio).median - 1.0,
+                             .generation = summarize_values(times->values, times->count).median - 1.0,
+                             .generation_processor =
+                                 summarize_values(processor_times->values, processor_times->count).median - 1.0};
 }
 
-static void print_overhead(struct bench *bench, struct summary prompt, struct summary generation)
+static void print_overhead(struct bench *bench)
 {
     if (bench->adapters.count == 0)
         return;
-    struct summary adapted_prompt = summarize(&bench->adapted_prompt_speed), adapted = summarize(&bench->adapted_generation_speed);
-    printf("\nadapted      prompt %.1f tokens/s (%.1f to %.1f): %+.1f %% time; generation %.1f tokens/s (%.1f to %.1f): %+.1f %% time",
-           adapted_prompt.median, adapted_prompt.least, adapted_prompt.most, 100.0 * overhead(prompt, adapted_prompt), adapted.median,
-           adapted.least, adapted.most, 100.0 * overhead(generation, adapted));
+    const struct summary prompt = summarize(&bench->adapted_prompt_speed),
+                         generation = summarize(&bench->adapted_generation_speed);
+    const struct overhead overhead = overhead_of(bench);
+    printf("\nadapted      prompt %.1f tokens/s (%.1f to %.1f): %+.1f %% time\n", prompt.median, prompt.least,
+           prompt.most, 100.0 * overhead.prompt);
+    printf(
+        "             generation %.1f tokens/s (%.1f to %.1f): %+.1f %% time, %+.1f %% processor time (%zu pairs of"
+        " steps)",
+        generation.median, generation.least, generation.most, 100.0 * overhead.generation,
+        100.0 * overhead.generation_processor, bench->step_times.count);
 }
 
 static void print_table(struct bench *bench, struct summary prompt, struct summary generation, double used)
@@ -233,7 +325,7 @@ static void print_table(struct bench *bench, struct summary prompt, struct summa
         printf(" in each of %d sequences: %.2f times the %.1f (%.1f to %.1f) of one", (int)settings->batch,
                generation.median / single.median, single.median, single.least, single.most);
     }
-    print_overhead(bench, prompt, generation);
+    print_overhead(bench);
     if (bench->training_speed.count > 0) {
         struct summary training = summarize(&bench->training_speed);
         printf("\ntraining     %.1f tokens/s (%.1f to %.1f)", training.median, training.least, training.most);
@@ -279,11 +371,15 @@ static void print_results(struct bench *bench, const char *model)
         json_object_set_new(object, "batch_ratio", json_output_number(generation.median / single.median));
     }
     if (bench->adapters.count > 0) {
-        struct summary adapted_prompt = summarize(&bench->adapted_prompt_speed), adapted = summarize(&bench->adapted_generation_speed);
-        json_object_set_new(object, "adapted_prompt_tokens_per_s", summary_json(adapted_prompt));
-        json_object_set_new(object, "adapted_generation_tokens_per_s", summary_json(adapted));
-        json_object_set_new(object, "adapter_prompt_overhead", json_output_number(overhead(prompt, adapted_prompt)));
-        json_object_set_new(object, "adapter_generation_overhead", json_output_number(overhead(generation, adapted)));
+        const struct overhead overhead = overhead_of(bench);
+        json_object_set_new(object, "adapted_prompt_tokens_per_s",
+                            summary_json(summarize(&bench->adapted_prompt_speed)));
+        json_object_set_new(object, "adapted_generation_tokens_per_s",
+                            summary_json(summarize(&bench->adapted_generation_speed)));
+        json_object_set_new(object, "adapter_prompt_overhead", json_output_number(overhead.prompt));
+        json_object_set_new(object, "adapter_generation_overhead", json_output_number(overhead.generation));
+        json_object_set_new(object, "adapter_generation_processor_overhead",
+                            json_output_number(overhead.generation_processor));
     }
     if (bench->training_speed.count > 0)
         json_object_set_new(object, "training_tokens_per_s", summary_json(summarize(&bench->training_speed)));
@@ -319,8 +415,12 @@ static int run(const void *given, const struct operands *operands)
         status = measure_training(bench, tokenizer, &error);
     if (status == BOMBUS_OK)
         print_results(bench, bench->settings->folder.model != NULL ? bench->settings->folder.model : folder);
-    for (size_t i = 0; i < BB_COUNT(bench->sessions); i++)
+    for (size_t i = 0; i < BB_COUNT(bench->sessions); i++) {
         bombus_session_free(bench->sessions[i]);
+        bombus_session_free(bench->adapted_sessions[i]);
+    }
+    bb_release(bench->step_times.values);
+    bb_release(bench->step_processor_times.values);
     adapters_close(&bench->adapters);
     bombus_model_close(bench->model);
     bombus_tokenizer_close(tokenizer);
@@ -336,8 +436,8 @@ const struct command command_bench = {
     .description =
         "Measures prompt and generation in tokens per second: the median of the repetitions, and their least and "
         "most. Beside them stands the bandwidth at which this machine reads memory with the same threads, and the"
-        " share of it that generation makes use of. With adapters each repetition runs without and with them in turn, and the time that"
-        " they add is printed.",
+        " share of it that generation makes use of. With adapters steps without and with them take turns, and the median"
+        " of what they add to the time of a step is printed.",
     .groups = groups,
     .group_count = BB_COUNT(groups),
     .settings_size = sizeof(struct bench_settings),
