@@ -47,8 +47,7 @@ struct comparison {
     const float *expected;
     const json_t *positions;
     size_t next;
-    double worst, squares; /* of the differences; the sum of their squares */
-    size_t entries;
+    struct parity_difference difference;
 };
 
 static inline bool compare_rows(void *context, size_t first, size_t count, const float *logits, int32_t vocab_size)
@@ -58,26 +57,22 @@ static inline bool compare_rows(void *context, size_t first, size_t count, const
         size_t row = (size_t)json_integer_value(json_array_get(comparison->positions, comparison->next));
         if (row >= first + count)
             break;
-        for (int32_t i = 0; i < vocab_size; i++) {
-            double gap = fabs((double)logits[(row - first) * (size_t)vocab_size + (size_t)i] -
-                              (double)comparison->expected[comparison->next * (size_t)vocab_size + (size_t)i]);
-            if (!(gap <= comparison->worst))
-                comparison->worst = gap;
-            comparison->squares += gap * gap;
-            comparison->entries++;
-        }
+        parity_compare(&comparison->difference, logits + (row - first) * (size_t)vocab_size,
+                       comparison->expected + comparison->next * (size_t)vocab_size, vocab_size);
     }
     return true;
 }
 
-/* The worst difference of a session's logits from saved ones, and the root of the mean square of all. */
-static inline double compare(struct bb_session *session, const char *json_path, const char *tensors_path, double *rms)
+/* How far a session's logits are from saved ones. */
+static inline struct parity_difference compare(struct bb_session *session, const char *json_path,
+                                               const char *tensors_path)
 {
     struct bb_safetensors tensors;
     bombus_error error;
     size_t index;
     const json_t *prompt;
-    double worst = 0.0, squares = 0.0, entries = 0.0, logprobs[512];
+    double logprobs[512];
+    struct parity_difference difference = {0};
     json_t *json = json_load_file(json_path, 0, NULL);
     assert_non_null(json);
     CHECK_OK(bb_safetensors_open(&tensors, tensors_path, &error), error);
@@ -90,20 +85,18 @@ static inline double compare(struct bb_session *session, const char *json_path, 
         assert_non_null(entry);
         float *expected = memcpy(malloc(entry->size), entry->data, entry->size);
         int32_t *ids = parity_ids(json_object_get(prompt, "ids"), &count);
-        struct comparison comparison = {.expected = expected, .positions = json_object_get(prompt, "logit_positions")};
+        struct comparison comparison = {
+            .expected = expected, .positions = json_object_get(prompt, "logit_positions"), .difference = difference};
         CHECK_OK(bb_session_truncate(session, 0, &error), error);
         CHECK_OK(bb_session_score(session, ids, (size_t)count, logprobs, compare_rows, &comparison, &error), error);
         assert_int_equal(comparison.next, json_array_size(comparison.positions));
-        worst = fmax(worst, comparison.worst);
-        squares += comparison.squares;
-        entries += (double)comparison.entries;
+        difference = comparison.difference;
         free(ids);
         free(expected);
     }
     bb_safetensors_close(&tensors);
     json_decref(json);
-    *rms = sqrt(squares / entries);
-    return worst;
+    return difference;
 }
 
 static inline double worst_difference(const float *a, const float *b, size_t count)

@@ -40,10 +40,12 @@ static double compare_fused(const char *folder, const char *kind, double *rms)
     assert_non_null(folder);
     open_folder(&opened, folder, 2);
     struct bb_session *session = create(&opened, true);
-    double worst = compare(session, golden_path("reference/qwen3-4bit/reference.json"), golden_path(path), rms);
+    struct parity_difference difference =
+        compare(session, golden_path("reference/qwen3-4bit/reference.json"), golden_path(path));
+    *rms = parity_rms(&difference);
     bb_session_free(session);
     close_model(&opened);
-    return worst;
+    return difference.max_abs;
 }
 
 /* Sum of squares of W' - (W + D) over all that the adapter changes. */
@@ -66,8 +68,10 @@ static double distance(const struct opened *opened, const struct bb_adapter *ada
             for (int64_t k = 0; k < weight->cols; k++) {
                 double target = (double)before[k];
                 for (int32_t r = 0; r < pair->rank; r++)
-                    target += (double)pair->scale * (double)pair->b[r * pair->b_stride + i] *
-                              (double)pair->a[r * weight->cols + k];
+                    target +=
+                        (double)pair->scale *
+                        (double)bb_packed_load(&pair->packed_b, bb_packed_place(&pair->packed_b, pair->rank, r, i)) *
+                        (double)bb_packed_load(&pair->packed_a, bb_packed_place(&pair->packed_a, pair->rank, r, k));
                 sum += ((double)after[k] - target) * ((double)after[k] - target);
             }
         }

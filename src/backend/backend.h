@@ -77,6 +77,7 @@ struct bb_low_rank_call {
     const struct bb_low_rank_term *terms; /* [term_count] */
     int32_t term_count;
     struct bb_tensor x, out; /* [rows, cols], [rows, weight.rows] */
+    bool is_exact;           /* f32; else the numbers of packed pairs may be rounded (cpu: to bf16) */
 };
 
 /* out[i] += scale * what the terms on row i add to row tokens[i] of W; out holds scale * that row before. */

@@ -141,7 +141,8 @@ static bombus_status find_matrices(struct fuse *fuse, bombus_error *error)
     for (int32_t k = 0; k < fuse->set->count && model->recipe.tie_word_embeddings; k++) {
         const struct bb_low_rank *lookup = bb_adapter_use_pair(&fuse->set->uses[k], model->embedding_slot);
         const struct bb_low_rank *head = bb_adapter_use_pair(&fuse->set->uses[k], model->head.slot);
-        if ((lookup == NULL) != (head == NULL) || (lookup != NULL && (lookup->a != head->a || lookup->b != head->b)))
+        if ((lookup == NULL) != (head == NULL) || (lookup != NULL && (lookup->packed_a.high != head->packed_a.high ||
+                                                                      lookup->packed_b.high != head->packed_b.high)))
             return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED,
                            "the adapter changes one of 'model.embed_tokens' and 'lm_head', which are one matrix here");
     }
@@ -175,11 +176,7 @@ static void add_deltas(const struct fuse *fuse, int32_t slot, int64_t row, const
         if (pair == NULL)
             continue;
         memset(one, 0, (size_t)cols * sizeof *one);
-        for (int32_t r = 0; r < pair->rank; r++) {
-            const float *a = pair->a + r * cols, factor = pair->scale * pair->b[r * pair->b_stride + row];
-            for (int64_t i = 0; i < cols; i++)
-                one[i] += factor * a[i];
-        }
+        bb_low_rank_add_row(one, pair, cols, row);
         const float gain = pair->gains != NULL ? pair->gains[row] : 1.0f;
         for (int64_t i = 0; i < cols; i++)
             delta[i] += use->weight * (gain * (plain[i] + one[i]) - plain[i]);

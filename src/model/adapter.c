@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { USE_LIMIT = 64, LANES = 16 };
+enum { USE_LIMIT = 64, LANES = 16, LINE_BYTES = 64 };
 
 struct loader {
     struct bb_adapter *adapter;
@@ -16,6 +16,8 @@ struct loader {
     const struct bb_adapter_file *file;
     const struct bb_adapter_options *options;
     bool *has_layer;
+    float *scratch; /* one module's numbers in f32 */
+    size_t scratch_size;
     bombus_error *error;
 };
 
@@ -46,12 +48,34 @@ static const struct bb_projection *find_expert(const struct bb_model *model, con
     return NULL;
 }
 
-static float *allocate(struct loader *loader, size_t count, bombus_status *status)
+static bombus_status fail_memory(const struct loader *loader, size_t bytes)
 {
-    float *memory = *status == BOMBUS_OK ? bb_arena_allocate(&loader->adapter->arena, count, sizeof *memory) : NULL;
-    if (memory == NULL && *status == BOMBUS_OK)
-        *status = bb_fail_memory(loader->error, count * sizeof *memory, "an adapter");
-    return memory;
+    return bb_fail_memory(loader->error, bytes, "an adapter");
+}
+
+static bombus_status grow_scratch(struct loader *loader, size_t count)
+{
+    if (count <= loader->scratch_size)
+        return BOMBUS_OK;
+    float *grown = bb_resize(loader->scratch, count, sizeof *grown);
+    if (grown == NULL)
+        return fail_memory(loader, count * sizeof *grown);
+    loader->scratch = grown;
+    loader->scratch_size = count;
+    return BOMBUS_OK;
+}
+
+/* Packs matrix [rank, count] at `stride` into memory of the adapter, from the beginning of a line of the caches on. */
+static bombus_status pack(struct loader *loader, struct bb_packed *packed, const float *matrix, int64_t stride,
+                          int32_t rank, int64_t count)
+{
+    const size_t size = (size_t)rank * (size_t)bb_packed_columns(count), line = LINE_BYTES / sizeof(uint16_t);
+    uint16_t *memory = bb_arena_allocate(&loader->adapter->arena, 2 * size + line, sizeof *memory);
+    if (memory == NULL)
+        return fail_memory(loader, 2 * size * sizeof *memory);
+    memory += (line - (uintptr_t)memory / sizeof *memory % line) % line;
+    *packed = bb_pack(memory, matrix, stride, rank, count);
+    return BOMBUS_OK;
 }
 
 /* Sum of squares in lanes, so that a compiler may use vectors. */
@@ -75,47 +99,56 @@ void bb_adapter_gains(const struct bb_weight *weight, const struct bb_low_rank *
 {
     for (int64_t i = 0; i < weight->rows; i++) {
         bb_quant_unpack_row(weight, i, row);
-        for (int32_t r = 0; r < pair->rank; r++) {
-            const float *a = pair->a + r * weight->cols, factor = pair->scale * pair->b[r * pair->b_stride + i];
-            for (int64_t k = 0; k < weight->cols; k++)
-                row[k] += factor * a[k];
-        }
+        bb_low_rank_add_row(row, pair, weight->cols, i);
         double length = row_length(row, weight->cols);
         gains[i] = length > 0.0 ? (float)((double)magnitude[i] / length) : 1.0f;
     }
+}
+
+/* Sets the gains of a slot's pair, of which `plain` has the numbers in f32; the magnitudes are of its rows. */
+static bombus_status load_gains(struct loader *loader, struct bb_low_rank *pair, const struct bb_weight *weight,
+                                const struct bb_low_rank *plain, const float *magnitude, float *row)
+{
+    float *gains = bb_arena_allocate(&loader->adapter->arena, (size_t)weight->rows, sizeof *gains);
+    if (gains == NULL)
+        return fail_memory(loader, (size_t)weight->rows * sizeof *gains);
+    bb_adapter_gains(weight, plain, magnitude, gains, row);
+    pair->gains = gains;
+    return BOMBUS_OK;
 }
 
 /* The pair of one expert, or of a whole projection, cut into its parts' rows. */
 static bombus_status load_pair(struct loader *loader, const struct bb_adapter_module *module,
                                const struct bb_projection *projection, int32_t expert, int32_t slot, int32_t part_count)
 {
-    bombus_status status = BOMBUS_OK;
-    size_t rank = (size_t)module->rank, rows = (size_t)module->rows, cols = (size_t)module->cols;
-    float *a = allocate(loader, rank * cols, &status), *b = allocate(loader, rank * rows, &status);
-    float *magnitude = module->magnitude != NULL ? allocate(loader, 2 * rows + cols, &status) : NULL;
+    const size_t rank = (size_t)module->rank, rows = (size_t)module->rows, cols = (size_t)module->cols;
+    bombus_status status = grow_scratch(loader, rank * cols + rank * rows + rows + cols);
     if (status != BOMBUS_OK)
         return status;
-    bb_adapter_module_read(module, expert, a, b, magnitude);
+    float *a = loader->scratch, *b = a + rank * cols, *magnitude = b + rank * rows, *row = magnitude + rows;
+    struct bb_packed packed_a;
+    bb_adapter_module_read(module, expert, a, b, module->magnitude != NULL ? magnitude : NULL);
+    status = pack(loader, &packed_a, a, module->cols, module->rank, module->cols);
     int64_t first = 0;
-    for (int32_t i = 0; i < part_count; i++) {
+    for (int32_t i = 0; i < part_count && status == BOMBUS_OK; i++) {
         const struct bb_weight *weight = &loader->model->slots[slot + i]->weight;
         struct bb_low_rank *pair = &loader->adapter->pairs[slot + i];
         if (pair->rank > 0)
             return fail_place(loader, module, "another module has its place already");
-        *pair = (struct bb_low_rank){.a = a,
-                                     .b = b + first,
-                                     .b_stride = module->rows,
+        *pair = (struct bb_low_rank){.packed_a = packed_a,
                                      .rank = module->rank,
                                      .scale = loader->options->has_scale ? loader->options->scale : module->scale};
-        if (magnitude != NULL) {
-            bb_adapter_gains(weight, pair, magnitude + first, magnitude + rows + first, magnitude + 2 * rows);
-            pair->gains = magnitude + rows + first;
+        status = pack(loader, &pair->packed_b, b + first, module->rows, module->rank, weight->rows);
+        if (status == BOMBUS_OK && module->magnitude != NULL) {
+            const struct bb_low_rank plain = {
+                .a = a, .b = b + first, .b_stride = module->rows, .rank = module->rank, .scale = pair->scale};
+            status = load_gains(loader, pair, weight, &plain, magnitude + first, row);
         }
         first += weight->rows;
     }
     if (projection->layer >= 0)
         loader->has_layer[projection->layer] = true;
-    return BOMBUS_OK;
+    return status;
 }
 
 static bombus_status fail_shape(const struct loader *loader, const struct bb_adapter_module *module,
@@ -227,7 +260,7 @@ bombus_status bb_adapter_open(struct bb_adapter **adapter, const struct bb_model
     loader.has_layer =
         bb_arena_allocate(&made->arena, (size_t)model->recipe.num_hidden_layers, sizeof *loader.has_layer);
     if (made->pairs == NULL || loader.has_layer == NULL)
-        status = bb_fail_memory(error, (size_t)model->slot_count * sizeof *made->pairs, "an adapter");
+        status = fail_memory(&loader, (size_t)model->slot_count * sizeof *made->pairs);
     if (status == BOMBUS_OK && loader.options->has_scale && !isfinite(loader.options->scale))
         status =
             bb_fail(error, BOMBUS_ERROR_ARGUMENT, "scale: %g, expected a finite number", (double)loader.options->scale);
@@ -236,6 +269,7 @@ bombus_status bb_adapter_open(struct bb_adapter **adapter, const struct bb_model
     if (status == BOMBUS_OK)
         status = load_all(&loader);
     bb_adapter_file_close(&file);
+    bb_release(loader.scratch);
     if (status != BOMBUS_OK) {
         free_adapter(made);
         return status;

@@ -26,7 +26,7 @@ struct bb_adapter {
     int32_t layer_count; /* blocks with at least one pair */
     int32_t module_count;
     int64_t parameter_count;
-    struct bb_arena arena; /* pairs and all their numbers, in f32 */
+    struct bb_arena arena; /* pairs and all their numbers, packed */
 };
 
 /* Opens the folder for the model, which must be of the kind that it was trained on: a module that the model has no projection for, or one of another

@@ -91,8 +91,12 @@ static void apply(struct bb_run *run, const struct bb_linear *linear, struct bb_
 {
     if (terms.count == 0 || run->status != BOMBUS_OK)
         return;
-    struct bb_low_rank_call call = {
-        .linear = linear, .terms = terms.terms, .term_count = terms.count, .x = x, .out = out};
+    struct bb_low_rank_call call = {.linear = linear,
+                                    .terms = terms.terms,
+                                    .term_count = terms.count,
+                                    .x = x,
+                                    .out = out,
+                                    .is_exact = run->is_exact};
     run->status = run->backend->table->low_rank(run->backend, &call, &run->error);
     struct bb_record *record =
         bb_tape_add(run, BB_RECORD_LOW_RANK, x, (struct bb_tensor){0}, (struct bb_tensor){0}, out, bb_op_is_trained(run, linear));

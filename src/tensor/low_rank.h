@@ -8,14 +8,35 @@
 #ifndef BB_LOW_RANK_H
 #define BB_LOW_RANK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
-/* The pair of one projection [rows, cols] in f32. Both matrices lie with the long side fastest. */
+enum {
+    BB_PACKED_RANKS = 8,   /* of a panel, but the last */
+    BB_PACKED_COLUMNS = 16 /* of a tile */
+};
+
+/* A matrix [rank, count] that is only read, as products of few rows read it fastest: in panels of 8 ranks; a panel in
+ * tiles of 16 columns; a tile rank by rank, with zeros behind column `count`. What a piece of a row needs lies
+ * together.
+ *
+ * Each f32 is split in halves: `high` is the number rounded to bf16, which is all that precision fast reads, and `low`
+ * makes it whole again, bit for bit: (high << 16) + low. The two together are as large as the f32 alone. */
+struct bb_packed {
+    const uint16_t *high;
+    const int16_t *low;
+    int64_t columns; /* of a panel: with those that fill the last tile */
+};
+
+/* The pair of one projection [rows, cols]: in f32 with the long side fastest, as training changes it; or packed, as
+ * adapters are loaded from files. */
 struct bb_low_rank {
-    const float *a;      /* [rank, cols]: mlx-lm's lora_a transposed, PEFT's lora_A.weight as it is */
+    const float *a;      /* [rank, cols]: mlx-lm's lora_a transposed, PEFT's lora_A.weight as it is; NULL: packed */
     const float *b;      /* [rank, rows] at b_stride: mlx-lm's lora_b as it is, PEFT's lora_B.weight transposed */
     int64_t b_stride;    /* floats from one row of b to the next: a pair may be the view of a larger one's rows */
+    struct bb_packed packed_a, packed_b; /* [rank, cols], [rank, rows], where a and b are NULL */
     int32_t rank;        /* 0: none at this projection */
     float scale;         /* of the file: mlx-lm's scale, PEFT's alpha / r */
     const float *gains;  /* DoRA: [rows], magnitude / row norm of (W + scale * B A); NULL: LoRA */
@@ -52,5 +73,48 @@ struct bb_low_rank_terms {
     const struct bb_low_rank_term *terms;
     int32_t count; /* 0: no row takes an adapter */
 };
+
+static inline bool bb_low_rank_is_packed(const struct bb_low_rank *pair)
+{
+    return pair->a == NULL;
+}
+
+/* Columns of a packed matrix with what fills the last tile. */
+static inline int64_t bb_packed_columns(int64_t count)
+{
+    return (count + BB_PACKED_COLUMNS - 1) / BB_PACKED_COLUMNS * BB_PACKED_COLUMNS;
+}
+
+/* Ranks of the panel that begins at `first_rank`. */
+static inline int32_t bb_packed_ranks(int32_t rank, int32_t first_rank)
+{
+    return rank - first_rank < BB_PACKED_RANKS ? rank - first_rank : BB_PACKED_RANKS;
+}
+
+/* Where entry [r, column] of a packed matrix [rank, ...] lies. */
+static inline int64_t bb_packed_place(const struct bb_packed *matrix, int32_t rank, int32_t r, int64_t column)
+{
+    const int32_t first_rank = r - r % BB_PACKED_RANKS;
+    return first_rank * matrix->columns +
+           (column / BB_PACKED_COLUMNS * bb_packed_ranks(rank, first_rank) + r % BB_PACKED_RANKS) * BB_PACKED_COLUMNS +
+           column % BB_PACKED_COLUMNS;
+}
+
+/* The number at a place; low NULL: rounded. */
+static inline float bb_packed_load(const struct bb_packed *matrix, int64_t place)
+{
+    const uint32_t low = matrix->low != NULL ? (uint32_t)(int32_t)matrix->low[place] : 0;
+    const uint32_t bits = ((uint32_t)matrix->high[place] << 16) + low;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* Packs matrix [rank, count] at `stride` into memory of 2 * rank * bb_packed_columns(count) entries, first the upper
+ * halves. A NaN becomes the usual one; within half a step of bf16 of the largest f32 the upper half is infinite. */
+struct bb_packed bb_pack(uint16_t *memory, const float *matrix, int64_t stride, int32_t rank, int64_t count);
+
+/* out[cols] += row `row` of scale * B A, for a projection [rows, cols]. */
+void bb_low_rank_add_row(float *out, const struct bb_low_rank *pair, int64_t cols, int64_t row);
 
 #endif

@@ -61,13 +61,15 @@ struct bb_cpu_low_rank {
     const struct bb_cpu_product *products;
     int32_t product_count, chunk_count; /* 0 chunks: no terms */
     const float *x;
+    bool is_exact;      /* packed pairs are read in full, not their upper halves alone */
     float *sums;        /* scale * weight * A x: of each product, term, row [rank] */
     atomic_int pending; /* chunks that are not done */
 };
 
 /* Counts the chunks and takes memory; the caller holds the pool's lock. */
-bombus_status bb_cpu_low_rank_begin(struct bb_cpu *cpu, struct bb_cpu_low_rank *work, const struct bb_cpu_product *products,
-                                    int32_t product_count, const float *x, bombus_error *error);
+bombus_status bb_cpu_low_rank_begin(struct bb_cpu *cpu, struct bb_cpu_low_rank *work,
+                                    const struct bb_cpu_product *products, int32_t product_count, const float *x,
+                                    bool is_exact, bombus_error *error);
 /* Chunk 0 .. chunk_count - 1 of the job. */
 void bb_cpu_low_rank_sum(struct bb_cpu_low_rank *work, int32_t chunk);
 /* Over the product's entries for weight rows and rows of x from the first on, in a later chunk of the same job. */

@@ -181,7 +181,7 @@ static bombus_status multiply_locked(struct bb_cpu *cpu, struct job *job, bombus
         chunks += chunks_of(job, &job->products[i].linear->weight);
     struct bb_cpu_low_rank low_rank;
     job->low_rank = &low_rank;
-    status = bb_cpu_low_rank_begin(cpu, &low_rank, job->products, job->product_count, job->x, error);
+    status = bb_cpu_low_rank_begin(cpu, &low_rank, job->products, job->product_count, job->x, job->is_exact, error);
     if (status != BOMBUS_OK)
         return status;
     if (chunks * blocks > INT32_MAX - low_rank.chunk_count || tiles > INT32_MAX)

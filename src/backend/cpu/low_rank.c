@@ -7,13 +7,19 @@
 
 enum {
     SUM_ROWS = 16, /* of x a chunk */
-    SUM_RANKS = 4, /* of A a chunk: two chunks or more a term, so that threads share even one */
+    SUM_RANKS = 4, /* of A in f32 a chunk: two chunks or more a term, so that threads share even one */
     RANK_BLOCK = 64
 };
 
+/* Ranks a chunk; a panel where A is packed, which is read as one stream. */
+static int32_t sum_ranks(const struct bb_low_rank *pair)
+{
+    return bb_low_rank_is_packed(pair) ? BB_PACKED_RANKS : SUM_RANKS;
+}
+
 static int32_t rank_chunks(const struct bb_low_rank_term *term)
 {
-    return (term->pair->rank + SUM_RANKS - 1) / SUM_RANKS;
+    return (term->pair->rank + sum_ranks(term->pair) - 1) / sum_ranks(term->pair);
 }
 
 static int64_t term_chunks(const struct bb_low_rank_term *term)
@@ -23,12 +29,15 @@ static int64_t term_chunks(const struct bb_low_rank_term *term)
 
 bombus_status bb_cpu_low_rank_begin(struct bb_cpu *cpu, struct bb_cpu_low_rank *work,
                                     const struct bb_cpu_product *products, int32_t product_count, const float *x,
-                                    bombus_error *error)
+                                    bool is_exact, bombus_error *error)
 {
     size_t floats = 0;
     int64_t chunks = 0;
-    *work = (struct bb_cpu_low_rank){
-        .kernels = &cpu->kernels->rows, .products = products, .product_count = product_count, .x = x};
+    *work = (struct bb_cpu_low_rank){.kernels = &cpu->kernels->rows,
+                                     .products = products,
+                                     .product_count = product_count,
+                                     .x = x,
+                                     .is_exact = is_exact};
     for (int32_t i = 0; i < product_count; i++)
         for (int32_t k = 0; k < products[i].low_rank.count; k++) {
             floats +=
@@ -46,6 +55,32 @@ bombus_status bb_cpu_low_rank_begin(struct bb_cpu *cpu, struct bb_cpu_low_rank *
     work->chunk_count = (int32_t)chunks;
     atomic_init(&work->pending, work->chunk_count);
     return BOMBUS_OK;
+}
+
+/* The numbers of a packed matrix from `place` on, as far as the precision reads them. */
+static struct bb_packed view(const struct bb_packed *matrix, int64_t place, bool is_exact)
+{
+    return (struct bb_packed){
+        .high = matrix->high + place, .low = is_exact ? matrix->low + place : NULL, .columns = matrix->columns};
+}
+
+/* sums [row_count, ranks] of A's ranks from the first on, at the pair's rank. */
+static void sum(const struct bb_cpu_low_rank *work, const struct bb_low_rank *pair, float *sums, const float *x,
+                int32_t first_rank, int32_t ranks, int64_t row_count, int64_t cols)
+{
+    if (bb_low_rank_is_packed(pair)) {
+        const int64_t place = bb_packed_place(&pair->packed_a, pair->rank, first_rank, 0);
+        work->kernels->packed_sums(&(struct bb_packed_sums){.sums = sums,
+                                                            .panel = view(&pair->packed_a, place, work->is_exact),
+                                                            .x = x,
+                                                            .sums_stride = pair->rank,
+                                                            .row_count = row_count,
+                                                            .cols = cols,
+                                                            .rank = ranks});
+        return;
+    }
+    for (int64_t row = 0; row < row_count; row++)
+        work->kernels->low_rank_sums(sums + row * pair->rank, pair->a + first_rank * cols, x + row * cols, ranks, cols);
 }
 
 void bb_cpu_low_rank_sum(struct bb_cpu_low_rank *work, int32_t chunk)
@@ -70,16 +105,15 @@ void bb_cpu_low_rank_sum(struct bb_cpu_low_rank *work, int32_t chunk)
     const int64_t cols = product->linear->weight.cols;
     const float factor =
         pair->scale * (term->weight * product->scale); /* as with the scale in the weight: ops/low_rank.c */
-    const int32_t first_rank = chunk % rank_chunks(term) * SUM_RANKS, first_row = chunk / rank_chunks(term) * SUM_ROWS;
-    const int32_t ranks = pair->rank - first_rank < SUM_RANKS ? pair->rank - first_rank : SUM_RANKS;
-    const int32_t end = first_row + SUM_ROWS < term->row_count ? first_row + SUM_ROWS : term->row_count;
-    for (int32_t row = first_row; row < end; row++) {
-        float *out = sums + (int64_t)row * pair->rank + first_rank;
-        work->kernels->low_rank_sums(out, pair->a + first_rank * cols, work->x + (term->first_row + row) * cols, ranks,
-                                     cols);
+    const int32_t step = sum_ranks(pair), first_rank = chunk % rank_chunks(term) * step,
+                  first_row = chunk / rank_chunks(term) * SUM_ROWS;
+    const int32_t ranks = pair->rank - first_rank < step ? pair->rank - first_rank : step;
+    const int32_t rows = term->row_count - first_row < SUM_ROWS ? term->row_count - first_row : SUM_ROWS;
+    float *out = sums + (int64_t)first_row * pair->rank + first_rank;
+    sum(work, pair, out, work->x + (term->first_row + first_row) * cols, first_rank, ranks, rows, cols);
+    for (int32_t row = 0; row < rows; row++, out += pair->rank)
         for (int32_t r = 0; r < ranks; r++)
             out[r] *= factor;
-    }
     /* release: the sums, read behind bb_pool_wait's acquire of 0 */
     atomic_fetch_sub_explicit(&work->pending, 1, memory_order_release);
 }
@@ -109,6 +143,34 @@ static int32_t same_rows(const struct bb_low_rank_term *terms, int32_t limit)
     return count;
 }
 
+/* Over entries of out [row_count, count], at `first` of their row: sums [row_count, rank] times B. */
+static void add(const struct bb_cpu_low_rank *work, const struct bb_cpu_product *product,
+                const struct bb_low_rank *pair, const float *sums, float *out, int64_t row_count, int64_t first,
+                int64_t count)
+{
+    const float *gains = pair->gains != NULL ? pair->gains + first : NULL;
+    if (bb_low_rank_is_packed(pair))
+        work->kernels->packed_add(&(struct bb_packed_add){.out = out,
+                                                          .matrix = view(&pair->packed_b, 0, work->is_exact),
+                                                          .sums = sums,
+                                                          .gains = gains,
+                                                          .out_stride = product->out_stride,
+                                                          .row_count = row_count,
+                                                          .first = first,
+                                                          .count = count,
+                                                          .rank = pair->rank});
+    else
+        work->kernels->low_rank_add(&(struct bb_low_rank_add){.out = out,
+                                                              .b = pair->b + first,
+                                                              .sums = sums,
+                                                              .gains = gains,
+                                                              .out_stride = product->out_stride,
+                                                              .b_stride = pair->b_stride,
+                                                              .row_count = row_count,
+                                                              .count = count,
+                                                              .rank = pair->rank});
+}
+
 void bb_cpu_low_rank_add(struct bb_cpu_low_rank *work, const struct bb_cpu_product *product, int64_t first_weight_row,
                          int64_t weight_row_count, int64_t first_row, int64_t row_count)
 {
@@ -130,16 +192,9 @@ void bb_cpu_low_rank_add(struct bb_cpu_low_rank *work, const struct bb_cpu_produ
                         product->out + row * product->out_stride + first_weight_row);
         for (int32_t i = 0; i < count; i++) {
             const struct bb_low_rank *pair = terms[i].pair;
-            work->kernels->low_rank_add(
-                &(struct bb_low_rank_add){.out = product->out + begin * product->out_stride + first_weight_row,
-                                          .b = pair->b + first_weight_row,
-                                          .sums = sums + (begin - terms->first_row) * pair->rank,
-                                          .gains = pair->gains != NULL ? pair->gains + first_weight_row : NULL,
-                                          .out_stride = product->out_stride,
-                                          .b_stride = pair->b_stride,
-                                          .row_count = end - begin,
-                                          .count = weight_row_count,
-                                          .rank = pair->rank});
+            add(work, product, pair, sums + (begin - terms->first_row) * pair->rank,
+                product->out + begin * product->out_stride + first_weight_row, end - begin, first_weight_row,
+                weight_row_count);
             sums += (int64_t)terms->row_count * pair->rank;
         }
     }
@@ -178,7 +233,8 @@ static bombus_status low_rank(struct bb_backend *backend, const struct bb_low_ra
                       .chunk_rows = chunk_rows > 64 ? chunk_rows : 64,
                       .row_count = call->out.shape[0]};
     bb_pool_lock(cpu->pool);
-    bombus_status status = bb_cpu_low_rank_begin(cpu, &job.low_rank, &job.product, 1, call->x.data, error);
+    bombus_status status =
+        bb_cpu_low_rank_begin(cpu, &job.low_rank, &job.product, 1, call->x.data, call->is_exact, error);
     if (status == BOMBUS_OK && job.low_rank.chunk_count > 0)
         bb_pool_run(cpu->pool,
                     job.low_rank.chunk_count + (int32_t)((weight_rows + job.chunk_rows - 1) / job.chunk_rows), chunk,
@@ -187,12 +243,36 @@ static bombus_status low_rank(struct bb_backend *backend, const struct bb_low_ra
     return status;
 }
 
+/* The same of a packed pair, whose numbers are read in full: it is a row of a table, not a product. */
+static void add_packed_to_token(const struct bb_row_kernels *kernels, const struct bb_low_rank *pair, int32_t token,
+                                float factor, float *out, int64_t cols)
+{
+    float sums[BB_PACKED_RANKS];
+    for (int32_t first = 0; first < pair->rank; first += BB_PACKED_RANKS) {
+        const int32_t count = bb_packed_ranks(pair->rank, first);
+        for (int32_t r = 0; r < count; r++)
+            sums[r] = factor *
+                      bb_packed_load(&pair->packed_b, bb_packed_place(&pair->packed_b, pair->rank, first + r, token));
+        kernels->packed_add(&(struct bb_packed_add){
+            .out = out,
+            .matrix = view(&pair->packed_a, bb_packed_place(&pair->packed_a, pair->rank, first, 0), true),
+            .sums = sums,
+            .row_count = 1,
+            .count = cols,
+            .rank = count});
+    }
+}
+
 /* What one term adds to a token's row: the token's entries of B times A. */
 static void add_to_token(const struct bb_row_kernels *kernels, const struct bb_low_rank_term *term, int32_t token,
                          float scale, float *out, int64_t cols)
 {
     const struct bb_low_rank *pair = term->pair;
     const float factor = scale * term->weight * pair->scale * (pair->gains != NULL ? pair->gains[token] : 1.0f);
+    if (bb_low_rank_is_packed(pair)) {
+        add_packed_to_token(kernels, pair, token, factor, out, cols);
+        return;
+    }
     float sums[RANK_BLOCK];
     for (int32_t first = 0; first < pair->rank; first += RANK_BLOCK) {
         const int32_t count = pair->rank - first < RANK_BLOCK ? pair->rank - first : RANK_BLOCK;

@@ -12,6 +12,23 @@ struct bb_low_rank_add {
     int32_t rank;
 };
 
+/* A panel of a packed matrix (tensor/low_rank.h) by rows of x [row_count, cols]. */
+struct bb_packed_sums {
+    float *sums;            /* [row_count, rank] at sums_stride */
+    struct bb_packed panel; /* its first entry; low NULL: rounded numbers are wanted */
+    const float *x;
+    int64_t sums_stride, row_count, cols;
+    int32_t rank; /* of the panel */
+};
+
+struct bb_packed_add {
+    float *out;                /* of column `first` */
+    struct bb_packed matrix;   /* of `rank` ranks; low NULL: rounded numbers are wanted */
+    const float *sums, *gains; /* gains of column `first`, or NULL */
+    int64_t out_stride, row_count, first, count;
+    int32_t rank;
+};
+
 struct bb_row_kernels {
     /* out[i] = x[i] / sqrt(mean of x^2 + eps) * weight[i] (or 1 + weight[i], or 1 where weight is NULL); out may be
      * x. */
@@ -31,6 +48,10 @@ struct bb_row_kernels {
     /* For `row_count` rows, at out_stride and with `rank` sums each: out[i] += gains[i] * sum over r of sums[r] * b[r * b_stride + i] (gains NULL: 1).
      * An entry does not depend on where the run begins. */
     void (*low_rank_add)(const struct bb_low_rank_add *call);
+    /* The same of packed matrices. sums[t][r] = panel[r] . x[t], the same whatever the rows and ranks beside it. */
+    void (*packed_sums)(const struct bb_packed_sums *call);
+    /* Columns [first, first + count): out[t][i] += gains[i] * sum over r of sums[t][r] * matrix[r][first + i]. */
+    void (*packed_add)(const struct bb_packed_add *call);
 };
 
 void bb_kernels_fill_reference_rows(struct bb_row_kernels *kernels);

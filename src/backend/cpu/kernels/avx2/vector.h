@@ -65,6 +65,14 @@ BB_INLINE vec vec_load_bf16(const uint16_t *p)
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
 
+/* (high << 16) + low: the halves of tensor/low_rank.h. */
+BB_INLINE vec vec_load_joined(const uint16_t *high, const int16_t *low)
+{
+    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)high));
+    const __m256i rest = _mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)(const void *)low));
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_slli_epi32(wide, 16), rest));
+}
+
 BB_INLINE void vec_store_f16(uint16_t *p, vec x)
 {
     _mm_storeu_si128((__m128i *)(void *)p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));

@@ -59,6 +59,14 @@ BB_INLINE vec vec_load_bf16(const uint16_t *p)
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
 
+/* (high << 16) + low: the halves of tensor/low_rank.h. */
+BB_INLINE vec vec_load_joined(const uint16_t *high, const int16_t *low)
+{
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)high));
+    const __m512i rest = _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)low));
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_slli_epi32(wide, 16), rest));
+}
+
 BB_INLINE void vec_store_f16(uint16_t *p, vec x)
 {
     _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));

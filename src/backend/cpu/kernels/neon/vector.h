@@ -63,6 +63,12 @@ BB_INLINE vec vec_load_bf16(const uint16_t *p)
     return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
 }
 
+/* (high << 16) + low: the halves of tensor/low_rank.h. */
+BB_INLINE vec vec_load_joined(const uint16_t *high, const int16_t *low)
+{
+    return vreinterpretq_f32_s32(vaddw_s16(vreinterpretq_s32_u32(vshll_n_u16(vld1_u16(high), 16)), vld1_s16(low)));
+}
+
 BB_INLINE void vec_store_f16(uint16_t *p, vec x)
 {
     vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x)));

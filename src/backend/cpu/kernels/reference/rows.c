@@ -94,6 +94,31 @@ static void low_rank_add(const struct bb_low_rank_add *call)
         }
 }
 
+static void packed_sums(const struct bb_packed_sums *call)
+{
+    for (int64_t row = 0; row < call->row_count; row++)
+        for (int32_t r = 0; r < call->rank; r++) {
+            float sum = 0.0f;
+            for (int64_t i = 0; i < call->cols; i++)
+                sum += bb_packed_load(&call->panel, bb_packed_place(&call->panel, call->rank, r, i)) *
+                       call->x[row * call->cols + i];
+            call->sums[row * call->sums_stride + r] = sum;
+        }
+}
+
+static void packed_add(const struct bb_packed_add *call)
+{
+    for (int64_t row = 0; row < call->row_count; row++)
+        for (int64_t i = 0; i < call->count; i++) {
+            float sum = 0.0f;
+            for (int32_t r = 0; r < call->rank; r++) {
+                const int64_t place = bb_packed_place(&call->matrix, call->rank, r, call->first + i);
+                sum += call->sums[row * call->rank + r] * bb_packed_load(&call->matrix, place);
+            }
+            call->out[row * call->out_stride + i] += call->gains != NULL ? call->gains[i] * sum : sum;
+        }
+}
+
 void bb_kernels_fill_reference_rows(struct bb_row_kernels *kernels)
 {
     kernels->norm = norm;
@@ -104,4 +129,6 @@ void bb_kernels_fill_reference_rows(struct bb_row_kernels *kernels)
     kernels->scale = scale;
     kernels->low_rank_sums = low_rank_sums;
     kernels->low_rank_add = low_rank_add;
+    kernels->packed_sums = packed_sums;
+    kernels->packed_add = packed_add;
 }

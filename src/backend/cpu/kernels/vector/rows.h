@@ -6,6 +6,7 @@
 
 #include "backend/cpu/kernels/rows.h"
 #include "backend/cpu/kernels/vector/math.h"
+#include "backend/cpu/kernels/vector/packed.h"
 
 #include <math.h>
 
@@ -289,6 +290,8 @@ static void fill_rows(struct bb_row_kernels *kernels)
     kernels->scale = scale;
     kernels->low_rank_sums = low_rank_sums;
     kernels->low_rank_add = low_rank_add;
+    kernels->packed_sums = packed_sums;
+    kernels->packed_add = packed_add;
 }
 
 #endif
