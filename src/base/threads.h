@@ -22,8 +22,8 @@ int32_t bb_pool_thread_count(const struct bb_pool *pool);
  * once wait for each other. pool NULL: all of them on the calling thread. */
 void bb_pool_run(struct bb_pool *pool, int32_t chunk_count, bb_pool_work work, void *context);
 
-/* In a chunk of a job: waits until *counter is 0, which chunks with lower numbers bring about without waiting themselves. They have all been handed
- * out by then. */
+/* In a chunk of a job: waits until *counter is 0, which chunks that run by now bring about without waiting
+ * themselves. */
 void bb_pool_wait(const atomic_int *counter);
 
 /* Takes the pool for several jobs and the memory they share: calls of other threads wait until the same thread has

@@ -5,6 +5,7 @@
 #include "backend/backend.h"
 #include "base/threads.h"
 
+struct bb_ahead;
 struct bb_kernels;
 
 /* Who uses a piece of scratch memory: an operation keeps its own while another that it calls uses another. */
@@ -55,24 +56,30 @@ struct bb_cpu_product {
 bombus_status bb_cpu_multiply(struct bb_cpu *cpu, const struct bb_cpu_product *products, int32_t product_count,
                               const float *x, int64_t row_count, bool is_exact, bombus_error *error);
 
-/* The low-rank terms of some products of the same rows: A x of all is made by the first chunks of a job, B A x added by those behind. low_rank.c */
+/* The low-rank terms of some products of the same rows: a chunk of a job makes its product, helps with A x of all
+ * terms while some of that is left, and adds its part of B A x. low_rank.c */
 struct bb_cpu_low_rank {
     const struct bb_row_kernels *kernels;
     const struct bb_cpu_product *products;
-    int32_t product_count, chunk_count; /* 0 chunks: no terms */
+    int32_t product_count, sum_count; /* pieces of A x; 0: no terms */
+    int32_t thread_count;
     const float *x;
     bool is_exact;      /* packed pairs are read in full, not their upper halves alone */
     float *sums;        /* scale * weight * A x: of each product, term, row [rank] */
-    atomic_int pending; /* chunks that are not done */
+    atomic_int next;    /* the first piece that nobody has taken */
+    atomic_int pending; /* pieces that are not done */
 };
 
-/* Counts the chunks and takes memory; the caller holds the pool's lock. */
+/* Counts the pieces and takes memory; the caller holds the pool's lock. */
 bombus_status bb_cpu_low_rank_begin(struct bb_cpu *cpu, struct bb_cpu_low_rank *work,
                                     const struct bb_cpu_product *products, int32_t product_count, const float *x,
                                     bool is_exact, bombus_error *error);
-/* Chunk 0 .. chunk_count - 1 of the job. */
-void bb_cpu_low_rank_sum(struct bb_cpu_low_rank *work, int32_t chunk);
-/* Over the product's entries for weight rows and rows of x from the first on, in a later chunk of the same job. */
+/* What chunk `chunk` of the job reads behind its product for weight rows [first, first + count): pieces of A and its
+ * part of B; how many (at most BB_CPU_AHEAD_LIMIT). None for prompts, which compute more than they read. */
+int32_t bb_cpu_low_rank_ahead(const struct bb_cpu_low_rank *work, struct bb_ahead *ahead, int32_t chunk,
+                              const struct bb_cpu_product *product, int64_t first, int64_t count);
+/* Over the product's entries for weight rows and rows of x from the first on, which a chunk of the job has just
+ * stored. */
 void bb_cpu_low_rank_add(struct bb_cpu_low_rank *work, const struct bb_cpu_product *product, int64_t first_weight_row, int64_t weight_row_count,
                          int64_t first_row, int64_t row_count);
 
@@ -98,6 +105,7 @@ static inline void bb_cpu_run(struct bb_cpu *cpu, int32_t chunk_count, bb_pool_w
 }
 
 enum {
+    BB_CPU_AHEAD_LIMIT = 8,
     BB_CPU_CHUNK =
         16384, /* f32 entries of row work a chunk: some microseconds, enough to be worth handing to a thread */
     BB_ROPE_DIMS_LIMIT = BB_KV_HEAD_DIM_LIMIT

@@ -82,11 +82,6 @@ static void multiply_chunk(void *context, int32_t chunk, int32_t worker)
 {
     const struct job *job = context;
     const struct bb_cpu_product *product = job->products;
-    if (chunk < job->low_rank->chunk_count) {
-        bb_cpu_low_rank_sum(job->low_rank, chunk);
-        return;
-    }
-    chunk -= job->low_rank->chunk_count;
     const int64_t block = chunk / job->chunk_count;
     int64_t place = chunk % job->chunk_count;
     for (int64_t count = chunks_of(job, &product->linear->weight); place >= count; count = chunks_of(job, &product->linear->weight)) {
@@ -98,6 +93,7 @@ static void multiply_chunk(void *context, int32_t chunk, int32_t worker)
     const int64_t first_row = block * job->block_rows, row_rest = job->row_count - first_row;
     const struct bb_weight weight = bb_weight_rows(&linear->weight, first, rest < rows ? rest : rows);
     const size_t bias_bytes = bb_dtype_bits(linear->bias_dtype) / 8;
+    struct bb_ahead ahead[BB_CPU_AHEAD_LIMIT];
     const struct bb_linear_task task = {
         .weight = &weight,
         .bias = linear->bias != NULL ? (const char *)linear->bias + (size_t)first * bias_bytes : NULL,
@@ -111,6 +107,8 @@ static void multiply_chunk(void *context, int32_t chunk, int32_t worker)
         .residual = product->residual != NULL ? product->residual + first : NULL,
         .out_stride = product->out_stride,
         .read_ahead = job->cpu->kernels->read_ahead,
+        .ahead = ahead,
+        .ahead_count = bb_cpu_low_rank_ahead(job->low_rank, ahead, chunk, product, first, weight.rows),
         .scratch = job->worker_scratch + (size_t)worker * job->worker_bytes,
     };
     if (is_rounded(job, &weight))
@@ -184,7 +182,7 @@ static bombus_status multiply_locked(struct bb_cpu *cpu, struct job *job, bombus
     status = bb_cpu_low_rank_begin(cpu, &low_rank, job->products, job->product_count, job->x, job->is_exact, error);
     if (status != BOMBUS_OK)
         return status;
-    if (chunks * blocks > INT32_MAX - low_rank.chunk_count || tiles > INT32_MAX)
+    if (chunks * blocks > INT32_MAX || tiles > INT32_MAX)
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "a product of %lld rows is too large", (long long)job->row_count);
     job->chunk_count = (int32_t)chunks;
     if (job->row_count <= FEW_ROWS) {
@@ -193,7 +191,7 @@ static bombus_status multiply_locked(struct bb_cpu *cpu, struct job *job, bombus
     } else {
         bb_pool_run(cpu->pool, (int32_t)tiles, round_tile, job);
     }
-    bb_pool_run(cpu->pool, (int32_t)(chunks * blocks) + low_rank.chunk_count, multiply_chunk, job);
+    bb_pool_run(cpu->pool, (int32_t)(chunks * blocks), multiply_chunk, job);
     return BOMBUS_OK;
 }
 

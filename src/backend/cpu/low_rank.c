@@ -1,30 +1,32 @@
-/* Low-rank additions to products (LoRA, DoRA). A product's job begins with chunks that make A x; a chunk of weight rows adds its rows of B to what it
- * has just stored, so that one job does both and nothing is read twice. Each entry is a sum in an order of its own, whatever the rows beside it. */
+/* Low-rank additions to products (LoRA, DoRA), in the product's own job: behind its product a chunk of weight rows
+ * takes pieces of A x while some are left, then adds its rows of B to what it has just stored. Nothing is read twice,
+ * and while the first products are made their kernels ask for the lines of A and B. Each entry is a sum in an order of
+ * its own, whatever the rows beside it. */
 #include "backend/cpu/cpu.h"
 
 #include "backend/cpu/kernels/kernel.h"
 #include "base/memory.h"
 
 enum {
-    SUM_ROWS = 16, /* of x a chunk */
-    SUM_RANKS = 4, /* of A in f32 a chunk: two chunks or more a term, so that threads share even one */
+    SUM_ROWS = 16, /* of x a piece */
+    SUM_RANKS = 4, /* of A in f32 a piece: two pieces or more a term, so that threads share even one */
     RANK_BLOCK = 64
 };
 
-/* Ranks a chunk; a panel where A is packed, which is read as one stream. */
+/* Ranks a piece; a panel where A is packed, which is read as one stream. */
 static int32_t sum_ranks(const struct bb_low_rank *pair)
 {
     return bb_low_rank_is_packed(pair) ? BB_PACKED_RANKS : SUM_RANKS;
 }
 
-static int32_t rank_chunks(const struct bb_low_rank_term *term)
+static int32_t rank_pieces(const struct bb_low_rank_term *term)
 {
     return (term->pair->rank + sum_ranks(term->pair) - 1) / sum_ranks(term->pair);
 }
 
-static int64_t term_chunks(const struct bb_low_rank_term *term)
+static int64_t term_pieces(const struct bb_low_rank_term *term)
 {
-    return (int64_t)rank_chunks(term) * ((term->row_count + SUM_ROWS - 1) / SUM_ROWS);
+    return (int64_t)rank_pieces(term) * ((term->row_count + SUM_ROWS - 1) / SUM_ROWS);
 }
 
 bombus_status bb_cpu_low_rank_begin(struct bb_cpu *cpu, struct bb_cpu_low_rank *work,
@@ -32,28 +34,30 @@ bombus_status bb_cpu_low_rank_begin(struct bb_cpu *cpu, struct bb_cpu_low_rank *
                                     bool is_exact, bombus_error *error)
 {
     size_t floats = 0;
-    int64_t chunks = 0;
+    int64_t pieces = 0;
     *work = (struct bb_cpu_low_rank){.kernels = &cpu->kernels->rows,
                                      .products = products,
                                      .product_count = product_count,
                                      .x = x,
+                                     .thread_count = bb_pool_thread_count(cpu->pool),
                                      .is_exact = is_exact};
     for (int32_t i = 0; i < product_count; i++)
         for (int32_t k = 0; k < products[i].low_rank.count; k++) {
             floats +=
                 (size_t)products[i].low_rank.terms[k].row_count * (size_t)products[i].low_rank.terms[k].pair->rank;
-            chunks += term_chunks(&products[i].low_rank.terms[k]);
+            pieces += term_pieces(&products[i].low_rank.terms[k]);
         }
-    if (chunks == 0)
+    if (pieces == 0)
         return BOMBUS_OK;
-    if (chunks > INT32_MAX / 2)
-        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "a product with %lld chunks of low-rank terms is too large",
-                       (long long)chunks);
+    if (pieces > INT32_MAX / 2)
+        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "a product with %lld pieces of low-rank terms is too large",
+                       (long long)pieces);
     work->sums = bb_cpu_scratch(cpu, BB_SCRATCH_LOW_RANK, floats * sizeof(float), error);
     if (work->sums == NULL)
         return BOMBUS_ERROR_MEMORY;
-    work->chunk_count = (int32_t)chunks;
-    atomic_init(&work->pending, work->chunk_count);
+    work->sum_count = (int32_t)pieces;
+    atomic_init(&work->next, 0);
+    atomic_init(&work->pending, work->sum_count);
     return BOMBUS_OK;
 }
 
@@ -83,39 +87,97 @@ static void sum(const struct bb_cpu_low_rank *work, const struct bb_low_rank *pa
         work->kernels->low_rank_sums(sums + row * pair->rank, pair->a + first_rank * cols, x + row * cols, ranks, cols);
 }
 
-void bb_cpu_low_rank_sum(struct bb_cpu_low_rank *work, int32_t chunk)
+/* One piece of A x: some ranks of a term for some of its rows. */
+struct piece {
+    const struct bb_cpu_product *product;
+    const struct bb_low_rank_term *term;
+    float *sums;                                     /* of the term */
+    int32_t first_rank, ranks, first_row, row_count; /* rows of the term */
+};
+
+static struct piece find_piece(const struct bb_cpu_low_rank *work, int32_t index)
 {
-    const struct bb_cpu_product *product = work->products;
-    const struct bb_low_rank_term *term = product->low_rank.terms;
-    float *sums = work->sums;
+    struct piece piece = {.product = work->products, .sums = work->sums};
     for (int32_t k = 0;;) {
-        if (k == product->low_rank.count) {
-            product++;
+        if (k == piece.product->low_rank.count) {
+            piece.product++;
             k = 0;
             continue;
         }
-        term = &product->low_rank.terms[k];
-        if (chunk < term_chunks(term))
+        piece.term = &piece.product->low_rank.terms[k];
+        if (index < term_pieces(piece.term))
             break;
-        chunk -= (int32_t)term_chunks(term);
-        sums += (int64_t)term->row_count * term->pair->rank;
+        index -= (int32_t)term_pieces(piece.term);
+        piece.sums += (int64_t)piece.term->row_count * piece.term->pair->rank;
         k++;
     }
-    const struct bb_low_rank *pair = term->pair;
-    const int64_t cols = product->linear->weight.cols;
+    const int32_t step = sum_ranks(piece.term->pair), rank = piece.term->pair->rank, rows = piece.term->row_count;
+    piece.first_rank = index % rank_pieces(piece.term) * step;
+    piece.first_row = index / rank_pieces(piece.term) * SUM_ROWS;
+    piece.ranks = rank - piece.first_rank < step ? rank - piece.first_rank : step;
+    piece.row_count = rows - piece.first_row < SUM_ROWS ? rows - piece.first_row : SUM_ROWS;
+    return piece;
+}
+
+static void run_piece(struct bb_cpu_low_rank *work, int32_t index)
+{
+    const struct piece piece = find_piece(work, index);
+    const struct bb_low_rank *pair = piece.term->pair;
+    const int64_t cols = piece.product->linear->weight.cols;
     const float factor =
-        pair->scale * (term->weight * product->scale); /* as with the scale in the weight: ops/low_rank.c */
-    const int32_t step = sum_ranks(pair), first_rank = chunk % rank_chunks(term) * step,
-                  first_row = chunk / rank_chunks(term) * SUM_ROWS;
-    const int32_t ranks = pair->rank - first_rank < step ? pair->rank - first_rank : step;
-    const int32_t rows = term->row_count - first_row < SUM_ROWS ? term->row_count - first_row : SUM_ROWS;
-    float *out = sums + (int64_t)first_row * pair->rank + first_rank;
-    sum(work, pair, out, work->x + (term->first_row + first_row) * cols, first_rank, ranks, rows, cols);
-    for (int32_t row = 0; row < rows; row++, out += pair->rank)
-        for (int32_t r = 0; r < ranks; r++)
+        pair->scale * (piece.term->weight * piece.product->scale); /* as with the scale in the weight: ops/low_rank.c */
+    float *out = piece.sums + (int64_t)piece.first_row * pair->rank + piece.first_rank;
+    sum(work, pair, out, work->x + (piece.term->first_row + piece.first_row) * cols, piece.first_rank, piece.ranks,
+        piece.row_count, cols);
+    for (int32_t row = 0; row < piece.row_count; row++, out += pair->rank)
+        for (int32_t r = 0; r < piece.ranks; r++)
             out[r] *= factor;
     /* release: the sums, read behind bb_pool_wait's acquire of 0 */
     atomic_fetch_sub_explicit(&work->pending, 1, memory_order_release);
+}
+
+/* All of A x: the pieces that nobody has taken, then waits for those that others have. */
+static void make_sums(struct bb_cpu_low_rank *work)
+{
+    /* relaxed: who takes a piece tells nothing with it */
+    while (atomic_load_explicit(&work->next, memory_order_relaxed) < work->sum_count) {
+        const int32_t piece = atomic_fetch_add_explicit(&work->next, 1, memory_order_relaxed);
+        if (piece < work->sum_count)
+            run_piece(work, piece);
+    }
+    bb_pool_wait(&work->pending);
+}
+
+/* One more piece of memory, where there is room. */
+static int32_t add_ahead(struct bb_ahead *ahead, int32_t count, const uint16_t *begin, int64_t entries)
+{
+    if (count < BB_CPU_AHEAD_LIMIT)
+        ahead[count++] = (struct bb_ahead){.begin = (const char *)begin, .size = (size_t)entries * sizeof *begin};
+    return count;
+}
+
+int32_t bb_cpu_low_rank_ahead(const struct bb_cpu_low_rank *work, struct bb_ahead *ahead, int32_t chunk,
+                              const struct bb_cpu_product *product, int64_t first, int64_t count)
+{
+    int32_t pieces = 0;
+    if (work->is_exact || work->sum_count > BB_CPU_AHEAD_LIMIT * work->thread_count)
+        return 0;
+    /* The first chunks, which the threads take at once, ask for A. */
+    for (int32_t i = chunk; i < work->sum_count && chunk < work->thread_count; i += work->thread_count) {
+        const struct piece piece = find_piece(work, i);
+        const struct bb_packed *a = &piece.term->pair->packed_a;
+        if (bb_low_rank_is_packed(piece.term->pair))
+            pieces = add_ahead(ahead, pieces, a->high + bb_packed_place(a, piece.term->pair->rank, piece.first_rank, 0),
+                               a->columns * piece.ranks);
+    }
+    for (int32_t k = 0; k < product->low_rank.count; k++) {
+        const struct bb_low_rank *pair = product->low_rank.terms[k].pair;
+        for (int32_t r = 0; r < pair->rank && bb_low_rank_is_packed(pair); r += BB_PACKED_RANKS)
+            pieces =
+                add_ahead(ahead, pieces, pair->packed_b.high + bb_packed_place(&pair->packed_b, pair->rank, r, first),
+                          count * bb_packed_ranks(pair->rank, r));
+    }
+    return pieces;
 }
 
 /* W x of one row times 1 + what the terms with gains make of it, without the bias. */
@@ -177,7 +239,7 @@ void bb_cpu_low_rank_add(struct bb_cpu_low_rank *work, const struct bb_cpu_produ
     if (product->low_rank.count == 0)
         return;
     const float *sums = work->sums;
-    bb_pool_wait(&work->pending);
+    make_sums(work);
     for (const struct bb_cpu_product *before = work->products; before < product; before++)
         for (int32_t k = 0; k < before->low_rank.count; k++)
             sums += (int64_t)before->low_rank.terms[k].row_count * before->low_rank.terms[k].pair->rank;
@@ -211,12 +273,7 @@ static void chunk(void *context, int32_t index, int32_t worker)
 {
     struct job *job = context;
     (void)worker;
-    if (index < job->low_rank.chunk_count) {
-        bb_cpu_low_rank_sum(&job->low_rank, index);
-        return;
-    }
-    const int64_t first = (index - job->low_rank.chunk_count) * job->chunk_rows,
-                  rest = job->product.linear->weight.rows - first;
+    const int64_t first = index * job->chunk_rows, rest = job->product.linear->weight.rows - first;
     bb_cpu_low_rank_add(&job->low_rank, &job->product, first, rest < job->chunk_rows ? rest : job->chunk_rows, 0,
                         job->row_count);
 }
@@ -235,10 +292,8 @@ static bombus_status low_rank(struct bb_backend *backend, const struct bb_low_ra
     bb_pool_lock(cpu->pool);
     bombus_status status =
         bb_cpu_low_rank_begin(cpu, &job.low_rank, &job.product, 1, call->x.data, call->is_exact, error);
-    if (status == BOMBUS_OK && job.low_rank.chunk_count > 0)
-        bb_pool_run(cpu->pool,
-                    job.low_rank.chunk_count + (int32_t)((weight_rows + job.chunk_rows - 1) / job.chunk_rows), chunk,
-                    &job);
+    if (status == BOMBUS_OK && job.low_rank.sum_count > 0)
+        bb_pool_run(cpu->pool, (int32_t)((weight_rows + job.chunk_rows - 1) / job.chunk_rows), chunk, &job);
     bb_pool_unlock(cpu->pool);
     return status;
 }

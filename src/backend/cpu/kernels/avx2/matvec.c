@@ -265,9 +265,11 @@ void bb_avx2_multiply_one(const struct bb_linear_task *task)
     memcpy(x, rounded->codes, (size_t)cols);
     if (task->weight->scheme.bits == 4)
         split_columns(x, padded_cols);
+    struct bb_ahead_place ahead = bb_ahead_begin(task, (task->weight->rows + ROWS - 1) / ROWS);
     for (int64_t row = 0; row < ROWS && row < task->weight->rows; row++)
         prefetch_groups(task->weight, row);
     for (int64_t row = 0; row < task->weight->rows; row += ROWS) {
+        bb_ahead_ask(&ahead);
         const int64_t count = task->weight->rows - row < ROWS ? task->weight->rows - row : ROWS;
         for (int64_t i = 0; i < count; i++) {
             if (row + i + ROWS < task->weight->rows)

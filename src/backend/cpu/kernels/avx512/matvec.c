@@ -298,8 +298,10 @@ void bb_avx512_multiply_few(const struct bb_linear_task *task)
     }
     for (int64_t t = 0; t < rounded->rows; t++)
         ones[t].dots = (int32_t *)(void *)floats;
+    struct bb_ahead_place ahead = bb_ahead_begin(task, (weight->rows + ROWS - 1) / ROWS);
     prefetch_groups(&ones[0], 0);
     for (int64_t row = 0; row < weight->rows; row += ROWS) {
+        bb_ahead_ask(&ahead);
         const int64_t count = weight->rows - row < ROWS ? weight->rows - row : ROWS;
         const __m512 bias = bb_load_bias(task, row);
         prefetch_groups(&ones[0], row + ROWS);

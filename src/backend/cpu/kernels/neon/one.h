@@ -181,9 +181,11 @@ static void multiply_one(const struct bb_linear_task *task)
     } else {
         memcpy(x, rounded->codes, (size_t)cols);
     }
+    struct bb_ahead_place ahead = bb_ahead_begin(task, (weight->rows + ROWS - 1) / ROWS);
     for (int64_t row = 0; row < ROWS && row < weight->rows; row++)
         prefetch_groups(weight, row);
     for (int64_t row = 0; row < weight->rows; row += ROWS) {
+        bb_ahead_ask(&ahead);
         for (int64_t i = 0; i < ROWS && row + i < weight->rows; i++) {
             if (row + i + ROWS < weight->rows)
                 prefetch_groups(weight, row + i + ROWS);
