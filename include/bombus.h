@@ -101,7 +101,8 @@ BOMBUS_RESULT bombus_status bombus_hub_resolve(char **folder, const char *refere
 typedef struct bombus_model bombus_model;
 
 typedef enum bombus_precision {
-    BOMBUS_PRECISION_FAST = 0, /* activations of the quantized products rounded to int8 a group; everything else f32 */
+    BOMBUS_PRECISION_FAST = 0, /* activations of the quantized products rounded to int8 a group, opened adapters to
+                                  bf16; everything else f32 */
     BOMBUS_PRECISION_EXACT     /* f32 activations throughout */
 } bombus_precision;
 

@@ -65,7 +65,12 @@ static void test_levels(void **state)
     }
 }
 
-enum { COLUMNS = 131, RANK_LIMIT = 21, ROW_LIMIT = 6, SIZE_LIMIT = 2 * RANK_LIMIT * (COLUMNS + BB_PACKED_COLUMNS) };
+enum {
+    COLUMNS = 131,
+    RANK_LIMIT = 21,
+    ROW_LIMIT = 6,
+    SIZE_LIMIT = 2 * (RANK_LIMIT + 1) * (COLUMNS + BB_PACKED_COLUMNS)
+};
 
 /* Both halves are the number to the bit, the upper one is its bf16; the rest of a tile is 0. */
 static void test_pack(void **state)
@@ -94,7 +99,7 @@ static void test_pack(void **state)
                         assert_true(rounded == bb_bf16_to_f32(bb_f32_to_bf16(value))); /* but for ties */
                     expected += isfinite(value) && fabsf(value) < 1e30f ? fabs((double)value) : 0.0;
                 }
-            for (int64_t place = 0; place < rank * packed.columns; place++) {
+            for (int64_t place = 0; place < (int64_t)bb_packed_size(rank, count); place++) {
                 const double value = fabs((double)bb_packed_load(&packed, place));
                 sum += value < 1e30 ? value : 0.0;
             }
@@ -112,7 +117,7 @@ static void test_add_row(void **state)
     (void)state;
     enum { COLS = 37, ROWS = 35 };
     static float a[RANK_LIMIT * COLS], b[RANK_LIMIT * ROWS], x[COLS], of_plain[COLS], of_packed[COLS];
-    static uint16_t memory[2][2 * RANK_LIMIT * 48];
+    static uint16_t memory[2][2 * (RANK_LIMIT + 1) * 48];
     fill_random(a, RANK_LIMIT * COLS, 1, 1.0f);
     fill_random(b, RANK_LIMIT * ROWS, 2, 1.0f);
     fill_random(x, COLS, 3, 1.0f);

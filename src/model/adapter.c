@@ -69,7 +69,7 @@ static bombus_status grow_scratch(struct loader *loader, size_t count)
 static bombus_status pack(struct loader *loader, struct bb_packed *packed, const float *matrix, int64_t stride,
                           int32_t rank, int64_t count)
 {
-    const size_t size = (size_t)rank * (size_t)bb_packed_columns(count), line = LINE_BYTES / sizeof(uint16_t);
+    const size_t size = bb_packed_size(rank, count), line = LINE_BYTES / sizeof(uint16_t);
     uint16_t *memory = bb_arena_allocate(&loader->adapter->arena, 2 * size + line, sizeof *memory);
     if (memory == NULL)
         return fail_memory(loader, 2 * size * sizeof *memory);

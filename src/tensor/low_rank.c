@@ -5,7 +5,7 @@
 
 struct bb_packed bb_pack(uint16_t *memory, const float *matrix, int64_t stride, int32_t rank, int64_t count)
 {
-    const size_t size = (size_t)rank * (size_t)bb_packed_columns(count);
+    const size_t size = bb_packed_size(rank, count);
     uint16_t *high = memory;
     int16_t *low = (int16_t *)(memory + size); /* a signed type may look at it */
     const struct bb_packed packed = {.high = high, .low = low, .columns = bb_packed_columns(count)};
@@ -25,14 +25,14 @@ struct bb_packed bb_pack(uint16_t *memory, const float *matrix, int64_t stride, 
 static void add_packed_row(float *out, const struct bb_low_rank *pair, int64_t cols, int64_t row)
 {
     for (int32_t r = 0; r < pair->rank; r++) {
-        const int64_t step = bb_packed_ranks(pair->rank, r - r % BB_PACKED_RANKS) * BB_PACKED_COLUMNS;
+        const int64_t step = bb_packed_width(pair->rank, r - r % BB_PACKED_RANKS) * BB_PACKED_COLUMNS;
         int64_t place = bb_packed_place(&pair->packed_a, pair->rank, r, 0);
         const float factor =
             pair->scale * bb_packed_load(&pair->packed_b, bb_packed_place(&pair->packed_b, pair->rank, r, row));
         for (int64_t first = 0; first < cols; first += BB_PACKED_COLUMNS, place += step) {
             const int64_t count = cols - first < BB_PACKED_COLUMNS ? cols - first : BB_PACKED_COLUMNS;
             for (int64_t i = 0; i < count; i++)
-                out[first + i] += factor * bb_packed_load(&pair->packed_a, place + i);
+                out[first + i] += factor * bb_packed_load(&pair->packed_a, place + 2 * i);
         }
     }
 }

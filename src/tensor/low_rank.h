@@ -19,8 +19,9 @@ enum {
 };
 
 /* A matrix [rank, count] that is only read, as products of few rows read it fastest: in panels of 8 ranks; a panel in
- * tiles of 16 columns; a tile rank by rank, with zeros behind column `count`. What a piece of a row needs lies
- * together.
+ * tiles of 16 columns; a tile in pairs of ranks, of which one and the other take turns from column to column, so that
+ * one load brings a vector of each. Zeros stand behind column `count`, and for the other of an odd last rank. What a
+ * piece of a row needs lies together.
  *
  * Each f32 is split in halves: `high` is the number rounded to bf16, which is all that precision fast reads, and `low`
  * makes it whole again, bit for bit: (high << 16) + low. The two together are as large as the f32 alone. */
@@ -91,13 +92,26 @@ static inline int32_t bb_packed_ranks(int32_t rank, int32_t first_rank)
     return rank - first_rank < BB_PACKED_RANKS ? rank - first_rank : BB_PACKED_RANKS;
 }
 
-/* Where entry [r, column] of a packed matrix [rank, ...] lies. */
+/* The same with the other of an odd last one: for how many there is room. */
+static inline int32_t bb_packed_width(int32_t rank, int32_t first_rank)
+{
+    return (bb_packed_ranks(rank, first_rank) + 1) / 2 * 2;
+}
+
+/* Entries of each half. */
+static inline size_t bb_packed_size(int32_t rank, int64_t count)
+{
+    return (size_t)((rank + 1) / 2 * 2) * (size_t)bb_packed_columns(count);
+}
+
+/* Where entry [r, column] of a packed matrix [rank, ...] lies; that of the next column lies 2 further in a tile. */
 static inline int64_t bb_packed_place(const struct bb_packed *matrix, int32_t rank, int32_t r, int64_t column)
 {
     const int32_t first_rank = r - r % BB_PACKED_RANKS;
     return first_rank * matrix->columns +
-           (column / BB_PACKED_COLUMNS * bb_packed_ranks(rank, first_rank) + r % BB_PACKED_RANKS) * BB_PACKED_COLUMNS +
-           column % BB_PACKED_COLUMNS;
+           (column / BB_PACKED_COLUMNS * bb_packed_width(rank, first_rank) + r % BB_PACKED_RANKS / 2 * 2) *
+               BB_PACKED_COLUMNS +
+           column % BB_PACKED_COLUMNS * 2 + r % 2;
 }
 
 /* The number at a place; low NULL: rounded. */
@@ -110,7 +124,7 @@ static inline float bb_packed_load(const struct bb_packed *matrix, int64_t place
     return value;
 }
 
-/* Packs matrix [rank, count] at `stride` into memory of 2 * rank * bb_packed_columns(count) entries, first the upper
+/* Packs matrix [rank, count] at `stride` into memory of 2 * bb_packed_size(rank, count) entries, first the upper
  * halves. A NaN becomes the usual one; within half a step of bf16 of the largest f32 the upper half is infinite. */
 struct bb_packed bb_pack(uint16_t *memory, const float *matrix, int64_t stride, int32_t rank, int64_t count);
 

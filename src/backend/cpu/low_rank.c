@@ -168,14 +168,14 @@ int32_t bb_cpu_low_rank_ahead(const struct bb_cpu_low_rank *work, struct bb_ahea
         const struct bb_packed *a = &piece.term->pair->packed_a;
         if (bb_low_rank_is_packed(piece.term->pair))
             pieces = add_ahead(ahead, pieces, a->high + bb_packed_place(a, piece.term->pair->rank, piece.first_rank, 0),
-                               a->columns * piece.ranks);
+                               a->columns * bb_packed_width(piece.ranks, 0));
     }
     for (int32_t k = 0; k < product->low_rank.count; k++) {
         const struct bb_low_rank *pair = product->low_rank.terms[k].pair;
         for (int32_t r = 0; r < pair->rank && bb_low_rank_is_packed(pair); r += BB_PACKED_RANKS)
             pieces =
                 add_ahead(ahead, pieces, pair->packed_b.high + bb_packed_place(&pair->packed_b, pair->rank, r, first),
-                          count * bb_packed_ranks(pair->rank, r));
+                          count * bb_packed_width(pair->rank, r));
     }
     return pieces;
 }

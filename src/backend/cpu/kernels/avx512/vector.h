@@ -59,12 +59,22 @@ BB_INLINE vec vec_load_bf16(const uint16_t *p)
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
 
-/* (high << 16) + low: the halves of tensor/low_rank.h. */
-BB_INLINE vec vec_load_joined(const uint16_t *high, const int16_t *low)
+/* Vectors of one and the other of 2 * LANES numbers in turn, from their upper halves (tensor/low_rank.h). */
+BB_INLINE void vec_load_high_pair(const uint16_t *high, vec *one, vec *other)
 {
-    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)high));
-    const __m512i rest = _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)low));
-    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_slli_epi32(wide, 16), rest));
+    const __m512i pairs = _mm512_loadu_si512(high);
+    *one = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
+    *other = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32((int)0xFFFF0000)));
+}
+
+/* The same with both halves: (high << 16) + low. */
+BB_INLINE void vec_load_joined_pair(const uint16_t *high, const int16_t *low, vec *one, vec *other)
+{
+    const __m512i rest = _mm512_loadu_si512(low);
+    vec_load_high_pair(high, one, other);
+    *one = _mm512_castsi512_ps(
+        _mm512_add_epi32(_mm512_castps_si512(*one), _mm512_srai_epi32(_mm512_slli_epi32(rest, 16), 16)));
+    *other = _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(*other), _mm512_srai_epi32(rest, 16)));
 }
 
 BB_INLINE void vec_store_f16(uint16_t *p, vec x)

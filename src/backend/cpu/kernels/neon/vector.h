@@ -63,10 +63,21 @@ BB_INLINE vec vec_load_bf16(const uint16_t *p)
     return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
 }
 
-/* (high << 16) + low: the halves of tensor/low_rank.h. */
-BB_INLINE vec vec_load_joined(const uint16_t *high, const int16_t *low)
+/* Vectors of one and the other of 2 * LANES numbers in turn, from their upper halves (tensor/low_rank.h). */
+BB_INLINE void vec_load_high_pair(const uint16_t *high, vec *one, vec *other)
 {
-    return vreinterpretq_f32_s32(vaddw_s16(vreinterpretq_s32_u32(vshll_n_u16(vld1_u16(high), 16)), vld1_s16(low)));
+    const uint32x4_t pairs = vreinterpretq_u32_u16(vld1q_u16(high));
+    *one = vreinterpretq_f32_u32(vshlq_n_u32(pairs, 16));
+    *other = vreinterpretq_f32_u32(vandq_u32(pairs, vdupq_n_u32(0xFFFF0000u)));
+}
+
+/* The same with both halves: (high << 16) + low. */
+BB_INLINE void vec_load_joined_pair(const uint16_t *high, const int16_t *low, vec *one, vec *other)
+{
+    const int32x4_t rest = vreinterpretq_s32_s16(vld1q_s16(low));
+    vec_load_high_pair(high, one, other);
+    *one = vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(*one), vshrq_n_s32(vshlq_n_s32(rest, 16), 16)));
+    *other = vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(*other), vshrq_n_s32(rest, 16)));
 }
 
 BB_INLINE void vec_store_f16(uint16_t *p, vec x)

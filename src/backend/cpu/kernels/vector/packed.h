@@ -9,9 +9,14 @@
 
 enum { PACKED_TOTALS = 8, PACKED_VECTORS = 4 };
 
-BB_INLINE vec load_packed(const struct bb_packed *matrix, int64_t place, bool is_exact)
+/* Numbers of two ranks, from column `column` of a tile on; `place` is that of the first rank's column 0. */
+BB_INLINE void load_packed(vec numbers[2], const struct bb_packed *matrix, int64_t place, int32_t column, bool is_exact)
 {
-    return is_exact ? vec_load_joined(matrix->high + place, matrix->low + place) : vec_load_bf16(matrix->high + place);
+    place += 2 * column;
+    if (is_exact)
+        vec_load_joined_pair(matrix->high + place, matrix->low + place, &numbers[0], &numbers[1]);
+    else
+        vec_load_high_pair(matrix->high + place, &numbers[0], &numbers[1]);
 }
 
 /* A tile's columns of x, of which `count` are there, into the totals of `rows` rows and `ranks` ranks: one total each,
@@ -29,21 +34,26 @@ BB_INLINE void sum_tile(vec *totals, const struct bb_packed *panel, int64_t plac
             entries[t] = count - column >= LANES ? vec_load(x + t * x_stride + column)
                                                  : vec_load_part(x + t * x_stride + column, count - column);
         BB_UNROLL
-        for (int32_t r = 0; r < ranks; r++) {
-            const vec numbers = load_packed(panel, place + r * BB_PACKED_COLUMNS + column, is_exact);
+        for (int32_t r = 0; r < ranks; r += 2) {
+            vec numbers[2];
+            load_packed(numbers, panel, place + r * BB_PACKED_COLUMNS, column, is_exact);
             BB_UNROLL
-            for (int32_t t = 0; t < rows; t++)
-                totals[t * ranks + r] = vec_fma(numbers, entries[t], totals[t * ranks + r]);
+            for (int32_t t = 0; t < rows; t++) {
+                vec *total = &totals[t * ranks + r];
+                total[0] = vec_fma(numbers[0], entries[t], total[0]);
+                if (r + 1 < ranks)
+                    total[1] = vec_fma(numbers[1], entries[t], total[1]);
+            }
         }
     }
 }
 
-/* `ranks` ranks from `first` on, for `rows` rows from `row` on. */
+/* `ranks` ranks from `first` on, which is even, for `rows` rows from `row` on. */
 BB_INLINE void sum_panel(const struct bb_packed_sums *call, int64_t row, int32_t first, int32_t rows, int32_t ranks,
                          bool is_exact)
 {
     const float *x = call->x + row * call->cols;
-    const int64_t step = call->rank * BB_PACKED_COLUMNS;
+    const int64_t step = bb_packed_width(call->rank, 0) * BB_PACKED_COLUMNS;
     int64_t place = first * BB_PACKED_COLUMNS, i = 0;
     vec totals[PACKED_TOTALS];
     BB_UNROLL
@@ -69,7 +79,9 @@ BB_INLINE void sum_rows_of(const struct bb_packed_sums *call, int64_t row, int32
     }
     for (; first + 4 <= call->rank; first += 4)
         sum_panel(call, row, first, rows, 4, is_exact);
-    for (; first < call->rank; first++)
+    for (; first + 2 <= call->rank; first += 2)
+        sum_panel(call, row, first, rows, 2, is_exact);
+    if (first < call->rank)
         sum_panel(call, row, first, rows, 1, is_exact);
 }
 
@@ -101,18 +113,23 @@ BB_INLINE void total_columns(vec *totals, const struct bb_packed_add *call, int6
     for (int32_t first = 0; first < call->rank; first += BB_PACKED_RANKS) {
         const int32_t ranks = bb_packed_ranks(call->rank, first);
         const float *sums = call->sums + row * call->rank + first;
-        int64_t place = first * call->matrix.columns + column / BB_PACKED_COLUMNS * BB_PACKED_COLUMNS * ranks +
-                        column % BB_PACKED_COLUMNS;
-        for (int32_t r = 0; r < ranks; r++, place += BB_PACKED_COLUMNS) {
+        const int32_t width = bb_packed_width(call->rank, first);
+        int64_t place = first * call->matrix.columns + column / BB_PACKED_COLUMNS * BB_PACKED_COLUMNS * width;
+        for (int32_t r = 0; r < ranks; r += 2, place += 2 * BB_PACKED_COLUMNS) {
+            const bool has_other = r + 1 < ranks;
             BB_UNROLL
             for (int32_t v = 0; v < vectors; v++) {
-                const int64_t tile = v * LANES / BB_PACKED_COLUMNS * BB_PACKED_COLUMNS;
-                const vec numbers =
-                    load_packed(&call->matrix, place + tile * ranks + v * LANES % BB_PACKED_COLUMNS, is_exact);
+                const int32_t in_tile = (int32_t)(column % BB_PACKED_COLUMNS) + v * LANES;
+                vec numbers[2];
+                load_packed(numbers, &call->matrix, place + in_tile / BB_PACKED_COLUMNS * BB_PACKED_COLUMNS * width,
+                            in_tile % BB_PACKED_COLUMNS, is_exact);
                 BB_UNROLL
-                for (int32_t t = 0; t < rows; t++)
-                    totals[t * vectors + v] =
-                        vec_fma(vec_set(sums[t * call->rank + r]), numbers, totals[t * vectors + v]);
+                for (int32_t t = 0; t < rows; t++) {
+                    vec *total = &totals[t * vectors + v];
+                    *total = vec_fma(vec_set(sums[t * call->rank + r]), numbers[0], *total);
+                    if (has_other)
+                        *total = vec_fma(vec_set(sums[t * call->rank + r + 1]), numbers[1], *total);
+                }
             }
         }
     }
