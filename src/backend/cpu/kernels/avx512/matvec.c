@@ -114,7 +114,7 @@ BB_INLINE __m512i sum_units(const struct form *form, const uint8_t *run, const i
     return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), fold_dots(form, run, x, 0));
 }
 
-/* The sums of `count` rows. A row's last, partial run is copied first, so that nothing behind the row is read. */
+/* The sums of `count` rows. Behind a row's last, partial run come the next row's codes, where x is 0; behind the last row nothing is read. */
 BB_INLINE void sum_rows(const struct one *one, int64_t row, int64_t count, const int32_t unit, const int32_t bits, const bool is_split,
                         const bool has_values)
 {
@@ -123,6 +123,7 @@ BB_INLINE void sum_rows(const struct one *one, int64_t row, int64_t count, const
         .values = one->unpacker.values, .bits = bits, .is_split = is_split, .has_values = has_values };
     const int64_t units = one->units;
     const uint8_t *codes = (const uint8_t *)one->task->weight->data + (size_t)row * one->row_bytes;
+    const uint8_t *end = (const uint8_t *)one->task->weight->data + (size_t)one->task->weight->rows * one->row_bytes;
     int32_t *dots = one->dots;
     for (int64_t i = 0; i < count; i++, dots += one->padded_units) {
         const int8_t *x = one->x;
@@ -135,8 +136,11 @@ BB_INLINE void sum_rows(const struct one *one, int64_t row, int64_t count, const
         if (first < units) {
             const size_t bytes = (size_t)((units - first) * unit / 8 * bits);
             uint8_t copy[UNITS * BB_UNIT_LIMIT] = { 0 };
-            memcpy(copy, codes, bytes);
-            _mm512_store_si512(dots + first, sum_units(&form, copy, x, lanes));
+            const uint8_t *run = codes;
+            bb_read_ahead(codes, (int64_t)bytes, ahead);
+            if (end - codes < run_bytes)
+                run = memcpy(copy, codes, bytes);
+            _mm512_store_si512(dots + first, sum_units(&form, run, x, lanes));
             codes += bytes;
         }
     }
