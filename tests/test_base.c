@@ -2,6 +2,7 @@
 #include "base/buffer.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/lock.h"
 #include "base/map.h"
 #include "base/memory.h"
 #include "base/random.h"
@@ -38,6 +39,48 @@ static void test_failing_allocation(void **state)
     bb_release(third);
     assert_null(bb_allocate(SIZE_MAX / 2, 4));
     assert_null(bb_resize(NULL, SIZE_MAX / 2, 4));
+}
+
+static void test_grow(void **state)
+{
+    (void)state;
+    int32_t *numbers = NULL;
+    size_t capacity = 0, old = 0;
+    for (int32_t i = 0; i < 1000; i++) {
+        assert_true(bb_grow(&numbers, (size_t)i, 1, &capacity, sizeof *numbers));
+        assert_true(capacity == old || capacity >= 2 * old);
+        old = capacity;
+        numbers[i] = i;
+    }
+    assert_true(bb_grow(&numbers, 1000, 5000, &capacity, sizeof *numbers));
+    assert_true(capacity >= 6000);
+    old = capacity;
+    bb_memory_fail_at(1, false);
+    assert_false(bb_grow(&numbers, capacity, 1, &capacity, sizeof *numbers));
+    bb_memory_fail_at(0, false);
+    assert_false(bb_grow(&numbers, 2, SIZE_MAX, &capacity, sizeof *numbers));
+    assert_false(bb_grow(&numbers, 0, SIZE_MAX / 2, &capacity, sizeof *numbers));
+    assert_int_equal(capacity, old);
+    for (int32_t i = 0; i < 1000; i++)
+        assert_int_equal(numbers[i], i);
+    bb_release(numbers);
+}
+
+static void test_lock(void **state)
+{
+    (void)state;
+    struct bb_lock lock = {0};
+    struct bb_signal never = {0};
+    bombus_error error;
+    bb_lock_clear(&lock);
+    bb_signal_clear(&never);
+    CHECK_OK(bb_lock_init(&lock, true, &error), error);
+    for (int i = 0; i < 3; i++)
+        bb_lock_take(&lock);
+    for (int i = 0; i < 3; i++)
+        bb_lock_give(&lock);
+    bb_lock_clear(&lock);
+    bb_lock_clear(&lock);
 }
 
 static void test_arena(void **state)
@@ -158,7 +201,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_error_is_cut_at_a_character), cmocka_unit_test(test_failing_allocation),
-        cmocka_unit_test(test_arena), cmocka_unit_test(test_buffer), cmocka_unit_test(test_map),
+        cmocka_unit_test(test_grow), cmocka_unit_test(test_lock), cmocka_unit_test(test_arena), cmocka_unit_test(test_buffer), cmocka_unit_test(test_map),
         cmocka_unit_test(test_file), cmocka_unit_test(test_short_floats), cmocka_unit_test(test_resident_peak),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,7 +10,7 @@
 #define MAP_NORESERVE 0 /* the system never counts untouched pages */
 #endif
 
-enum { ARENA_ALIGNMENT = 16, ARENA_FIRST_BLOCK = 4096 };
+enum { ARENA_ALIGNMENT = 16, ARENA_FIRST_BLOCK = 4096, GROW_FIRST = 64 };
 
 struct bb_arena_block {
     struct bb_arena_block *next;
@@ -56,6 +56,25 @@ void *bb_resize(void *memory, size_t count, size_t size)
     if (!may_allocate() || !bb_multiply_size(count, size, &bytes))
         return NULL;
     return realloc(memory, bytes > 0 ? bytes : 1);
+}
+
+bool bb_grow(void *array, size_t count, size_t extra, size_t *capacity, size_t size)
+{
+    size_t wanted, doubled = *capacity > SIZE_MAX / 2 ? SIZE_MAX : *capacity * 2;
+    void *memory;
+    if (!bb_add_size(count, extra, &wanted))
+        return false;
+    if (wanted <= *capacity)
+        return true;
+    wanted = wanted < doubled ? doubled : wanted;
+    wanted = wanted < GROW_FIRST ? GROW_FIRST : wanted;
+    memcpy(&memory, array, sizeof memory); /* the pointer may be of any type */
+    memory = bb_resize(memory, wanted, size);
+    if (memory == NULL)
+        return false;
+    memcpy(array, &memory, sizeof memory);
+    *capacity = wanted;
+    return true;
 }
 
 void *bb_allocate_untouched(size_t alignment, size_t count, size_t size)

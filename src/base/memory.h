@@ -16,6 +16,11 @@ void *bb_allocate(size_t count, size_t size) BB_RESULT;
 /* Grows or shrinks; new bytes are not zeroed. On failure NULL, and `memory` is as before. memory NULL allocates. */
 void *bb_resize(void *memory, size_t count, size_t size) BB_RESULT;
 
+/* Makes room for `extra` more items of `size` bytes behind the first `count` ones of a growing array, whose capacity at
+ * least doubles. `array` is the address of the pointer to it (NULL: none yet). False, with all as it was, if memory is
+ * out. */
+bool bb_grow(void *array, size_t count, size_t extra, size_t *capacity, size_t size) BB_RESULT;
+
 /* Like bb_allocate with an alignment, a power of two; also released by bb_release. */
 void *bb_allocate_aligned(size_t alignment, size_t count, size_t size) BB_RESULT;
 

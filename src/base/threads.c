@@ -8,6 +8,7 @@
 #define _GNU_SOURCE 1 /* sched_getaffinity */
 #include "base/threads.h"
 
+#include "base/lock.h"
 #include "base/memory.h"
 
 #include <pthread.h>
@@ -35,7 +36,7 @@ enum {
 };
 
 struct bb_pool {
-    pthread_mutex_t run_lock; /* recursive; held by the thread whose jobs run */
+    struct bb_lock run_lock; /* recursive; held by the thread whose jobs run */
     int32_t thread_count, started;
     pthread_t *threads; /* [thread_count - 1] */
     struct worker *workers;
@@ -49,10 +50,10 @@ struct bb_pool {
 
     _Alignas(64) atomic_int waiting;    /* chunks not handed out */
     _Alignas(64) atomic_int unfinished; /* chunks not done */
-    _Alignas(64) atomic_int sleepers;   /* workers in (or about to enter) pthread_cond_wait */
+    _Alignas(64) atomic_int sleepers;   /* workers in (or about to enter) bb_signal_wait */
     atomic_bool caller_sleeps, is_closing;
-    pthread_mutex_t sleep_lock;
-    pthread_cond_t work_came, work_done;
+    struct bb_lock sleep_lock;
+    struct bb_signal work_came, work_done;
 };
 
 struct worker {
@@ -99,9 +100,9 @@ static int32_t work_on(struct bb_pool *pool, int32_t worker)
          * caller_sleeps. */
         if (atomic_fetch_sub_explicit(&pool->unfinished, 1, memory_order_seq_cst) == 1 && worker != 0 &&
             atomic_load_explicit(&pool->caller_sleeps, memory_order_seq_cst)) {
-            pthread_mutex_lock(&pool->sleep_lock);
-            pthread_cond_signal(&pool->work_done);
-            pthread_mutex_unlock(&pool->sleep_lock);
+            bb_lock_take(&pool->sleep_lock);
+            bb_signal_one(&pool->work_done);
+            bb_lock_give(&pool->sleep_lock);
         }
     }
     return count;
@@ -133,31 +134,36 @@ static void *worker_main(void *argument)
         work_on(pool, worker->index);
         if (spin_until(&pool->waiting, true, WORKER_SPIN_NS))
             continue;
-        pthread_mutex_lock(&pool->sleep_lock);
+        bb_lock_take(&pool->sleep_lock);
         /* Sequentially consistent against bb_pool_run: either it sees this sleeper, or this thread sees its job. */
         atomic_fetch_add_explicit(&pool->sleepers, 1, memory_order_seq_cst);
         while (atomic_load_explicit(&pool->waiting, memory_order_seq_cst) == 0 &&
                !atomic_load_explicit(&pool->is_closing, memory_order_relaxed))
-            pthread_cond_wait(&pool->work_came, &pool->sleep_lock);
+            bb_signal_wait(&pool->work_came, &pool->sleep_lock);
         atomic_fetch_sub_explicit(&pool->sleepers, 1, memory_order_relaxed);
         bool is_closing = atomic_load_explicit(&pool->is_closing, memory_order_relaxed);
-        pthread_mutex_unlock(&pool->sleep_lock);
+        bb_lock_give(&pool->sleep_lock);
         if (is_closing)
             return NULL;
     }
 }
 
-static bool init_locks(struct bb_pool *pool)
+static bombus_status init_locks(struct bb_pool *pool, bombus_error *error)
 {
-    pthread_mutexattr_t recursive;
-    if (pthread_mutexattr_init(&recursive) != 0)
-        return false;
-    bool ok = pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE) == 0 &&
-              pthread_mutex_init(&pool->run_lock, &recursive) == 0;
-    pthread_mutexattr_destroy(&recursive);
-    /* The others cannot fail with default attributes on the systems we build for; the status is still looked at. */
-    return ok && pthread_mutex_init(&pool->sleep_lock, NULL) == 0 && pthread_cond_init(&pool->work_came, NULL) == 0 &&
-           pthread_cond_init(&pool->work_done, NULL) == 0;
+    bombus_status status = bb_lock_init(&pool->run_lock, true, error);
+    if (status == BOMBUS_OK)
+        status = bb_lock_init(&pool->sleep_lock, false, error);
+    if (status == BOMBUS_OK)
+        status = bb_signal_init(&pool->work_came, error);
+    return status == BOMBUS_OK ? bb_signal_init(&pool->work_done, error) : status;
+}
+
+static void clear_locks(struct bb_pool *pool)
+{
+    bb_signal_clear(&pool->work_done);
+    bb_signal_clear(&pool->work_came);
+    bb_lock_clear(&pool->sleep_lock);
+    bb_lock_clear(&pool->run_lock);
 }
 
 bombus_status bb_pool_create(struct bb_pool **result, int32_t thread_count, bombus_error *error)
@@ -171,9 +177,11 @@ bombus_status bb_pool_create(struct bb_pool **result, int32_t thread_count, bomb
     struct bb_pool *pool = bb_allocate_aligned(64, 1, sizeof *pool);
     if (pool == NULL)
         return bb_fail_memory(error, sizeof *pool, "the thread pool");
-    if (!init_locks(pool)) {
+    bombus_status status = init_locks(pool, error);
+    if (status != BOMBUS_OK) {
+        clear_locks(pool);
         bb_release(pool);
-        return bb_fail(error, BOMBUS_ERROR_MEMORY, "the system gave no locks for the thread pool");
+        return status;
     }
     pool->thread_count = thread_count;
     pool->threads = bb_allocate(worker_count, sizeof *pool->threads);
@@ -202,16 +210,13 @@ void bb_pool_free(struct bb_pool *pool)
 {
     if (pool == NULL)
         return;
-    pthread_mutex_lock(&pool->sleep_lock);
+    bb_lock_take(&pool->sleep_lock);
     atomic_store_explicit(&pool->is_closing, true, memory_order_relaxed);
-    pthread_cond_broadcast(&pool->work_came);
-    pthread_mutex_unlock(&pool->sleep_lock);
+    bb_signal_all(&pool->work_came);
+    bb_lock_give(&pool->sleep_lock);
     for (int32_t i = 0; i < pool->started; i++)
         pthread_join(pool->threads[i], NULL);
-    pthread_cond_destroy(&pool->work_done);
-    pthread_cond_destroy(&pool->work_came);
-    pthread_mutex_destroy(&pool->sleep_lock);
-    pthread_mutex_destroy(&pool->run_lock);
+    clear_locks(pool);
     bb_release(pool->workers);
     bb_release(pool->threads);
     bb_release(pool);
@@ -224,12 +229,12 @@ int32_t bb_pool_thread_count(const struct bb_pool *pool)
 
 void bb_pool_lock(struct bb_pool *pool)
 {
-    pthread_mutex_lock(&pool->run_lock);
+    bb_lock_take(&pool->run_lock);
 }
 
 void bb_pool_unlock(struct bb_pool *pool)
 {
-    pthread_mutex_unlock(&pool->run_lock);
+    bb_lock_give(&pool->run_lock);
 }
 
 void bb_pool_wait(const atomic_int *counter)
@@ -243,13 +248,13 @@ static void wake_workers(struct bb_pool *pool, int32_t chunk_count)
     int sleepers = atomic_load_explicit(&pool->sleepers, memory_order_seq_cst);
     if (sleepers == 0)
         return;
-    pthread_mutex_lock(&pool->sleep_lock);
+    bb_lock_take(&pool->sleep_lock);
     if (sleepers <= chunk_count - 1)
-        pthread_cond_broadcast(&pool->work_came);
+        bb_signal_all(&pool->work_came);
     else
         for (int32_t i = 1; i < chunk_count; i++)
-            pthread_cond_signal(&pool->work_came);
-    pthread_mutex_unlock(&pool->sleep_lock);
+            bb_signal_one(&pool->work_came);
+    bb_lock_give(&pool->sleep_lock);
 }
 
 /* A worker that lost its core in the middle of a chunk makes everybody wait. Now and then that is the price of
@@ -274,14 +279,14 @@ static void wait_for_others(struct bb_pool *pool, int64_t begin, int32_t own_cou
         return;
     int64_t start = now_ns();
     if (!spin_until(&pool->unfinished, false, CALLER_SPIN_NS)) {
-        pthread_mutex_lock(&pool->sleep_lock);
+        bb_lock_take(&pool->sleep_lock);
         /* Sequentially consistent against work_on: either it sees that the caller sleeps, or the caller sees its
          * count. */
         atomic_store_explicit(&pool->caller_sleeps, true, memory_order_seq_cst);
         while (atomic_load_explicit(&pool->unfinished, memory_order_seq_cst) != 0)
-            pthread_cond_wait(&pool->work_done, &pool->sleep_lock);
+            bb_signal_wait(&pool->work_done, &pool->sleep_lock);
         atomic_store_explicit(&pool->caller_sleeps, false, memory_order_relaxed);
-        pthread_mutex_unlock(&pool->sleep_lock);
+        bb_lock_give(&pool->sleep_lock);
     }
     int64_t end = now_ns(), stall = end - start;
     if (own_count > 0 && stall > STALL_NS && stall > STALL_CHUNKS * (start - begin) / own_count)

@@ -1,11 +1,12 @@
-/* The queue and the thread. The mutex guards the lists, the figures and `is_stopping`; it is never held while a callback, or the model, runs. Requests
- * are made by the thread that submits and freed by the engine's, which alone uses the runner.
+/* The queue and the thread. The lock guards the lists, the figures and `is_stopping`; it is never held while a callback,
+ * or the model, runs. Requests are made by the thread that submits and freed by the engine's, which alone uses the runner.
  *
  * Who begins next: the highest priority, then the order of arrival. Nobody begins before who is next, even if there were room for a smaller one; and
  * a request that OVERTAKE_LIMIT later ones have overtaken is next whatever its priority. So everybody begins in the end. */
 #include "generate/engine.h"
 
 #include "base/clock.h"
+#include "base/lock.h"
 #include "base/memory.h"
 #include "generate/option_checks.h"
 
@@ -33,9 +34,9 @@ struct bb_engine {
     int32_t queue_limit;
     struct bb_runner *runner; /* of the engine's thread */
     pthread_t thread;
-    bool has_lock, has_thread;
-    pthread_mutex_t mutex;
-    pthread_cond_t wake;
+    bool has_thread;
+    struct bb_lock lock;
+    struct bb_signal wake;
     bool is_stopping;
     struct list waiting, running;
     uint64_t last_id;
@@ -107,11 +108,11 @@ static void note_counts(struct bb_engine *engine)
 static void end_running(void *context, struct bb_request *request, const bombus_error *error)
 {
     struct bb_engine *engine = context;
-    pthread_mutex_lock(&engine->mutex);
+    bb_lock_take(&engine->lock);
     take(&engine->running, find_link(&engine->running, request));
     note_end(engine, request, error);
     note_counts(engine);
-    pthread_mutex_unlock(&engine->mutex);
+    bb_lock_give(&engine->lock);
     bb_request_report(request, error);
     bb_request_free(request);
 }
@@ -122,7 +123,7 @@ static void end_waiting(struct bb_engine *engine)
     double now = bb_clock_seconds();
     struct list ended;
     list_init(&ended);
-    pthread_mutex_lock(&engine->mutex);
+    bb_lock_take(&engine->lock);
     for (struct bb_request **link = &engine->waiting.first; *link != NULL;) {
         struct bb_request *request = *link;
         if (bb_request_is_unwanted(request, now)) {
@@ -132,7 +133,7 @@ static void end_waiting(struct bb_engine *engine)
             link = &request->next;
         }
     }
-    pthread_mutex_unlock(&engine->mutex);
+    bb_lock_give(&engine->lock);
     while (ended.first != NULL) {
         struct bb_request *request = take(&ended, &ended.first);
         bb_request_report(request, NULL);
@@ -140,7 +141,7 @@ static void end_waiting(struct bb_engine *engine)
     }
 }
 
-/* Who begins next; NULL if nobody waits. Under the mutex. */
+/* Who begins next; NULL if nobody waits. Under the lock. */
 static struct bb_request *next_waiting(const struct bb_engine *engine)
 {
     struct bb_request *next = engine->waiting.first;
@@ -157,7 +158,7 @@ static struct bb_request *next_waiting(const struct bb_engine *engine)
 static void admit(struct bb_engine *engine)
 {
     for (;;) {
-        pthread_mutex_lock(&engine->mutex);
+        bb_lock_take(&engine->lock);
         struct bb_request *request = next_waiting(engine);
         bool fits = request != NULL && bb_runner_fits(engine->runner, request);
         if (fits) {
@@ -165,7 +166,7 @@ static void admit(struct bb_engine *engine)
                 other->overtaken++; /* the list is in order of arrival */
             append(&engine->running, take(&engine->waiting, find_link(&engine->waiting, request)));
         }
-        pthread_mutex_unlock(&engine->mutex);
+        bb_lock_give(&engine->lock);
         if (!fits)
             return;
         bb_runner_add(engine->runner, request);
@@ -175,23 +176,23 @@ static void admit(struct bb_engine *engine)
 /* Sleeps while there is nothing to do; false: stop. */
 static bool wait_for_work(struct bb_engine *engine)
 {
-    pthread_mutex_lock(&engine->mutex);
+    bb_lock_take(&engine->lock);
     note_counts(engine);
     while (!engine->is_stopping && engine->waiting.count == 0 && engine->running.count == 0)
-        pthread_cond_wait(&engine->wake, &engine->mutex);
+        bb_signal_wait(&engine->wake, &engine->lock);
     bool goes_on = !engine->is_stopping;
-    pthread_mutex_unlock(&engine->mutex);
+    bb_lock_give(&engine->lock);
     return goes_on;
 }
 
 static void cancel_all(struct bb_engine *engine)
 {
-    pthread_mutex_lock(&engine->mutex);
+    bb_lock_take(&engine->lock);
     for (struct bb_request *request = engine->waiting.first; request != NULL; request = request->next)
         atomic_store_explicit(&request->is_cancelled, true, memory_order_relaxed);
     for (struct bb_request *request = engine->running.first; request != NULL; request = request->next)
         atomic_store_explicit(&request->is_cancelled, true, memory_order_relaxed);
-    pthread_mutex_unlock(&engine->mutex);
+    bb_lock_give(&engine->lock);
     end_waiting(engine);
     bb_runner_end_unwanted(engine->runner);
 }
@@ -243,13 +244,11 @@ static bombus_status choose_page_limit(const bombus_engine_options *options, siz
 
 static bombus_status start(struct bb_engine *engine, bombus_error *error)
 {
-    if (pthread_mutex_init(&engine->mutex, NULL) != 0)
-        return bb_fail(error, BOMBUS_ERROR_MEMORY, "an engine's lock cannot be made");
-    if (pthread_cond_init(&engine->wake, NULL) != 0) {
-        pthread_mutex_destroy(&engine->mutex);
-        return bb_fail(error, BOMBUS_ERROR_MEMORY, "an engine's lock cannot be made");
-    }
-    engine->has_lock = true;
+    bombus_status status = bb_lock_init(&engine->lock, false, error);
+    if (status == BOMBUS_OK)
+        status = bb_signal_init(&engine->wake, error);
+    if (status != BOMBUS_OK)
+        return status;
     if (pthread_create(&engine->thread, NULL, work, engine) != 0)
         return bb_fail(error, BOMBUS_ERROR_MEMORY, "an engine's thread cannot be started");
     engine->has_thread = true;
@@ -303,16 +302,14 @@ void bb_engine_free(struct bb_engine *engine)
     if (engine == NULL)
         return;
     if (engine->has_thread) {
-        pthread_mutex_lock(&engine->mutex);
+        bb_lock_take(&engine->lock);
         engine->is_stopping = true;
-        pthread_cond_signal(&engine->wake);
-        pthread_mutex_unlock(&engine->mutex);
+        bb_signal_one(&engine->wake);
+        bb_lock_give(&engine->lock);
         pthread_join(engine->thread, NULL);
     }
-    if (engine->has_lock) {
-        pthread_cond_destroy(&engine->wake);
-        pthread_mutex_destroy(&engine->mutex);
-    }
+    bb_signal_clear(&engine->wake);
+    bb_lock_clear(&engine->lock);
     bb_runner_free(engine->runner);
     bb_release(engine);
 }
@@ -323,7 +320,7 @@ void bb_engine_free(struct bb_engine *engine)
 static bombus_status enqueue(struct bb_engine *engine, struct bb_request *request, uint64_t *id, bombus_error *error)
 {
     bombus_status status = BOMBUS_OK;
-    pthread_mutex_lock(&engine->mutex);
+    bb_lock_take(&engine->lock);
     if (engine->is_stopping) {
         status = bb_fail(error, BOMBUS_ERROR_CANCELLED, "the engine is being freed");
     } else if (engine->waiting.count >= engine->queue_limit) {
@@ -334,9 +331,9 @@ static bombus_status enqueue(struct bb_engine *engine, struct bb_request *reques
         if (id != NULL)
             *id = request->id;
         append(&engine->waiting, request);
-        pthread_cond_signal(&engine->wake);
+        bb_signal_one(&engine->wake);
     }
-    pthread_mutex_unlock(&engine->mutex);
+    bb_lock_give(&engine->lock);
     return status;
 }
 
@@ -368,17 +365,17 @@ static bool cancel_in(const struct list *list, uint64_t id)
 
 bool bb_engine_cancel(struct bb_engine *engine, uint64_t id)
 {
-    pthread_mutex_lock(&engine->mutex);
+    bb_lock_take(&engine->lock);
     bool is_found = cancel_in(&engine->running, id) || cancel_in(&engine->waiting, id);
-    pthread_mutex_unlock(&engine->mutex);
+    bb_lock_give(&engine->lock);
     return is_found;
 }
 
 void bb_engine_get_stats(struct bb_engine *engine, bombus_engine_stats *stats)
 {
-    pthread_mutex_lock(&engine->mutex);
+    bb_lock_take(&engine->lock);
     *stats = engine->stats;
     stats->running_count = engine->running.count;
     stats->waiting_count = engine->waiting.count;
-    pthread_mutex_unlock(&engine->mutex);
+    bb_lock_give(&engine->lock);
 }

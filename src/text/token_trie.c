@@ -139,8 +139,9 @@ static bombus_status create(struct bb_token_trie **trie, const struct bb_tokeniz
 {
     *trie = NULL;
     if (tokenizer->stream_kind == BB_STREAM_NAIVE)
-        return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED,
-                       "constraint: the tokenizer's decoder is neither ByteLevel nor SentencePiece's, expected one of them");
+        return bb_fail(
+            error, BOMBUS_ERROR_UNSUPPORTED,
+            "constraint: the tokenizer's decoder is neither ByteLevel nor SentencePiece's, expected one of them");
     struct bb_token_trie *made = bb_allocate(1, sizeof *made);
     if (made == NULL)
         return bb_fail_memory(error, sizeof *made, "the trie of the tokens");

@@ -18,12 +18,12 @@ struct bb_token_trie {
     char *text;        /* of all tokens, */
     uint32_t *offsets; /* [size + 1]: each id's part of it; special tokens and unused ids have none */
     uint32_t node_count, longest;
-    int32_t size;            /* of the vocabulary */
-    bool drops_first_space;  /* a space that begins the whole text does not come out */
+    int32_t size;           /* of the vocabulary */
+    bool drops_first_space; /* a space that begins the whole text does not come out */
 };
 
-/* The tokenizer's trie, made at the first call and owned by it; any thread may ask. BOMBUS_ERROR_UNSUPPORTED where the text of a token
- * depends on its neighbours. */
+/* The tokenizer's trie, made at the first call and owned by it; any thread may ask. BOMBUS_ERROR_UNSUPPORTED where the
+ * text of a token depends on its neighbours. */
 BB_RESULT bombus_status bb_tokenizer_trie(const struct bb_tokenizer *tokenizer, const struct bb_token_trie **trie,
                                           bombus_error *error);
 void bb_token_trie_free(struct bb_token_trie *trie); /* NULL is allowed */

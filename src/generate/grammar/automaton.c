@@ -1,5 +1,6 @@
-/* From trees of rules to states. First a graph with empty moves (Thompson's), then the states that bytes and jumps lead to, each with all that
- * its empty moves reach; what cannot lead to an end is taken out, so that whatever is still alive can be completed. */
+/* From trees of rules to states. First a graph with empty moves (Thompson's), then the states that bytes and jumps
+ * lead to, each with all that its empty moves reach; what cannot lead to an end is taken out, so that whatever is
+ * still alive can be completed. */
 #include "generate/grammar/automaton.h"
 
 #include "base/memory.h"
@@ -23,14 +24,14 @@ struct graph {
     struct bb_automaton *automaton;
     struct move *moves; /* [0] is none */
     uint32_t *places;   /* first move of each place */
-    uint32_t move_count, move_capacity, place_count, place_capacity, loop_capacity;
+    uint32_t move_count, place_count;
+    size_t move_capacity, place_capacity, loop_capacity, loop_end_capacity, edge_capacity, jump_capacity;
     uint32_t *starts, *ends; /* places of each rule */
     uint32_t *loop_ends;     /* places where loop bodies end */
     bool *nullable;          /* of each rule */
     uint32_t *numbers;       /* of places: their state + 1 */
     uint32_t *marks;         /* of places: the state whose reach was last there */
     uint32_t *stack, *order; /* of places */
-    uint32_t edge_capacity, jump_capacity;
     bombus_status status;
     bombus_error *error;
 };
@@ -53,25 +54,13 @@ static void fail_limit(struct graph *graph)
 }
 
 /* Makes room for one more in an array; false if that is not to be had. */
-static bool grow(struct graph *graph, void *array, uint32_t count, uint32_t *capacity, size_t size, uint32_t limit)
+static bool grow(struct graph *graph, void *array, uint32_t count, size_t *capacity, size_t size, uint32_t limit)
 {
-    void *memory;
-    memcpy(&memory, array, sizeof memory);
-    if (graph->status != BOMBUS_OK || count < *capacity)
-        return graph->status == BOMBUS_OK;
-    if (count >= limit) {
+    if (graph->status == BOMBUS_OK && count >= limit)
         fail_limit(graph);
-        return false;
-    }
-    uint32_t more = *capacity == 0 ? 256 : *capacity * 2;
-    memory = bb_resize(memory, more, size);
-    if (memory == NULL) {
-        graph->status = bb_fail_memory(graph->error, more * size, "a constraint");
-        return false;
-    }
-    memcpy(array, &memory, sizeof memory);
-    *capacity = more;
-    return true;
+    else if (graph->status == BOMBUS_OK && !bb_grow(array, count, 1, capacity, size))
+        graph->status = bb_fail_memory(graph->error, *capacity * size, "a constraint");
+    return graph->status == BOMBUS_OK;
 }
 
 static uint32_t add_place(struct graph *graph)
@@ -138,10 +127,11 @@ static void lower(struct graph *graph, uint32_t index, uint32_t from, uint32_t t
 static void lower_loop(struct graph *graph, const struct bb_rule_node *node, uint32_t from, uint32_t to)
 {
     struct bb_automaton *automaton = graph->automaton;
-    uint32_t body = add_place(graph), end = add_place(graph), capacity = graph->loop_capacity;
+    uint32_t body = add_place(graph), end = add_place(graph);
     if (!grow(graph, &automaton->loops, automaton->loop_count, &graph->loop_capacity, sizeof *automaton->loops,
               MAX_STATES) ||
-        !grow(graph, &graph->loop_ends, automaton->loop_count, &capacity, sizeof *graph->loop_ends, MAX_STATES))
+        !grow(graph, &graph->loop_ends, automaton->loop_count, &graph->loop_end_capacity, sizeof *graph->loop_ends,
+              MAX_STATES))
         return;
     uint32_t loop = automaton->loop_count++;
     graph->loop_ends[loop] = end;
@@ -161,8 +151,9 @@ static void lower_star(struct graph *graph, uint32_t child, uint32_t from, uint3
     connect(graph, middle, to);
 }
 
-/* Few copies of a small part are written out, others counted: the count of a loop stands on the stack. A loop's body is never empty (it
- * would go round without a byte), so a part that may be empty is always written out: as x{0,n}, which is the same. */
+/* Few copies of a small part are written out, others counted: the count of a loop stands on the stack. A loop's body
+ * is never empty (it would go round without a byte), so a part that may be empty is always written out: as x{0,n},
+ * which is the same. */
 static void lower_repeat(struct graph *graph, const struct bb_rule_node *node, uint32_t from, uint32_t to)
 {
     bool is_empty = is_nullable(graph, node->first), is_open = node->most == BB_UNLIMITED;
@@ -192,8 +183,7 @@ static void lower(struct graph *graph, uint32_t index, uint32_t from, uint32_t t
     switch (node->kind) {
     case BB_RULE_BYTE:
         add_move(graph, from,
-                 (struct move){
-                     .kind = BYTE, .low = (uint8_t)node->least, .high = (uint8_t)node->most, .target = to});
+                 (struct move){.kind = BYTE, .low = (uint8_t)node->least, .high = (uint8_t)node->most, .target = to});
         break;
     case BB_RULE_CALL: add_move(graph, from, (struct move){.kind = CALL, .target = to, .subject = node->first}); break;
     case BB_RULE_REPEAT: lower_repeat(graph, node, from, to); break;
@@ -372,7 +362,8 @@ static void prune_all(struct graph *graph)
 
 /* ---- left recursion ---- */
 
-/* What is called before any byte, by what is called itself, must have no circle: those that nobody calls are taken away until none is left. */
+/* What is called before any byte, by what is called itself, must have no circle: those that nobody calls are taken
+ * away until none is left. */
 struct order {
     uint32_t *callers; /* of each state where calls begin: how many others call it so */
     uint32_t *marks;   /* of states: the last call whose walk was there */

@@ -4,7 +4,7 @@
 
 #include "generate/grammar/rules.h"
 
-#define BB_NO_STATE UINT32_MAX
+#define BB_NO_STATE  UINT32_MAX
 #define BB_LOOP_FLAG UINT32_C(0x80000000) /* on `after`: the number of a loop */
 
 struct bb_automaton_edge {
@@ -38,7 +38,8 @@ struct bb_automaton {
     uint32_t class_count;
 };
 
-/* BOMBUS_ERROR_UNSUPPORTED for a rule that begins with itself, _LIMIT for one too large, _FORMAT where nothing matches. */
+/* BOMBUS_ERROR_UNSUPPORTED for a rule that begins with itself, _LIMIT for one too large, _FORMAT where nothing
+ * matches. */
 BB_RESULT bombus_status bb_automaton_create(struct bb_automaton *automaton, const struct bb_rules *rules,
                                             bombus_error *error);
 void bb_automaton_clear(struct bb_automaton *automaton);

@@ -7,12 +7,9 @@
 
 bool bb_frames_reset(struct bb_frames *frames)
 {
-    if (frames->capacity == 0) {
-        frames->items = bb_allocate(64, sizeof *frames->items);
-        if (frames->items == NULL)
-            return false;
-        frames->capacity = 64;
-    }
+    if (!bb_grow(&frames->items, 0, 1, &frames->capacity, sizeof *frames->items))
+        return false;
+    frames->items[0] = (struct bb_frame){0};
     memset(frames->buckets, 0, sizeof frames->buckets);
     frames->count = 1;
     return true;
@@ -64,14 +61,9 @@ static uint32_t push(struct bb_mover *mover, struct bb_configurations *set, uint
         set->status = BOMBUS_ERROR_LIMIT;
         return 0;
     }
-    if (frames->count == frames->capacity) {
-        struct bb_frame *items = bb_resize(frames->items, (size_t)frames->capacity * 2, sizeof *items);
-        if (items == NULL) {
-            set->status = BOMBUS_ERROR_MEMORY;
-            return 0;
-        }
-        frames->items = items;
-        frames->capacity *= 2;
+    if (!bb_grow(&frames->items, frames->count, 1, &frames->capacity, sizeof *frames->items)) {
+        set->status = BOMBUS_ERROR_MEMORY;
+        return 0;
     }
     bb_frames_place(frames, frames->count, frame);
     return frames->count++;
@@ -87,15 +79,9 @@ static void add(struct bb_mover *mover, struct bb_configurations *set, uint32_t 
         set->status = BOMBUS_ERROR_LIMIT;
         return;
     }
-    if (set->count == set->capacity) {
-        uint32_t capacity = set->capacity == 0 ? 32 : set->capacity * 2;
-        struct bb_configuration *items = bb_resize(set->items, capacity, sizeof *items);
-        if (items == NULL) {
-            set->status = BOMBUS_ERROR_MEMORY;
-            return;
-        }
-        set->items = items;
-        set->capacity = capacity;
+    if (!bb_grow(&set->items, set->count, 1, &set->capacity, sizeof *set->items)) {
+        set->status = BOMBUS_ERROR_MEMORY;
+        return;
     }
     set->items[set->count++] = (struct bb_configuration){state, frame};
 }

@@ -16,7 +16,8 @@ struct bb_frame {
 /* Equal stacks are the same frame. Frame 0 is the bottom. Zeroed struct = the bottom alone, once reserved. */
 struct bb_frames {
     struct bb_frame *items;
-    uint32_t count, capacity;
+    uint32_t count;
+    size_t capacity;
     uint32_t buckets[256];
 };
 
@@ -24,9 +25,10 @@ struct bb_configurations {
     struct bb_configuration {
         uint32_t state, frame;
     } * items;
-    uint32_t count, capacity;
-    bool ends;       /* the bottom was left: what the automaton was asked for may be complete */
-    bool is_first;   /* the beginning of a text whose first space is dropped */
+    uint32_t count;
+    size_t capacity;
+    bool ends;            /* the bottom was left: what the automaton was asked for may be complete */
+    bool is_first;        /* the beginning of a text whose first space is dropped */
     bombus_status status; /* MEMORY, LIMIT: sticky until reset */
 };
 

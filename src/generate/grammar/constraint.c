@@ -21,7 +21,8 @@ static bombus_status compile(struct bb_automaton *automaton, bombus_constraint_k
     struct bb_rules rules = {.error = error};
     bombus_status status = BOMBUS_OK;
     if (length > MAX_SOURCE_BYTES)
-        return bb_fail(error, BOMBUS_ERROR_LIMIT, "constraint: %zu bytes, expected at most %d", length, MAX_SOURCE_BYTES);
+        return bb_fail(error, BOMBUS_ERROR_LIMIT, "constraint: %zu bytes, expected at most %d", length,
+                       MAX_SOURCE_BYTES);
     size_t valid = bb_utf8_valid_length(source, length);
     if (valid < length)
         return bb_fail(error, BOMBUS_ERROR_FORMAT, "constraint: byte %zu is no valid UTF-8", valid);

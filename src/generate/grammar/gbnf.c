@@ -9,7 +9,7 @@ struct gbnf {
     struct bb_reader reader;
     struct bb_map names; /* to rules */
     size_t *uses;        /* [rule]: where it was first named */
-    uint32_t use_capacity;
+    size_t use_capacity;
 };
 
 static bool is_name(char letter)
@@ -46,19 +46,12 @@ static uint32_t read_name(struct gbnf *gbnf)
     if (found != NULL)
         return (uint32_t)*found;
     uint32_t rule = bb_rules_add(reader->rules);
-    if (rule >= gbnf->use_capacity) {
-        uint32_t capacity = gbnf->use_capacity * 2 + 64;
-        size_t *uses = bb_resize(gbnf->uses, capacity, sizeof *uses);
-        if (uses == NULL) {
-            bb_reader_fail(reader, begin, BOMBUS_ERROR_MEMORY, "out of memory");
-            return 0;
-        }
-        gbnf->uses = uses;
-        gbnf->use_capacity = capacity;
+    if (!bb_grow(&gbnf->uses, rule, 1, &gbnf->use_capacity, sizeof *gbnf->uses) ||
+        !bb_map_set(&gbnf->names, name, length, rule, NULL)) {
+        bb_reader_fail(reader, begin, BOMBUS_ERROR_MEMORY, "out of memory");
+        return 0;
     }
     gbnf->uses[rule] = begin;
-    if (!bb_map_set(&gbnf->names, name, length, rule, NULL))
-        bb_reader_fail(reader, begin, BOMBUS_ERROR_MEMORY, "out of memory");
     return rule;
 }
 
@@ -85,7 +78,8 @@ static uint32_t read_character(struct bb_reader *reader)
     }
     if (!is_good)
         bb_reader_fail(reader, begin, BOMBUS_ERROR_FORMAT,
-                       "unknown escape, expected \\n \\r \\t \\\\ \\\" \\[ \\] \\xHH \\uHHHH or \\UHHHHHHHH of a character");
+                       "unknown escape, expected \\n \\r \\t \\\\ \\\" \\[ \\] \\xHH \\uHHHH or \\UHHHHHHHH of a "
+                       "character");
     return character;
 }
 
@@ -248,9 +242,8 @@ bombus_status bb_gbnf_read(struct bb_rules *rules, const char *source, size_t le
         .reader = {.what = "grammar", .source = source, .length = length, .rules = rules, .error = error}};
     uint32_t root = bb_rules_add(rules);
     if (!bb_map_set(&gbnf.names, "root", 4, root, NULL) ||
-        (gbnf.uses = bb_allocate(64, sizeof *gbnf.uses)) == NULL)
+        !bb_grow(&gbnf.uses, 0, 1, &gbnf.use_capacity, sizeof *gbnf.uses))
         bb_reader_fail(&gbnf.reader, 0, BOMBUS_ERROR_MEMORY, "out of memory");
-    gbnf.use_capacity = 64;
     skip_space(&gbnf.reader, true);
     while (rules->status == BOMBUS_OK && !bb_reader_is_at_end(&gbnf.reader))
         read_rule(&gbnf);

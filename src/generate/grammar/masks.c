@@ -1,22 +1,23 @@
 /* Masks of tokens.
  *
- * The vocabulary is a trie, and the automaton, followed from some states down the trie, is made deterministic as it goes: a *set* is a set of
- * configurations whose stacks stand on an unknown bottom. Most tokens are decided without looking below: the mask of a place is that of its states,
- * whatever called them. Where the called part may end inside a token, the rest of the token depends on the caller: such places of the trie (*exits*)
- * are followed further once the caller is known, which makes an entry of its own, found by the entry before it and the caller's frame. So an entry is a
- * mask for the top of a stack, as deep as tokens can see, and stacks that differ only below share it. Counts of loops are told apart only as far as a
- * token can count. */
+ * * The vocabulary is a trie, and the automaton, followed from some states down the trie, is made deterministic as it
+ * goes: a *set* is a set of configurations whose stacks stand on an unknown bottom. Most tokens are decided without
+ * looking below: the mask of a place is that of its states, whatever called them. Where the called part may end inside
+ * a token, the rest of the token depends on the caller: such places of the trie (*exits*) are followed further once
+ * the caller is known, which makes an entry of its own, found by the entry before it and the caller's frame. So an
+ * entry is a mask for the top of a stack, as deep as tokens can see, and stacks that differ only below share it.
+ * Counts of loops are told apart only as far as a token can count. */
 #include "generate/grammar/masks.h"
 
+#include "base/lock.h"
 #include "base/map.h"
 #include "base/memory.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define UNKNOWN 0u
-#define DEAD UINT32_MAX
+#define DEAD    UINT32_MAX
 enum {
     MAX_SETS = 1 << 14,
     MAX_SET_ITEMS = 1 << 21,
@@ -33,9 +34,9 @@ struct set {
 };
 
 struct entry {
-    uint32_t parent;       /* the entry this one goes on from; 0: of states alone, */
-    uint32_t *states;      /* [count] */
-    uint32_t count;        /* or of a frame: */
+    uint32_t parent;  /* the entry this one goes on from; 0: of states alone, */
+    uint32_t *states; /* [count] */
+    uint32_t count;   /* or of a frame: */
     uint32_t after, least, most;
     uint32_t sibling;
     bool is_first;
@@ -49,22 +50,25 @@ struct entry {
 struct bb_masks {
     const struct bb_automaton *automaton;
     const struct bb_token_trie *trie;
-    pthread_mutex_t lock; /* over all below */
+    struct bb_lock lock; /* over all below */
     struct bb_mover mover;
     struct bb_configurations moved; /* the set that is being made */
     struct set *sets;               /* [0] is none */
     struct bb_configuration *items;
     uint32_t *moves; /* [set, class] */
-    uint32_t set_count, set_capacity, item_count, item_capacity;
+    uint32_t set_count, item_count;
+    size_t set_capacity, item_capacity, move_capacity;
     uint32_t set_buckets[1 << 12];
     struct entry *entries; /* [0] is none */
-    uint32_t entry_count, entry_capacity;
+    uint32_t entry_count;
+    size_t entry_capacity;
     uint32_t entry_buckets[1 << 12];
     size_t bytes; /* of entries */
     uint64_t *bits;
     uint32_t *path;  /* sets at each depth of the trie */
     uint32_t *exits; /* of the entry that is being made */
-    uint32_t exit_count, exit_capacity;
+    uint32_t exit_count;
+    size_t exit_capacity;
     size_t word_count;
 };
 
@@ -95,7 +99,7 @@ void bb_masks_free(struct bb_masks *masks)
     bb_release(masks->bits);
     bb_release(masks->path);
     bb_release(masks->exits);
-    pthread_mutex_destroy(&masks->lock);
+    bb_lock_clear(&masks->lock);
     bb_release(masks);
 }
 
@@ -104,9 +108,12 @@ bombus_status bb_masks_create(struct bb_masks **masks, const struct bb_automaton
 {
     *masks = NULL;
     struct bb_masks *made = bb_allocate(1, sizeof *made);
-    if (made == NULL || pthread_mutex_init(&made->lock, NULL) != 0) {
-        bb_release(made);
+    if (made == NULL)
         return bb_fail_memory(error, sizeof *made, "token masks");
+    bombus_status status = bb_lock_init(&made->lock, false, error);
+    if (status != BOMBUS_OK) {
+        bb_release(made);
+        return status;
     }
     made->automaton = made->mover.automaton = automaton;
     made->trie = trie;
@@ -121,22 +128,6 @@ bombus_status bb_masks_create(struct bb_masks **masks, const struct bb_automaton
     }
     *masks = made;
     return BOMBUS_OK;
-}
-
-/* Room for one more; false if memory is out. */
-static bool grow(void *array, uint32_t count, uint32_t *capacity, size_t size)
-{
-    void *memory;
-    memcpy(&memory, array, sizeof memory);
-    if (count < *capacity)
-        return true;
-    uint32_t more = *capacity == 0 ? 64 : *capacity * 2;
-    memory = bb_resize(memory, more, size);
-    if (memory == NULL)
-        return false;
-    memcpy(array, &memory, sizeof memory);
-    *capacity = more;
-    return true;
 }
 
 static int compare_configurations(const void *left, const void *right)
@@ -168,8 +159,8 @@ static bombus_status status_of(bombus_status status, bombus_error *error)
     if (status == BOMBUS_ERROR_MEMORY)
         return bb_fail_memory(error, sizeof(struct bb_configuration), "token masks");
     return bb_fail(error, BOMBUS_ERROR_LIMIT,
-                   "constraint: too ambiguous or nested too deeply at this place of the text, expected at most %d ways to "
-                   "read it and %d open rules",
+                   "constraint: too ambiguous or nested too deeply at this place of the text, expected at most %d ways "
+                   "to read it and %d open rules",
                    BB_MAX_CONFIGURATIONS, BB_MAX_STACK);
 }
 
@@ -207,23 +198,13 @@ static bombus_status intern(struct bb_masks *masks, uint32_t *set, bombus_error 
             return BOMBUS_OK;
         }
     }
-    uint32_t old_capacity = masks->set_capacity;
+    size_t classes = masks->automaton->class_count;
     if (masks->set_count > MAX_SETS || masks->item_count > MAX_SET_ITEMS)
         return status_of(BOMBUS_ERROR_LIMIT, error);
-    if (!grow(&masks->sets, masks->set_count, &masks->set_capacity, sizeof *masks->sets))
+    if (!bb_grow(&masks->sets, masks->set_count, 1, &masks->set_capacity, sizeof *masks->sets) ||
+        !bb_grow(&masks->moves, masks->set_count, 1, &masks->move_capacity, classes * sizeof *masks->moves) ||
+        !bb_grow(&masks->items, masks->item_count, moved->count, &masks->item_capacity, sizeof *masks->items))
         return status_of(BOMBUS_ERROR_MEMORY, error);
-    size_t classes = masks->automaton->class_count;
-    if (masks->set_capacity != old_capacity) {
-        uint32_t *moves = bb_resize(masks->moves, masks->set_capacity, classes * sizeof *moves);
-        if (moves == NULL) {
-            masks->set_capacity = old_capacity;
-            return status_of(BOMBUS_ERROR_MEMORY, error);
-        }
-        masks->moves = moves;
-    }
-    while (masks->item_count + moved->count > masks->item_capacity)
-        if (!grow(&masks->items, masks->item_capacity, &masks->item_capacity, sizeof *masks->items))
-            return status_of(BOMBUS_ERROR_MEMORY, error);
     if (bytes > 0)
         memcpy(masks->items + masks->item_count, moved->items, bytes);
     *set = masks->set_count++;
@@ -256,7 +237,7 @@ static bool add_exit(struct bb_masks *masks, uint32_t node)
 {
     if (masks->trie->nodes[node].end == node + 1)
         return true;
-    if (!grow(&masks->exits, masks->exit_count, &masks->exit_capacity, sizeof *masks->exits))
+    if (!bb_grow(&masks->exits, masks->exit_count, 1, &masks->exit_capacity, sizeof *masks->exits))
         return false;
     masks->exits[masks->exit_count++] = node;
     return true;
@@ -364,7 +345,7 @@ static bombus_status add_entry(struct bb_masks *masks, struct entry entry, uint3
                                bombus_error *error)
 {
     bombus_status status = BOMBUS_OK;
-    if (!grow(&masks->entries, masks->entry_count, &masks->entry_capacity, sizeof *masks->entries))
+    if (!bb_grow(&masks->entries, masks->entry_count, 1, &masks->entry_capacity, sizeof *masks->entries))
         status = status_of(BOMBUS_ERROR_MEMORY, error);
     if (status == BOMBUS_OK)
         status = fill_entry(masks, &entry, error);
@@ -412,8 +393,7 @@ static bombus_status find_states(struct bb_masks *masks, const struct bb_configu
             return BOMBUS_OK;
     }
     struct entry entry = {.count = count, .is_first = is_first, .states = bb_allocate(count, sizeof *entry.states)};
-    bombus_status status =
-        entry.states != NULL ? begin_walk(masks, error) : status_of(BOMBUS_ERROR_MEMORY, error);
+    bombus_status status = entry.states != NULL ? begin_walk(masks, error) : status_of(BOMBUS_ERROR_MEMORY, error);
     for (uint32_t i = 0; i < count && status == BOMBUS_OK; i++) {
         entry.states[i] = group[i].state;
         bb_mover_land(&masks->mover, &masks->moved, group[i].state, 0);
@@ -500,8 +480,8 @@ bombus_status bb_masks_find(struct bb_masks *masks, struct bb_configurations *se
 {
     memset(bits, 0, masks->word_count * sizeof *bits);
     sort_configurations(set);
-    pthread_mutex_lock(&masks->lock);
+    bb_lock_take(&masks->lock);
     bombus_status status = find(masks, set, frames, bits, error);
-    pthread_mutex_unlock(&masks->lock);
+    bb_lock_give(&masks->lock);
     return status;
 }

@@ -24,13 +24,8 @@ static bombus_status fail_set(const struct bb_configurations *set, bombus_error 
 
 static bool copy_set(struct bb_configurations *to, const struct bb_configurations *from)
 {
-    if (to->capacity < from->count) {
-        struct bb_configuration *items = bb_resize(to->items, from->capacity, sizeof *items);
-        if (items == NULL)
-            return false;
-        to->items = items;
-        to->capacity = from->capacity;
-    }
+    if (!bb_grow(&to->items, 0, from->count, &to->capacity, sizeof *to->items))
+        return false;
     if (from->count > 0)
         memcpy(to->items, from->items, from->count * sizeof *to->items);
     to->count = from->count;
@@ -108,15 +103,9 @@ bombus_status bb_grammar_matcher_copy(struct bb_grammar_matcher *to, const struc
 {
     struct bb_frames *frames = &to->mover.frames;
     const struct bb_frames *source = &from->mover.frames;
-    if (frames->capacity < source->count) {
-        struct bb_frame *items = bb_resize(frames->items, source->capacity, sizeof *items);
-        if (items == NULL)
-            return bb_fail_memory(error, source->capacity * sizeof *items, "a constraint's matcher");
-        frames->items = items;
-        frames->capacity = source->capacity;
-    }
-    if (!copy_set(&to->now, &from->now))
-        return bb_fail_memory(error, from->now.count * sizeof *from->now.items, "a constraint's matcher");
+    if (!bb_grow(&frames->items, 0, source->count, &frames->capacity, sizeof *frames->items) ||
+        !copy_set(&to->now, &from->now))
+        return bb_fail_memory(error, source->count * sizeof *source->items, "a constraint's matcher");
     memcpy(frames->items, source->items, source->count * sizeof *frames->items);
     memcpy(frames->buckets, source->buckets, sizeof frames->buckets);
     frames->count = source->count;
@@ -148,13 +137,17 @@ bombus_status bb_grammar_matcher_find_mask(struct bb_grammar_matcher *matcher, s
 }
 
 /* Four bits as four lanes, of which set ones are all ones. */
-#define LANES(bits) {(bits) & 1 ? ~0u : 0u, (bits) & 2 ? ~0u : 0u, (bits) & 4 ? ~0u : 0u, (bits) & 8 ? ~0u : 0u}
+#define LANES(bits)                                                                                                    \
+    {                                                                                                                  \
+        (bits) & 1 ? ~0u : 0u, (bits)&2 ? ~0u : 0u, (bits)&4 ? ~0u : 0u, (bits)&8 ? ~0u : 0u                           \
+    }
 static const uint32_t lanes[16][4] = {LANES(0),  LANES(1),  LANES(2),  LANES(3), LANES(4),  LANES(5),
                                       LANES(6),  LANES(7),  LANES(8),  LANES(9), LANES(10), LANES(11),
                                       LANES(12), LANES(13), LANES(14), LANES(15)};
 _Static_assert(sizeof(float) == sizeof(uint32_t), "logits are chosen by their bits");
 
-/* A word's 64 tokens, whichever bits are set: by bits and without a branch, since tokens of all kinds stand side by side in a vocabulary. */
+/* A word's 64 tokens, whichever bits are set: by bits and without a branch, since tokens of all kinds stand side by
+ * side in a vocabulary. */
 static void choose_word(float *out, const float *logits, uint64_t word)
 {
     static const float forbidden = -INFINITY;

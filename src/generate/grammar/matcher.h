@@ -8,9 +8,9 @@ struct bb_grammar_matcher {
     const struct bombus_constraint *constraint; /* borrowed; NULL: none was made */
     struct bb_mover mover;
     struct bb_configurations now, closed, next;
-    uint64_t *bits; /* the tokens that may follow; valid after find_mask */
-    bool may_end;   /* the text is complete as it stands */
-    bool must_end;  /* and nothing can be added */
+    uint64_t *bits;   /* the tokens that may follow; valid after find_mask */
+    bool may_end;     /* the text is complete as it stands */
+    bool must_end;    /* and nothing can be added */
     bool ignores_eos; /* set by the owner: ends of turn may not follow either */
 };
 
@@ -19,8 +19,8 @@ BB_RESULT bombus_status bb_grammar_matcher_init(struct bb_grammar_matcher *match
 void bb_grammar_matcher_clear(struct bb_grammar_matcher *matcher); /* a zeroed one is allowed */
 /* Back to the beginning. */
 BB_RESULT bombus_status bb_grammar_matcher_reset(struct bb_grammar_matcher *matcher, bombus_error *error);
-/* Makes `to`, a matcher of the same constraint, stand where `from` does: a snapshot is a matcher kept for this, and copying it back undoes what was
- * advanced since. */
+/* Makes `to`, a matcher of the same constraint, stand where `from` does: a snapshot is a matcher kept for this, and
+ * copying it back undoes what was advanced since. */
 BB_RESULT bombus_status bb_grammar_matcher_copy(struct bb_grammar_matcher *to, const struct bb_grammar_matcher *from,
                                                 bombus_error *error);
 

@@ -223,7 +223,8 @@ static uint32_t read_atom(struct pattern *pattern)
     case '?': fail(pattern, begin, BOMBUS_ERROR_FORMAT, "nothing to repeat"); break;
     case '^':
     case '$':
-        fail(pattern, begin, BOMBUS_ERROR_UNSUPPORTED, "an anchor that is not at the end of the pattern is not supported");
+        fail(pattern, begin, BOMBUS_ERROR_UNSUPPORTED,
+             "an anchor that is not at the end of the pattern is not supported");
         break;
     default: bb_character_set_add(&set, character, character);
     }

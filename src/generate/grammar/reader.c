@@ -23,8 +23,7 @@ bombus_status bb_reader_fail(struct bb_reader *reader, size_t position, bombus_s
 bool bb_reader_take(struct bb_reader *reader, const char *text)
 {
     size_t length = strlen(text);
-    if (reader->length - reader->position < length ||
-        memcmp(reader->source + reader->position, text, length) != 0)
+    if (reader->length - reader->position < length || memcmp(reader->source + reader->position, text, length) != 0)
         return false;
     reader->position += length;
     return true;

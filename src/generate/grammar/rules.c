@@ -23,18 +23,12 @@ static uint32_t add(struct bb_rules *rules, struct bb_rule_node node)
         rules->status = bb_fail(rules->error, BOMBUS_ERROR_LIMIT, "constraint: more than %d parts", BB_MAX_RULE_NODES);
         return 0;
     }
-    if (rules->count == rules->capacity) {
-        uint32_t capacity = rules->capacity == 0 ? 256 : rules->capacity * 2;
-        struct bb_rule_node *nodes = bb_resize(rules->nodes, capacity, sizeof *nodes);
-        if (nodes == NULL) {
-            rules->status = bb_fail_memory(rules->error, capacity * sizeof *nodes, "a constraint");
-            return 0;
-        }
-        rules->nodes = nodes;
-        rules->capacity = capacity;
-        if (rules->count == 0)
-            nodes[rules->count++] = (struct bb_rule_node){0};
+    if (!bb_grow(&rules->nodes, rules->count, 2, &rules->capacity, sizeof *rules->nodes)) {
+        rules->status = bb_fail_memory(rules->error, rules->capacity * sizeof *rules->nodes, "a constraint");
+        return 0;
     }
+    if (rules->count == 0)
+        rules->nodes[rules->count++] = (struct bb_rule_node){0};
     rules->nodes[rules->count] = node;
     return rules->count++;
 }
@@ -89,15 +83,9 @@ uint32_t bb_rules_add(struct bb_rules *rules)
         rules->status = bb_fail(rules->error, BOMBUS_ERROR_LIMIT, "constraint: more than %d rules", BB_MAX_RULES);
         return 0;
     }
-    if (rules->rule_count == rules->rule_capacity) {
-        uint32_t capacity = rules->rule_capacity == 0 ? 64 : rules->rule_capacity * 2;
-        uint32_t *bodies = bb_resize(rules->bodies, capacity, sizeof *bodies);
-        if (bodies == NULL) {
-            rules->status = bb_fail_memory(rules->error, capacity * sizeof *bodies, "a constraint");
-            return 0;
-        }
-        rules->bodies = bodies;
-        rules->rule_capacity = capacity;
+    if (!bb_grow(&rules->bodies, rules->rule_count, 1, &rules->rule_capacity, sizeof *rules->bodies)) {
+        rules->status = bb_fail_memory(rules->error, rules->rule_capacity * sizeof *rules->bodies, "a constraint");
+        return 0;
     }
     rules->bodies[rules->rule_count] = 0;
     return rules->rule_count++;
@@ -115,15 +103,9 @@ void bb_character_set_add(struct bb_character_set *set, uint32_t first, uint32_t
 {
     if (set->is_failed || first > last)
         return;
-    if (set->count == set->capacity) {
-        size_t capacity = set->capacity == 0 ? 16 : set->capacity * 2;
-        struct bb_character_span *spans = bb_resize(set->spans, capacity, sizeof *spans);
-        if (spans == NULL) {
-            set->is_failed = true;
-            return;
-        }
-        set->spans = spans;
-        set->capacity = capacity;
+    if (!bb_grow(&set->spans, set->count, 1, &set->capacity, sizeof *set->spans)) {
+        set->is_failed = true;
+        return;
     }
     set->spans[set->count++] = (struct bb_character_span){first, last};
 }
@@ -224,7 +206,8 @@ uint32_t bb_rules_characters(struct bb_rules *rules, const struct bb_character_s
 
 static void add_json_character(struct bb_rules *rules, uint32_t choice, uint32_t character)
 {
-    static const char letters[] = "\"\"\\\\\bb\ff\nn\rr\tt"; /* pairs: the character, what stands behind the backslash */
+    static const char letters[] =
+        "\"\"\\\\\bb\ff\nn\rr\tt"; /* pairs: the character, what stands behind the backslash */
     char text[8];
     snprintf(text, sizeof text, "\\u%04x", (unsigned)character & 0xFFFF);
     for (size_t i = 0; i + 2 < sizeof letters; i += 2)

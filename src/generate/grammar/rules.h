@@ -24,9 +24,9 @@ struct bb_rule_node {
 /* Zeroed struct = none. The first failure stays in `status`, and later calls give 0 and do nothing. */
 struct bb_rules {
     struct bb_rule_node *nodes; /* [0] is no node */
-    uint32_t count, capacity;
-    uint32_t *bodies; /* [rule_count]: nodes; 0 until defined. Rule 0 is the whole text's */
-    uint32_t rule_count, rule_capacity;
+    uint32_t *bodies;           /* [rule_count]: nodes; 0 until defined. Rule 0 is the whole text's */
+    uint32_t count, rule_count;
+    size_t capacity, rule_capacity;
     bombus_status status;
     bombus_error *error;
 };

@@ -1,5 +1,5 @@
-/* JSON Schema (a part of draft 2020-12) as rules. What a schema allows is generated without white space but one optional space behind
- * colons and commas, keys in the order of the schema. */
+/* JSON Schema (a part of draft 2020-12) as rules. What a schema allows is generated without white space but one
+ * optional space behind colons and commas, keys in the order of the schema. */
 #include "generate/grammar/schema_parts.h"
 
 #include "base/memory.h"
@@ -16,10 +16,9 @@ bombus_status bb_schema_fail(struct bb_schema *schema, bombus_status status, con
 {
     const char *path = schema->path.length > 0 ? schema->path.data : "";
     if (schema->rules->status == BOMBUS_OK)
-        schema->rules->status = keyword != NULL
-                                    ? bb_fail(schema->error, status, "schema, %s/%s: '%s': %s", path, keyword, keyword,
-                                              message)
-                                    : bb_fail(schema->error, status, "schema, at '%s': %s", path, message);
+        schema->rules->status =
+            keyword != NULL ? bb_fail(schema->error, status, "schema, %s/%s: '%s': %s", path, keyword, keyword, message)
+                            : bb_fail(schema->error, status, "schema, at '%s': %s", path, message);
     return schema->rules->status;
 }
 
@@ -64,9 +63,9 @@ bool bb_schema_is_in(const char *word, const char *const *words)
 
 bool bb_schema_is_annotation(const char *keyword)
 {
-    static const char *const annotations[] = {"title",    "description", "default",    "examples",  "$schema",
-                                              "$id",      "$comment",    "deprecated", "readOnly",  "writeOnly",
-                                              "$defs",    "definitions", NULL};
+    static const char *const annotations[] = {"title", "description", "default",    "examples", "$schema",
+                                              "$id",   "$comment",    "deprecated", "readOnly", "writeOnly",
+                                              "$defs", "definitions", NULL};
     return bb_schema_is_in(keyword, annotations);
 }
 
@@ -161,7 +160,10 @@ static uint32_t list_of(struct bb_schema *schema, const char *begin, uint32_t ru
     if (least > most)
         return nothing(schema);
     uint32_t more = bb_rules_repeat(rules, sequence(schema, separator(schema, ','), bb_rules_call(rules, rule)),
-                                    least > 0 ? least - 1 : 0, most == BB_UNLIMITED ? most : most > 0 ? most - 1 : 0);
+                                    least > 0 ? least - 1 : 0,
+                                    most == BB_UNLIMITED ? most
+                                    : most > 0           ? most - 1
+                                                         : 0);
     uint32_t items = sequence(schema, bb_rules_call(rules, rule), more);
     if (most == 0)
         items = empty(schema);
@@ -215,8 +217,7 @@ static uint32_t additional_member(struct bb_schema *schema, json_t *json, json_t
     size_t length = bb_schema_enter(schema, "additionalProperties");
     uint32_t value = rest != NULL ? read_schema(schema, rest) : any_value(schema);
     bb_schema_leave(schema, length);
-    return add_rule(schema,
-                    sequence3(schema, bb_schema_other_key(schema, properties), separator(schema, ':'), value));
+    return add_rule(schema, sequence3(schema, bb_schema_other_key(schema, properties), separator(schema, ':'), value));
 }
 
 /* The rule of a named member. */
@@ -226,8 +227,7 @@ static uint32_t named_member(struct bb_schema *schema, const char *key, json_t *
     json_t *name = json_string(key);
     uint32_t literal = bb_schema_literal(schema, name);
     json_decref(name);
-    uint32_t rule =
-        add_rule(schema, sequence3(schema, literal, separator(schema, ':'), read_schema(schema, value)));
+    uint32_t rule = add_rule(schema, sequence3(schema, literal, separator(schema, ':'), read_schema(schema, value)));
     bb_schema_leave(schema, length);
     return rule;
 }
@@ -235,7 +235,8 @@ static uint32_t named_member(struct bb_schema *schema, const char *key, json_t *
 /* Required keys that no property names take the schema of additional ones. */
 static json_t *all_properties(struct bb_schema *schema, json_t *json)
 {
-    json_t *properties = json_object_get(json, "properties"), *rest = json_object_get(json, "additionalProperties"), *name;
+    json_t *properties = json_object_get(json, "properties"), *rest = json_object_get(json, "additionalProperties"),
+           *name;
     json_t *all = properties != NULL ? json_copy(properties) : json_object();
     size_t i;
     if (bb_schema_keep(schema, all) == NULL)
@@ -284,7 +285,8 @@ static uint32_t read_object(struct bb_schema *schema, json_t *json)
                             sequence(schema, bb_rules_call(rules, members[i]), bb_rules_call(rules, tails[i + 1])));
         bool may_be_empty = i == count && (count == 0 || !required[count - 1]);
         if (may_be_empty && has_rest)
-            bb_rules_append(rules, inside, sequence(schema, bb_rules_call(rules, rest), bb_rules_call(rules, tails[count])));
+            bb_rules_append(rules, inside,
+                            sequence(schema, bb_rules_call(rules, rest), bb_rules_call(rules, tails[count])));
         if (may_be_empty)
             bb_rules_append(rules, inside, empty(schema));
     }
@@ -312,7 +314,8 @@ static uint32_t read_prefix(struct bb_schema *schema, json_t *json, uint32_t lea
     json_t *prefix = json_object_get(json, "prefixItems"), *items = json_object_get(json, "items");
     uint32_t count = (uint32_t)json_array_size(prefix), node = empty(schema);
     if (items != NULL || least > count) { /* not said: made only where there must be more */
-        uint32_t item = sequence(schema, separator(schema, ','), bb_rules_call(rules, read_item(schema, items, "items")));
+        uint32_t item =
+            sequence(schema, separator(schema, ','), bb_rules_call(rules, read_item(schema, items, "items")));
         uint32_t more = most == BB_UNLIMITED ? most : most > count ? most - count : 0;
         node = bb_rules_repeat(rules, item, least > count ? least - count : 0, items != NULL ? more : least - count);
     }
@@ -359,7 +362,8 @@ static uint32_t read_type(struct bb_schema *schema, json_t *json, const char *ty
     if (strcmp(type, "boolean") == 0)
         return choice(schema, text(schema, "true"), text(schema, "false"));
     if (strcmp(type, "number") != 0) {
-        bb_schema_fail(schema, BOMBUS_ERROR_FORMAT, "type", "expected null, boolean, integer, number, string, array or object");
+        bb_schema_fail(schema, BOMBUS_ERROR_FORMAT, "type",
+                       "expected null, boolean, integer, number, string, array or object");
         return 0;
     }
     for (size_t i = 0; number_words[i] != NULL; i++)
@@ -406,9 +410,9 @@ static uint32_t read_types(struct bb_schema *schema, json_t *json)
 
 static bool is_of_type(json_t *value, const char *type)
 {
-    static const char *const names[] = {[JSON_OBJECT] = "object", [JSON_ARRAY] = "array",   [JSON_STRING] = "string",
-                                        [JSON_INTEGER] = "integer", [JSON_REAL] = "number", [JSON_TRUE] = "boolean",
-                                        [JSON_FALSE] = "boolean", [JSON_NULL] = "null"};
+    static const char *const names[] = {
+        [JSON_OBJECT] = "object", [JSON_ARRAY] = "array",  [JSON_STRING] = "string", [JSON_INTEGER] = "integer",
+        [JSON_REAL] = "number",   [JSON_TRUE] = "boolean", [JSON_FALSE] = "boolean", [JSON_NULL] = "null"};
     return strcmp(type, names[json_typeof(value)]) == 0 || (json_is_integer(value) && strcmp(type, "number") == 0);
 }
 
@@ -437,7 +441,8 @@ json_t *bb_schema_resolve(struct bb_schema *schema, const char *reference)
 {
     json_t *found = schema->root;
     char key[256];
-    if (reference == NULL || reference[0] != '#' || (reference[1] != '\0' && reference[1] != '/') || strchr(reference, '%') != NULL) {
+    if (reference == NULL || reference[0] != '#' || (reference[1] != '\0' && reference[1] != '/') ||
+        strchr(reference, '%') != NULL) {
         bb_schema_fail(schema, BOMBUS_ERROR_UNSUPPORTED, "$ref", "expected # or #/ and a JSON pointer");
         return NULL;
     }
@@ -450,7 +455,8 @@ json_t *bb_schema_resolve(struct bb_schema *schema, const char *reference)
         }
         key[length] = '\0';
         char *end;
-        found = json_is_array(found) ? json_array_get(found, (size_t)strtoul(key, &end, 10)) : json_object_get(found, key);
+        found =
+            json_is_array(found) ? json_array_get(found, (size_t)strtoul(key, &end, 10)) : json_object_get(found, key);
     }
     if (found == NULL)
         bb_schema_fail(schema, BOMBUS_ERROR_FORMAT, "$ref", "it points at nothing");

@@ -19,7 +19,7 @@ struct bb_schema {
     struct bb_buffer path; /* the JSON pointer of what is being read */
     struct bb_map refs;    /* pointer to rule */
     int32_t depth;
-    uint32_t any; /* the rule of any value + 1; 0: not made yet */
+    uint32_t any;                          /* the rule of any value + 1; 0: not made yet */
     uint32_t terminals[BB_TERMINAL_COUNT]; /* rules + 1 */
 };
 
@@ -29,7 +29,8 @@ size_t bb_schema_enter(struct bb_schema *schema, const char *key); /* onto the p
 void bb_schema_leave(struct bb_schema *schema, size_t length);
 bool bb_schema_is_in(const char *word, const char *const *words); /* NULL behind the last */
 bool bb_schema_is_annotation(const char *keyword);
-/* schema_merge.c: puts new JSON among what lives as long as the reader and gives it back; NULL, and an error, if it is NULL or memory is out. */
+/* schema_merge.c: puts new JSON among what lives as long as the reader and gives it back; NULL, and an error, if it is
+ * NULL or memory is out. */
 json_t *bb_schema_keep(struct bb_schema *schema, json_t *json);
 /* What a $ref points at, NULL after a failure. */
 json_t *bb_schema_resolve(struct bb_schema *schema, const char *reference);

@@ -12,7 +12,7 @@
 #define DATE                                                                                                           \
     "([12][0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|"    \
     "2[0-8]))|[12][0-9](0[48]|[2468][048]|[13579][26])-02-29)"
-#define TIME "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+#define TIME  "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
 #define LABEL "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 
 static const struct {
@@ -29,8 +29,9 @@ static const struct {
 static const char *const terminal_patterns[BB_TERMINAL_COUNT] = {
     /* One character of a string: as it is, or escaped; surrogates in pairs, no zero byte. */
     [BB_TERMINAL_CHARACTER] =
-        ("[^\"\\\\\\x00-\\x1f]|\\\\([\"\\\\/bfnrt]|u(000[1-9a-fA-F]|00[1-9a-fA-F][0-9a-fA-F]|0[1-9a-fA-F][0-9a-fA-F]{2}|"
-         "[1-9a-cefA-CEF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}|[dD][89abAB][0-9a-fA-F]{2}\\\\u[dD][c-fC-F][0-9a-fA-F]{2}))"),
+        ("[^\"\\\\\\x00-\\x1f]|\\\\([\"\\\\/bfnrt]|u(000[1-9a-fA-F]|00[1-9a-fA-F][0-9a-fA-F]|0[1-9a-fA-F][0-9a-fA-F]{2}"
+         "|[1-9a-cefA-CEF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}"
+         "|[dD][89abAB][0-9a-fA-F]{2}\\\\u[dD][c-fC-F][0-9a-fA-F]{2}))"),
     [BB_TERMINAL_INTEGER] = "0|-?[1-9][0-9]{0,17}",
     /* Within what a double holds. */
     [BB_TERMINAL_NUMBER] = "-?(0|[1-9][0-9]{0,17})(\\.[0-9]{1,17})?([eE][+-]?[0-9]{1,2})?",
@@ -230,7 +231,8 @@ uint32_t bb_schema_integer(struct bb_schema *schema, json_t *json)
 
 /* ---- keys that are not named ---- */
 
-/* Strings that go on behind the first `done` bytes of those keys, [count], which share them, and are none of the keys. */
+/* Strings that go on behind the first `done` bytes of those keys, [count], which share them, and are none of
+ * the keys. */
 static uint32_t unlike(struct bb_schema *schema, const char **keys, size_t count, size_t done)
 {
     struct bb_rules *rules = schema->rules;
