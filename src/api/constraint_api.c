@@ -1,6 +1,5 @@
 /* Constraints. */
 #include "api/handles.h"
-#include "generate/grammar/constraint.h"
 
 bombus_status bombus_constraint_create(bombus_constraint **constraint, bombus_constraint_kind kind, const char *source,
                                        size_t length, const bombus_tokenizer *tokenizer, bombus_error *error)
@@ -13,8 +12,8 @@ bombus_status bombus_constraint_create(bombus_constraint **constraint, bombus_co
     if (status == BOMBUS_OK)
         status = bb_check_pointer(tokenizer, "tokenizer", error);
     return status != BOMBUS_OK ? status
-                               : bb_constraint_create(constraint, kind, source != NULL ? source : "", length,
-                                                      tokenizer->tokenizer, error);
+                               : bb_constraint_cache_get(tokenizer->constraints, constraint, kind,
+                                                         source != NULL ? source : "", length, error);
 }
 
 void bombus_constraint_free(bombus_constraint *constraint)

@@ -3,6 +3,7 @@
 #define BB_HANDLES_H
 
 #include "base/memory.h"
+#include "generate/grammar/constraint_cache.h"
 #include "generate/session.h"
 #include "ops/backends.h"
 #include "text/chat.h"
@@ -36,6 +37,7 @@ BB_RESULT bombus_status bb_choose_adapters(struct bb_adapter_choice **choice, co
 
 struct bombus_tokenizer {
     struct bb_tokenizer *tokenizer;
+    struct bb_constraint_cache *constraints;
 };
 
 struct bombus_template {

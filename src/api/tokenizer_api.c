@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+enum { CACHED_CONSTRAINTS = 32, CACHED_CONSTRAINT_BYTES = 256 << 20 };
+
 bombus_status bombus_tokenizer_open(bombus_tokenizer **tokenizer, const char *folder, const char *cache_folder,
                                     bombus_error *error)
 {
@@ -18,9 +20,12 @@ bombus_status bombus_tokenizer_open(bombus_tokenizer **tokenizer, const char *fo
         return bb_fail_memory(error, sizeof *made, "a tokenizer");
     status = bb_tokenizer_open(&made->tokenizer, folder, cache_folder, error);
     if (status == BOMBUS_OK)
+        status = bb_constraint_cache_create(&made->constraints, made->tokenizer, CACHED_CONSTRAINTS,
+                                            CACHED_CONSTRAINT_BYTES, error);
+    if (status == BOMBUS_OK)
         *tokenizer = made;
     else
-        bb_release(made);
+        bombus_tokenizer_close(made);
     return status;
 }
 
@@ -28,6 +33,7 @@ void bombus_tokenizer_close(bombus_tokenizer *tokenizer)
 {
     if (tokenizer == NULL)
         return;
+    bb_constraint_cache_free(tokenizer->constraints);
     bb_tokenizer_close(tokenizer->tokenizer);
     bb_release(tokenizer);
 }

@@ -45,6 +45,12 @@ void bb_automaton_clear(struct bb_automaton *automaton)
     *automaton = (struct bb_automaton){0};
 }
 
+size_t bb_automaton_bytes(const struct bb_automaton *automaton)
+{
+    return automaton->state_count * sizeof *automaton->states + automaton->edge_count * sizeof *automaton->edges +
+           automaton->jump_count * sizeof *automaton->jumps + automaton->loop_count * sizeof *automaton->loops;
+}
+
 static void fail_limit(struct graph *graph)
 {
     if (graph->status == BOMBUS_OK)

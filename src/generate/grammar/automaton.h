@@ -43,5 +43,6 @@ struct bb_automaton {
 BB_RESULT bombus_status bb_automaton_create(struct bb_automaton *automaton, const struct bb_rules *rules,
                                             bombus_error *error);
 void bb_automaton_clear(struct bb_automaton *automaton);
+size_t bb_automaton_bytes(const struct bb_automaton *automaton);
 
 #endif

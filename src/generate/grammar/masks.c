@@ -13,6 +13,7 @@
 #include "base/map.h"
 #include "base/memory.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,6 +71,7 @@ struct bb_masks {
     uint32_t exit_count;
     size_t exit_capacity;
     size_t word_count;
+    atomic_size_t all_bytes; /* relaxed: a figure. Of entries, sets and what they are made of */
 };
 
 static void forget_entries(struct bb_masks *masks)
@@ -320,7 +322,7 @@ static bool keep_mask(struct bb_masks *masks, struct entry *entry)
     if (masks->exit_count > 0)
         memcpy(entry->exits, masks->exits, masks->exit_count * sizeof *entry->exits);
     entry->exit_count = masks->exit_count;
-    masks->bytes += masks->exit_count * sizeof *entry->exits + sizeof *entry;
+    masks->bytes += masks->exit_count * sizeof *entry->exits;
     return true;
 }
 
@@ -475,6 +477,19 @@ static bombus_status find(struct bb_masks *masks, const struct bb_configurations
     return status;
 }
 
+static size_t count_bytes(const struct bb_masks *masks)
+{
+    return sizeof *masks + masks->bytes + masks->entry_capacity * sizeof *masks->entries +
+           masks->set_capacity * sizeof *masks->sets + masks->item_capacity * sizeof *masks->items +
+           masks->move_capacity * masks->automaton->class_count * sizeof *masks->moves +
+           masks->mover.frames.capacity * sizeof *masks->mover.frames.items;
+}
+
+size_t bb_masks_bytes(const struct bb_masks *masks)
+{
+    return atomic_load_explicit(&masks->all_bytes, memory_order_relaxed);
+}
+
 bombus_status bb_masks_find(struct bb_masks *masks, struct bb_configurations *set, const struct bb_frames *frames,
                             uint64_t *bits, bombus_error *error)
 {
@@ -482,6 +497,7 @@ bombus_status bb_masks_find(struct bb_masks *masks, struct bb_configurations *se
     sort_configurations(set);
     bb_lock_take(&masks->lock);
     bombus_status status = find(masks, set, frames, bits, error);
+    atomic_store_explicit(&masks->all_bytes, count_bytes(masks), memory_order_relaxed);
     bb_lock_give(&masks->lock);
     return status;
 }
