@@ -100,6 +100,8 @@ static void test_wrong_options(void **state)
         {"generate", "--chat-template-config", "[]", "hello"},
         {"generate", "--precision", "half", "hello"},
         {"generate", "--draft-model", MODEL, "--ngram-size", "2", "hello"},
+        {"generate", "--regex", "a", "--json-schema", "{}", "hello"},
+        {"generate", "--regex", "a", "--grammar", "x.gbnf", "hello"},
         {"score"},
         {"score", "--text", "a", "--tokens", "1"},
         {"score", "--text", ""},
@@ -465,6 +467,49 @@ static void test_generate_stops(void **state)
     json_decref(object);
 }
 
+static void test_generate_forms_of_answers(void **state)
+{
+    (void)state;
+    static const char schema[] = "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\",\"maxLength\":9},"
+                                 "\"legs\":{\"enum\":[2,4]}},\"required\":[\"name\",\"legs\"]}";
+    char first[4096], second[4096], path[4096];
+    struct process process;
+    TEXT_OF(first, "generate", "--seed", "4", "--json-schema", schema, "Which animal?");
+    json_t *json = json_loads(first, JSON_REJECT_DUPLICATES, NULL);
+    assert_true(json_is_string(json_object_get(json, "name")));
+    assert_true(json_is_integer(json_object_get(json, "legs")));
+    assert_int_equal(json_object_size(json), 2);
+    json_decref(json);
+    snprintf(path, sizeof path, "%s", scratch_text("schema.json", schema));
+    TEXT_OF(second, "generate", "--seed", "4", "--json-schema", path, "Which animal?");
+    assert_string_equal(first, second);
+    TEXT_OF(second, "generate", "--seed", "4", "--ngram-size", "2", "--json-schema", path, "Which animal?");
+    assert_string_equal(first, second);
+    TEXT_OF(first, "generate", "--regex", "(red|gr(e|a)y)!", "Which colour?");
+    assert_true(strcmp(first, "red!") == 0 || strcmp(first, "grey!") == 0 || strcmp(first, "gray!") == 0);
+    snprintf(path, sizeof path, "%s", scratch_text("list.gbnf", "root ::= item item\nitem ::= \"- \" [a-z]{3} \"\\n\"\n"));
+    TEXT_OF(first, "generate", "--seed", "2", "--grammar", path, "Two things");
+    assert_int_equal(strlen(first), 12);
+    assert_true(first[0] == '-' && first[6] == '-');
+    /* What is wrong is told by where it stands. */
+    RUN(&process, 1, "", "generate", "--json-schema", "{\"properties\":{\"a\":{\"not\":{}}}}", "hello");
+    assert_non_null(strstr(process.err, "/properties/a/not"));
+    process_clear(&process);
+    RUN(&process, 1, "", "generate", "--regex", "a(b", "hello");
+    assert_non_null(strstr(process.err, "column 2"));
+    process_clear(&process);
+    snprintf(path, sizeof path, "%s", scratch_text("wrong.gbnf", "root ::= \"a\"\n  | other\n"));
+    RUN(&process, 1, "", "generate", "--grammar", path, "hello");
+    assert_non_null(strstr(process.err, "line 2"));
+    process_clear(&process);
+    RUN(&process, 1, "", "generate", "--json-schema", scratch_path("absent.json"), "hello");
+    assert_non_null(strstr(process.err, "absent.json"));
+    process_clear(&process);
+    RUN(&process, 1, "", "generate", "--grammar", scratch_path("absent.gbnf"), "hello");
+    assert_non_null(strstr(process.err, "absent.gbnf"));
+    process_clear(&process);
+}
+
 static void test_prompt_cache(void **state)
 {
     (void)state;
@@ -630,7 +675,7 @@ int main(void)
         cmocka_unit_test(test_tokenize),       cmocka_unit_test(test_golden_tokenizers),
         cmocka_unit_test(test_template),       cmocka_unit_test(test_golden_templates),
         cmocka_unit_test(test_generate_json),  cmocka_unit_test(test_generate_forms),
-        cmocka_unit_test(test_generate_stops), cmocka_unit_test(test_prompt_cache),
+        cmocka_unit_test(test_generate_stops), cmocka_unit_test(test_generate_forms_of_answers), cmocka_unit_test(test_prompt_cache),
         cmocka_unit_test(test_interrupt),      cmocka_unit_test(test_chat),
         cmocka_unit_test(test_score),          cmocka_unit_test(test_inspect),
         cmocka_unit_test(test_bench),

@@ -227,6 +227,7 @@ static void test_refusals(void **state)
     check_refused(regex, "a(b", BOMBUS_ERROR_FORMAT, "column 2");
     check_refused(regex, "a)", BOMBUS_ERROR_FORMAT, "column 2");
     check_refused(regex, "[z-a]", BOMBUS_ERROR_FORMAT, "range");
+    check_refused(regex, "(a[ ro[.", BOMBUS_ERROR_UNSUPPORTED, "POSIX");
     check_refused(regex, "a^b", BOMBUS_ERROR_UNSUPPORTED, "anchor");
     check_refused(regex, "(((((a?){60}){60}){60}){60}){60}", BOMBUS_ERROR_LIMIT, "large");
     check_refused(gbnf, "root ::= root \"a\" | \"b\"", BOMBUS_ERROR_UNSUPPORTED, "left recursion");

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { MANY_FRAMES = 1 << 14 };
+enum { FIRST_FRAMES = 1 << 10 };
 
 static size_t word_count(const struct bb_grammar_matcher *matcher)
 {
@@ -81,8 +81,11 @@ bombus_status bb_grammar_matcher_init(struct bb_grammar_matcher *matcher, const 
 {
     *matcher = (struct bb_grammar_matcher){.constraint = constraint, .mover.automaton = &constraint->automaton};
     matcher->bits = bb_allocate(word_count(matcher), sizeof *matcher->bits);
-    bombus_status status = matcher->bits != NULL ? bb_grammar_matcher_reset(matcher, error)
-                                                 : bb_fail_memory(error, word_count(matcher), "a constraint's matcher");
+    struct bb_frames *frames = &matcher->mover.frames;
+    bool has_room = matcher->bits != NULL &&
+                    bb_grow(&frames->items, 0, FIRST_FRAMES, &frames->capacity, sizeof *frames->items);
+    bombus_status status = has_room ? bb_grammar_matcher_reset(matcher, error)
+                                    : bb_fail_memory(error, word_count(matcher), "a constraint's matcher");
     if (status != BOMBUS_OK)
         bb_grammar_matcher_clear(matcher);
     return status;
@@ -184,12 +187,13 @@ void bb_grammar_matcher_mask(const struct bb_grammar_matcher *matcher, float *ou
         out[begin] = bb_grammar_matcher_allows(matcher, begin) ? logits[begin] : -INFINITY;
 }
 
-/* Forgets the frames that `now` does not stand on. Parents come before children, so one pass each way does. */
-static void sweep_frames(struct bb_grammar_matcher *matcher)
+/* Forgets the frames that `now` does not stand on, before half of the room is taken: so that a long text needs no more
+ * room than a short one. Parents come before children, so one pass each way does. False if memory is out. */
+static bool sweep_frames(struct bb_grammar_matcher *matcher)
 {
     struct bb_frames *frames = &matcher->mover.frames;
-    if (frames->count < MANY_FRAMES)
-        return;
+    if (frames->count < frames->capacity / 2)
+        return true;
     for (uint32_t i = 1; i < frames->count; i++)
         frames->items[i].sibling = 0;
     for (uint32_t i = 0; i < matcher->now.count; i++)
@@ -215,6 +219,9 @@ static void sweep_frames(struct bb_grammar_matcher *matcher)
         if (frames->items[i].sibling != 0)
             bb_frames_place(frames, frames->items[i].sibling, frames->items[i]);
     frames->count = kept;
+    /* Where most are in use the next sweep would come soon. */
+    return kept < frames->capacity / 4 ||
+           bb_grow(&frames->items, frames->capacity, 1, &frames->capacity, sizeof *frames->items);
 }
 
 bombus_status bb_grammar_matcher_advance_bytes(struct bb_grammar_matcher *matcher, const char *bytes, size_t length,
@@ -236,7 +243,8 @@ bombus_status bb_grammar_matcher_advance_bytes(struct bb_grammar_matcher *matche
             return bb_fail(error, BOMBUS_ERROR_MISMATCH, "constraint: byte %zu of the token may not stand here", i);
     }
     swap(next, &matcher->now);
-    sweep_frames(matcher);
+    if (!sweep_frames(matcher))
+        return bb_fail_memory(error, matcher->mover.frames.capacity * sizeof(struct bb_frame), "a constraint's matcher");
     return settle(matcher, error);
 }
 

@@ -144,8 +144,10 @@ static uint32_t read_class(struct pattern *pattern)
         }
         if (!is_first && bb_reader_take(reader, "]"))
             break;
-        if (bb_reader_take(reader, "[:") || bb_reader_take(reader, "[=") || bb_reader_take(reader, "[."))
+        if (bb_reader_take(reader, "[:") || bb_reader_take(reader, "[=") || bb_reader_take(reader, "[.")) {
             fail(pattern, reader->position - 2, BOMBUS_ERROR_UNSUPPORTED, "POSIX classes are not supported");
+            break;
+        }
         uint32_t first, last;
         size_t place = reader->position;
         if (bb_reader_take(reader, "\\")) {
