@@ -168,6 +168,8 @@ static void test_schema(void **state)
          {"{\"a\":1,\"b\":\"x\"}", "{\"b\": \"\"}", "{\"a\": -5, \"b\":\"\\n\"}"},
          {"{}", "{\"a\":1}", "{\"b\":1}", "{\"b\":\"x\",\"a\":1}", "{\"b\":\"\n\"}", "{\"b\":\"x\",\"c\":1}"}},
         {"{\"type\":\"integer\",\"minimum\":-12,\"exclusiveMaximum\":345}", {"-12", "0", "344", "99", "-1"}, {"-13", "345", "00", "-0", "1.0", "400"}},
+        {"{\"type\":\"number\",\"exclusiveMinimum\":0,\"maximum\":2.5}", {"0.1", "2.5", "2.50", "1", "2", "0.00000000000001"}, {"0", "0.0", "2.51", "3", "-1", "1e0", "2.500000000000001"}},
+        {"{\"minimum\":-0.5}", {"-0.5", "0", "12.25", "999999999999999"}, {"-0.51", "-1", "-0", "-0.0", "1000000000000000"}},
         {"{\"type\":[\"string\",\"null\"],\"minLength\":2,\"maxLength\":3}",
          {"null", "\"ab\"", "\"\xC3\xA9\\n\"", "\"\\ud83d\\ude00x\""}, {"\"a\"", "\"abcd\"", "\"\\ud83dx\"", "1"}},
         {"{\"enum\":[1,\"a\\\"\",null,{\"x\":[0.1]}]}", {"1", "\"a\\\"\"", "null", "{\"x\":[0.1]}"}, {"2", "\"a\"", "{}"}},
@@ -196,6 +198,62 @@ static void test_schema(void **state)
     check_vectors(BOMBUS_CONSTRAINT_JSON_SCHEMA, vectors, BB_COUNT(vectors));
 }
 
+/* What strtod says of a number that is written as those with bounds are: no exponent, at most 15 digits, no minus zero. */
+static bool is_between(const char *text, const char *const *bounds)
+{
+    size_t digits = 0;
+    double value = strtod(text, NULL);
+    for (const char *at = text; *at != '\0'; at++)
+        digits += *at >= '0' && *at <= '9';
+    return digits <= 15 && !(text[0] == '-' && !(value < 0.0)) && (bounds[0] == NULL || value >= strtod(bounds[0], NULL)) &&
+           (bounds[1] == NULL || value > strtod(bounds[1], NULL)) && (bounds[2] == NULL || value <= strtod(bounds[2], NULL)) &&
+           (bounds[3] == NULL || value < strtod(bounds[3], NULL));
+}
+
+/* Numbers near the bounds, of all lengths, beside strtod. */
+static void test_number_bounds(void **state)
+{
+    (void)state;
+    static const char *const words[] = {"minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"};
+    static const char *const values[] = {"0", "1", "-1", "0.1", "-0.1", "0.3", "9.99", "10", "12.5", "-12.5", "99", "100.001", "1e-7", "-3e-14", "2e-20",
+                                         "1e15", "999999999999999", "-1e300", "123.45678901234567", "-0.000123", "5e3", "0.0", "-2.50", "4999.5"};
+    struct bb_random random = {.seed = 11};
+    size_t good = 0, bad = 0;
+    for (int round = 0; round < 300; round++) {
+        const char *bounds[4] = {NULL};
+        struct bb_buffer schema = {0};
+        struct bombus_constraint *constraint;
+        bombus_error error;
+        bb_buffer_add_text(&schema, round % 3 == 0 ? "{" : "{\"type\":\"number\",");
+        for (size_t i = 0; i < 4; i++)
+            bounds[i] = bb_random_next(&random) % 2 == 0 ? values[bb_random_next(&random) % BB_COUNT(values)] : NULL;
+        bounds[2] = bounds[0] == NULL && bounds[1] == NULL && bounds[3] == NULL ? "7.25" : bounds[2];
+        for (size_t i = 0; i < 4; i++)
+            if (bounds[i] != NULL)
+                bb_buffer_format(&schema, "\"%s\":%s,", words[i], bounds[i]);
+        schema.data[schema.length - 1] = '}';
+        bombus_status status = bb_constraint_create(&constraint, BOMBUS_CONSTRAINT_JSON_SCHEMA, schema.data, schema.length, tokenizer, &error);
+        assert_true(status == BOMBUS_OK || status == BOMBUS_ERROR_FORMAT); /* no number is between them */
+        for (int i = 0; i < 400; i++) {
+            char text[400];
+            double near = strtod(values[bb_random_next(&random) % BB_COUNT(values)], NULL);
+            for (uint64_t steps = bb_random_next(&random) % 4; steps > 0; steps--)
+                near = nextafter(near, bb_random_next(&random) % 2 == 0 ? (double)INFINITY : -(double)INFINITY);
+            near = i % 5 == 0 ? near * 10.0 : i % 7 == 0 ? near + 0.001 : near;
+            snprintf(text, sizeof text, "%.*f", (int)(bb_random_next(&random) % 18), near);
+            bool expected = is_between(text, bounds);
+            if (status == BOMBUS_OK ? accepts(constraint, text, strlen(text)) != expected : expected)
+                fail_msg("%s on '%s': expected %d", schema.data, text, expected);
+            *(expected ? &good : &bad) += 1;
+        }
+        if (status == BOMBUS_OK)
+            assert_false(accepts(constraint, "01", 2) || accepts(constraint, "1.", 2) || accepts(constraint, ".5", 2) || accepts(constraint, "", 0));
+        bb_constraint_free(constraint);
+        bb_buffer_clear(&schema);
+    }
+    assert_true(good > 1000 && bad > 1000);
+}
+
 static void check_refused(bombus_constraint_kind kind, const char *source, bombus_status expected, const char *part)
 {
     struct bombus_constraint *constraint;
@@ -213,7 +271,10 @@ static void test_refusals(void **state)
     (void)state;
     const bombus_constraint_kind schema = BOMBUS_CONSTRAINT_JSON_SCHEMA, regex = BOMBUS_CONSTRAINT_REGEX, gbnf = BOMBUS_CONSTRAINT_GBNF;
     check_refused(schema, "{\"properties\":{\"a/b\":{\"not\":{}}}}", BOMBUS_ERROR_UNSUPPORTED, "/properties/a~1b/not");
-    check_refused(schema, "{\"type\":\"number\",\"minimum\":1}", BOMBUS_ERROR_UNSUPPORTED, "'minimum'");
+    check_refused(schema, "{\"type\":\"number\",\"multipleOf\":1}", BOMBUS_ERROR_UNSUPPORTED, "'multipleOf'");
+    check_refused(schema, "{\"type\":\"number\",\"minimum\":1.5,\"exclusiveMaximum\":1.5}", BOMBUS_ERROR_FORMAT, "no text");
+    check_refused(schema, "{\"type\":\"number\",\"minimum\":\"1\"}", BOMBUS_ERROR_FORMAT, "'minimum'");
+    check_refused(schema, "{\"type\":\"string\",\"nullable\":true}", BOMBUS_ERROR_UNSUPPORTED, "'nullable'");
     check_refused(schema, "{\"type\":\"string\",\"format\":\"uri\"}", BOMBUS_ERROR_UNSUPPORTED, "'format'");
     check_refused(schema, "{\"patternProperties\":{}}", BOMBUS_ERROR_UNSUPPORTED, "patternProperties");
     check_refused(schema, "{\"$ref\":\"http://x\"}", BOMBUS_ERROR_UNSUPPORTED, "$ref");
@@ -382,6 +443,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gbnf),     cmocka_unit_test(test_regex_beside_pcre2), cmocka_unit_test(test_schema),
+        cmocka_unit_test(test_number_bounds),
         cmocka_unit_test(test_refusals), cmocka_unit_test(test_masks),              cmocka_unit_test(test_generation),
         cmocka_unit_test(test_memory),
     };

@@ -366,10 +366,7 @@ static uint32_t read_type(struct bb_schema *schema, json_t *json, const char *ty
                        "expected null, boolean, integer, number, string, array or object");
         return 0;
     }
-    for (size_t i = 0; number_words[i] != NULL; i++)
-        if (json_object_get(json, number_words[i]) != NULL)
-            bb_schema_fail(schema, BOMBUS_ERROR_UNSUPPORTED, number_words[i], "supported for integers only");
-    return bb_schema_terminal(schema, BB_TERMINAL_NUMBER);
+    return bb_schema_number(schema, json);
 }
 
 static bool has_any(json_t *json, const char *const *words)
@@ -402,7 +399,7 @@ static uint32_t read_types(struct bb_schema *schema, json_t *json)
     if (has_any(json, string_words))
         bb_rules_append(schema->rules, list, bb_schema_string(schema, json));
     if (has_any(json, number_words))
-        bb_rules_append(schema->rules, list, bb_schema_integer(schema, json));
+        bb_rules_append(schema->rules, list, bb_schema_number(schema, json));
     bool is_any = !has_any(json, object_words) && !has_any(json, array_words) && !has_any(json, string_words) &&
                   !has_any(json, number_words);
     return is_any ? any_value(schema) : list;

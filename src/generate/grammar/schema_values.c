@@ -1,4 +1,4 @@
-/* JSON Schema: strings, numbers, literals. */
+/* JSON Schema: strings, literals, keys. */
 #include "generate/grammar/schema_parts.h"
 
 #include "base/memory.h"
@@ -130,103 +130,6 @@ uint32_t bb_schema_string(struct bb_schema *schema, json_t *json)
     bb_rules_append(schema->rules, list, string_content(schema, json));
     bb_rules_append(schema->rules, list, bb_rules_byte(schema->rules, '"', '"'));
     return list;
-}
-
-/* ---- ranges of integers ---- */
-
-#define MOST_INTEGER INT64_C(999999999999999999)
-
-static uint32_t digits_between(struct bb_rules *rules, char low, char high, uint32_t more)
-{
-    uint32_t list = bb_rules_list(rules, BB_RULE_SEQUENCE);
-    bb_rules_append(rules, list, bb_rules_byte(rules, (uint8_t)low, (uint8_t)high));
-    return bb_rules_append(rules, list, bb_rules_repeat(rules, bb_rules_byte(rules, '0', '9'), more, more));
-}
-
-/* Numbers of `length` digits from low to high. */
-static uint32_t equal_lengths(struct bb_rules *rules, const char *low, const char *high, uint32_t length)
-{
-    char edge[24] = {0};
-    uint32_t choice = bb_rules_list(rules, BB_RULE_CHOICE), list = bb_rules_list(rules, BB_RULE_SEQUENCE);
-    if (length == 0)
-        return list;
-    if (strspn(low, "0") >= length && strspn(high, "9") >= length)
-        return digits_between(rules, '0', '9', length - 1);
-    if (low[0] == high[0]) {
-        bb_rules_append(rules, list, bb_rules_byte(rules, (uint8_t)low[0], (uint8_t)low[0]));
-        return bb_rules_append(rules, list, equal_lengths(rules, low + 1, high + 1, length - 1));
-    }
-    memset(edge, '9', sizeof edge - 1);
-    bb_rules_append(rules, list, bb_rules_byte(rules, (uint8_t)low[0], (uint8_t)low[0]));
-    bb_rules_append(rules, list, equal_lengths(rules, low + 1, edge, length - 1));
-    bb_rules_append(rules, choice, list);
-    if (high[0] - low[0] > 1)
-        bb_rules_append(rules, choice, digits_between(rules, (char)(low[0] + 1), (char)(high[0] - 1), length - 1));
-    memset(edge, '0', sizeof edge - 1);
-    list = bb_rules_list(rules, BB_RULE_SEQUENCE);
-    bb_rules_append(rules, list, bb_rules_byte(rules, (uint8_t)high[0], (uint8_t)high[0]));
-    bb_rules_append(rules, list, equal_lengths(rules, edge, high + 1, length - 1));
-    return bb_rules_append(rules, choice, list);
-}
-
-/* 0 <= low; nothing where high is below it. */
-static uint32_t positive_range(struct bb_rules *rules, int64_t low, int64_t high)
-{
-    uint32_t choice = bb_rules_list(rules, BB_RULE_CHOICE);
-    int64_t begin = 0, end = 9;
-    for (uint32_t length = 1; length <= 18; length++) {
-        int64_t first = low > begin ? low : begin, last = high < end ? high : end;
-        if (first <= last) {
-            char from[24], to[24];
-            snprintf(from, sizeof from, "%lld", (long long)first);
-            snprintf(to, sizeof to, "%lld", (long long)last);
-            bb_rules_append(rules, choice, equal_lengths(rules, from, to, length));
-        }
-        begin = end + 1;
-        end = length < 18 ? end * 10 + 9 : end;
-    }
-    return choice;
-}
-
-/* The bound that a keyword sets, rounded into the range; its exclusive form moves by one. */
-static int64_t read_bound(struct bb_schema *schema, json_t *json, const char *keyword, int64_t fallback, int direction,
-                          bool is_exclusive)
-{
-    json_t *value = json_object_get(json, keyword);
-    if (value == NULL)
-        return fallback;
-    if (!json_is_number(value)) {
-        bb_schema_fail(schema, BOMBUS_ERROR_FORMAT, keyword, "expected a number");
-        return fallback;
-    }
-    double number = json_number_value(value), whole = direction > 0 ? ceil(number) : floor(number);
-    if (fabs(whole) > (double)MOST_INTEGER)
-        return (whole > 0.0) == (direction > 0) ? direction * (MOST_INTEGER + 1) : fallback;
-    int64_t bound = json_is_integer(value) ? (int64_t)json_integer_value(value) : (int64_t)whole;
-    return is_exclusive && whole == number ? bound + direction : bound;
-}
-
-uint32_t bb_schema_integer(struct bb_schema *schema, json_t *json)
-{
-    struct bb_rules *rules = schema->rules;
-    int64_t low = read_bound(schema, json, "minimum", -MOST_INTEGER, 1, false);
-    int64_t above = read_bound(schema, json, "exclusiveMinimum", -MOST_INTEGER, 1, true);
-    int64_t high = read_bound(schema, json, "maximum", MOST_INTEGER, -1, false);
-    int64_t below = read_bound(schema, json, "exclusiveMaximum", MOST_INTEGER, -1, true);
-    low = low > above ? low : above;
-    high = high < below ? high : below;
-    if (low == -MOST_INTEGER && high == MOST_INTEGER)
-        return bb_schema_terminal(schema, BB_TERMINAL_INTEGER);
-    uint32_t choice = bb_rules_list(rules, BB_RULE_CHOICE);
-    if (low < 0) {
-        uint32_t list = bb_rules_list(rules, BB_RULE_SEQUENCE);
-        bb_rules_append(rules, list, bb_rules_byte(rules, '-', '-'));
-        bb_rules_append(rules, list, positive_range(rules, high < 0 ? -high : 1, -low));
-        bb_rules_append(rules, choice, list);
-    }
-    if (high >= 0)
-        bb_rules_append(rules, choice, positive_range(rules, low > 0 ? low : 0, high));
-    return choice;
 }
 
 /* ---- keys that are not named ---- */
