@@ -191,6 +191,14 @@ static void test_schema(void **state)
          {"{\"a\":3}", "{\"a\":5,\"b\":1}"}, {"{}", "{\"a\":2}", "{\"b\":1}"}},
         {"{\"type\":\"object\",\"oneOf\":[{\"properties\":{\"k\":{\"const\":\"x\"}}},{\"properties\":{\"k\":{\"const\":\"y\"},\"n\":{\"type\":\"null\"}}}],\"required\":[\"k\"]}",
          {"{\"k\":\"x\"}", "{\"k\":\"y\"}", "{\"k\":\"y\",\"n\":null}"}, {"{}", "{\"k\":\"z\"}", "{\"k\":\"x\",\"n\":null}"}},
+        {"{\"type\":\"object\",\"patternProperties\":{\"^[a-z]{2,3}$\":{\"type\":\"integer\"}},\"additionalProperties\":false}",
+         {"{}", "{\"ab\":1}", "{\"ab\":1,\"xyz\": -2}"}, {"{\"a\":1}", "{\"abcd\":1}", "{\"ab\":\"x\"}", "{\"ab\":1,}", "{\"AB\":1}"}},
+        {"{\"patternProperties\":{\"^S_\":{\"type\":\"string\"},\"^I_\":{\"type\":\"integer\"}}}",
+         {"{\"S_25\":\"x\"}", "{\"I_0\":42}", "{\"I_\":1,\"S_\\n\":\"\"}"}, {"{\"S_0\":42}", "{\"I_42\":\"x\"}", "{\"keyword\":1}", "{\"xS_\":\"x\"}"}},
+        {"{\"properties\":{\"id\":{\"type\":\"null\"}},\"patternProperties\":{\"x\\\\d\":{\"const\":0}},\"required\":[\"id\",\"x7\",\"y\"]}",
+         {"{\"id\":null,\"x7\":0,\"y\":[]}", "{\"id\":null,\"x7\":0,\"y\":1,\"ax1b\":0}"},
+         {"{\"id\":null}", "{\"id\":null,\"x7\":1,\"y\":1}", "{\"id\":null,\"x7\":0,\"y\":1,\"b\":0}", "{\"x1\":0}", "{\"id\":null,\"x7\":0,\"y\":1,\"x1\":1}"}},
+        {"{\"patternProperties\":{\"[\\\"\\\\\\\\]\":true},\"properties\":{\"a/b\":true}}", {"{\"\\\"\":1}", "{\"a/b\":1,\"c\\\\\":2}"}, {"{\"c\":1}"}},
         {"{\"type\":\"object\",\"required\":[\"a\"]}", {"{\"a\":1}", "{\"a\": {\"b\":[]}}"}, {"{}", "{\"b\":1}"}},
         {"true", {"1", "{\"a\":[true,null,\"x\",-1e9]}", "[]", "\"\""}, {"", "[1,]", "{1:2}", "nul"}},
         {"{\"type\":\"object\",\"properties\":{\"a\":false,\"b\":{\"type\":\"null\",\"default\":null,\"title\":\"t\"}}}", {"{}", "{\"b\":null}"}, {"{\"a\":1}"}},
@@ -276,7 +284,16 @@ static void test_refusals(void **state)
     check_refused(schema, "{\"type\":\"number\",\"minimum\":\"1\"}", BOMBUS_ERROR_FORMAT, "'minimum'");
     check_refused(schema, "{\"type\":\"string\",\"nullable\":true}", BOMBUS_ERROR_UNSUPPORTED, "'nullable'");
     check_refused(schema, "{\"type\":\"string\",\"format\":\"uri\"}", BOMBUS_ERROR_UNSUPPORTED, "'format'");
-    check_refused(schema, "{\"patternProperties\":{}}", BOMBUS_ERROR_UNSUPPORTED, "patternProperties");
+    check_refused(schema, "{\"propertyNames\":{}}", BOMBUS_ERROR_UNSUPPORTED, "propertyNames");
+    check_refused(schema, "{\"patternProperties\":1}", BOMBUS_ERROR_FORMAT, "patternProperties");
+    check_refused(schema, "{\"patternProperties\":{\"a(\":{}}}", BOMBUS_ERROR_FORMAT, "without )");
+    check_refused(schema, "{\"patternProperties\":{\"^a/b\":{\"not\":{}}}}", BOMBUS_ERROR_UNSUPPORTED, "/patternProperties/^a~1b/not");
+    check_refused(schema, "{\"patternProperties\":{\"^a\":{},\"^ab\":{}}}", BOMBUS_ERROR_UNSUPPORTED, "different text");
+    check_refused(schema, "{\"patternProperties\":{\"^ab?\":{},\"^ac\":{}}}", BOMBUS_ERROR_UNSUPPORTED, "different text");
+    check_refused(schema, "{\"patternProperties\":{\"^a|b\":{},\"^c\":{}}}", BOMBUS_ERROR_UNSUPPORTED, "different text");
+    check_refused(schema, "{\"patternProperties\":{\"b\":{}},\"properties\":{\"abc\":{}}}", BOMBUS_ERROR_UNSUPPORTED, "key of properties");
+    check_refused(schema, "{\"patternProperties\":{\"b\":{}},\"additionalProperties\":{}}", BOMBUS_ERROR_UNSUPPORTED, "only false");
+    check_refused(schema, "{\"allOf\":[{\"patternProperties\":{\"b\":{}}},{\"required\":[\"a\"]}]}", BOMBUS_ERROR_UNSUPPORTED, "at once");
     check_refused(schema, "{\"$ref\":\"http://x\"}", BOMBUS_ERROR_UNSUPPORTED, "$ref");
     check_refused(schema, "{\"$ref\":\"#/nowhere\"}", BOMBUS_ERROR_FORMAT, "$ref");
     check_refused(schema, "{\"type\":\"string\",\"pattern\":\"(?=a)\"}", BOMBUS_ERROR_UNSUPPORTED, "lookaround");
@@ -368,6 +385,9 @@ static void test_masks(void **state)
                 "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\",\"maxLength\":9},\"n\":{\"type\":\"integer\",\"minimum\":3,"
                 "\"maximum\":1234},\"l\":{\"type\":\"array\",\"items\":{\"$ref\":\"#\"},\"maxItems\":2}},\"additionalProperties\":{\"type\":\"boolean\"}}",
                 true, 20, 6);
+    check_walks(BOMBUS_CONSTRAINT_JSON_SCHEMA,
+                "{\"type\":\"object\",\"patternProperties\":{\"^a.b$\":{\"type\":\"number\",\"minimum\":-1.5,\"maximum\":12},\"^n\\\\\\\\\":{\"$ref\":\"#\"}}}",
+                true, 20, 7);
 }
 
 /* Generation with a model: text by the schema, the same with speculation, with another thread's use of the constraint, and for any sampler. */
@@ -415,7 +435,8 @@ static void test_generation(void **state)
 static void test_memory(void **state)
 {
     (void)state;
-    static const char *const sources[] = {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\",\"maxLength\":500},\"b\":{\"$ref\":\"#\"}}}",
+    static const char *const sources[] = {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\",\"maxLength\":500},\"b\":{\"$ref\":\"#\"}},"
+                                          "\"patternProperties\":{\"^x\":{\"minimum\":0.5}},\"required\":[\"x1\"]}",
                                           "(a|\\p{Lu}){2,99}", json_gbnf};
     for (int kind = 0; kind < 3; kind++) {
         bombus_status status = BOMBUS_ERROR_MEMORY;

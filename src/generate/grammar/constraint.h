@@ -40,8 +40,11 @@ BB_RESULT bombus_status bb_gbnf_read(struct bb_rules *rules, const char *source,
 BB_RESULT bombus_status bb_pattern_read(struct bb_rules *rules, const char *source, size_t length, bombus_error *error);
 BB_RESULT bombus_status bb_schema_read(struct bb_rules *rules, const char *source, size_t length, bombus_error *error);
 
-/* A regular expression as a node. `is_json`: as the content of a JSON string, found anywhere in it unless anchored. */
-BB_RESULT bombus_status bb_pattern_add(struct bb_rules *rules, const char *source, size_t length, bool is_json,
-                                       uint32_t *node, bombus_error *error);
+/* What a regular expression describes: the whole text; a text in which it is found, anywhere unless it is anchored; or
+ * such a text as it stands within a JSON string. */
+enum bb_pattern_use { BB_PATTERN_WHOLE, BB_PATTERN_FOUND, BB_PATTERN_FOUND_IN_JSON };
+/* A regular expression as a node. */
+BB_RESULT bombus_status bb_pattern_add(struct bb_rules *rules, const char *source, size_t length,
+                                       enum bb_pattern_use use, uint32_t *node, bombus_error *error);
 
 #endif

@@ -8,7 +8,7 @@
 
 struct pattern {
     struct bb_reader reader;
-    bool is_json;
+    enum bb_pattern_use use;
 };
 
 static void fail(struct pattern *pattern, size_t position, bombus_status status, const char *message)
@@ -18,8 +18,8 @@ static void fail(struct pattern *pattern, size_t position, bombus_status status,
 
 static uint32_t add_set(struct pattern *pattern, struct bb_character_set *set)
 {
-    uint32_t node = pattern->is_json ? bb_rules_json_characters(pattern->reader.rules, set)
-                                     : bb_rules_characters(pattern->reader.rules, set);
+    uint32_t node = pattern->use == BB_PATTERN_FOUND_IN_JSON ? bb_rules_json_characters(pattern->reader.rules, set)
+                                                             : bb_rules_characters(pattern->reader.rules, set);
     bb_character_set_clear(set);
     return node;
 }
@@ -270,7 +270,7 @@ static uint32_t read_sequence(struct pattern *pattern, bool is_top)
     struct bb_reader *reader = &pattern->reader;
     uint32_t sequence = bb_rules_list(reader->rules, BB_RULE_SEQUENCE);
     bool is_anchored = is_top && bb_reader_take(reader, "^"), is_ended = false;
-    if (is_top && pattern->is_json && !is_anchored)
+    if (is_top && pattern->use != BB_PATTERN_WHOLE && !is_anchored)
         bb_rules_append(reader->rules, sequence, add_anything(pattern));
     while (reader->rules->status == BOMBUS_OK && !bb_reader_is_at_end(reader) && bb_reader_peek(reader) != '|' &&
            bb_reader_peek(reader) != ')') {
@@ -283,7 +283,7 @@ static uint32_t read_sequence(struct pattern *pattern, bool is_top)
         uint32_t atom = read_atom(pattern);
         bb_rules_append(reader->rules, sequence, read_repetition(pattern, atom));
     }
-    if (is_top && pattern->is_json && !is_ended)
+    if (is_top && pattern->use != BB_PATTERN_WHOLE && !is_ended)
         bb_rules_append(reader->rules, sequence, add_anything(pattern));
     return sequence;
 }
@@ -298,12 +298,11 @@ static uint32_t read_alternatives(struct pattern *pattern, bool is_top)
     return choice;
 }
 
-bombus_status bb_pattern_add(struct bb_rules *rules, const char *source, size_t length, bool is_json, uint32_t *node,
-                             bombus_error *error)
+bombus_status bb_pattern_add(struct bb_rules *rules, const char *source, size_t length, enum bb_pattern_use use,
+                             uint32_t *node, bombus_error *error)
 {
     struct pattern pattern = {
-        .reader = {.what = "regex", .source = source, .length = length, .rules = rules, .error = error},
-        .is_json = is_json};
+        .reader = {.what = "regex", .source = source, .length = length, .rules = rules, .error = error}, .use = use};
     *node = read_alternatives(&pattern, true);
     if (!bb_reader_is_at_end(&pattern.reader))
         fail(&pattern, pattern.reader.position, BOMBUS_ERROR_FORMAT, "a ) without (");
@@ -313,7 +312,7 @@ bombus_status bb_pattern_add(struct bb_rules *rules, const char *source, size_t 
 bombus_status bb_pattern_read(struct bb_rules *rules, const char *source, size_t length, bombus_error *error)
 {
     uint32_t root = bb_rules_add(rules), node;
-    bombus_status status = bb_pattern_add(rules, source, length, false, &node, error);
+    bombus_status status = bb_pattern_add(rules, source, length, BB_PATTERN_WHOLE, &node, error);
     if (status == BOMBUS_OK)
         bb_rules_define(rules, root, node);
     return rules->status;

@@ -69,7 +69,7 @@ bool bb_schema_is_annotation(const char *keyword)
     return bb_schema_is_in(keyword, annotations);
 }
 
-static const char *const object_words[] = {"properties", "required", "additionalProperties", NULL};
+static const char *const object_words[] = {"properties", "required", "additionalProperties", "patternProperties", NULL};
 static const char *const array_words[] = {"items", "prefixItems", "minItems", "maxItems", NULL};
 static const char *const string_words[] = {"pattern", "format", "minLength", "maxLength", NULL};
 static const char *const number_words[] = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", NULL};
@@ -93,7 +93,7 @@ static void check_keywords(struct bb_schema *schema, json_t *json)
             bb_schema_fail(schema, BOMBUS_ERROR_FORMAT, key, "expected a number");
         if ((strcmp(key, "enum") == 0 || strcmp(key, "required") == 0) && !json_is_array(value))
             bb_schema_fail(schema, BOMBUS_ERROR_FORMAT, key, "expected an array");
-        if (strcmp(key, "properties") == 0 && !json_is_object(value))
+        if ((strcmp(key, "properties") == 0 || strcmp(key, "patternProperties") == 0) && !json_is_object(value))
             bb_schema_fail(schema, BOMBUS_ERROR_FORMAT, key, "expected an object");
         if (strcmp(key, "$ref") == 0 && !json_is_string(value))
             bb_schema_fail(schema, BOMBUS_ERROR_FORMAT, key, "expected a string");
@@ -206,18 +206,47 @@ static bool is_required(json_t *required, const char *key)
     return false;
 }
 
-/* The rule of an additional member; *exists: there may be any. */
+/* The rule of a member with a key of several; value NULL: anything. */
+static uint32_t other_member(struct bb_schema *schema, uint32_t key, json_t *value)
+{
+    uint32_t node = value != NULL ? read_schema(schema, value) : any_value(schema);
+    return add_rule(schema, sequence3(schema, key, separator(schema, ':'), node));
+}
+
+/* The rule of a member by any of the patterns. */
+static uint32_t pattern_member(struct bb_schema *schema, json_t *patterns)
+{
+    uint32_t list = bb_rules_list(schema->rules, BB_RULE_CHOICE);
+    size_t length = bb_schema_enter(schema, "patternProperties");
+    const char *pattern;
+    json_t *value;
+    json_object_foreach(patterns, pattern, value) {
+        size_t inner = bb_schema_enter(schema, pattern);
+        uint32_t content = bb_schema_pattern(schema, "patternProperties", pattern, strlen(pattern));
+        uint32_t key = sequence3(schema, text(schema, "\""), content, text(schema, "\""));
+        bb_rules_append(schema->rules, list, bb_rules_call(schema->rules, other_member(schema, key, value)));
+        bb_schema_leave(schema, inner);
+    }
+    bb_schema_leave(schema, length);
+    return add_rule(schema, list);
+}
+
+/* The rule of a member that no property names; *exists: there may be any. */
 static uint32_t additional_member(struct bb_schema *schema, json_t *json, json_t *properties, bool *exists)
 {
-    json_t *rest = json_object_get(json, "additionalProperties");
+    json_t *rest = json_object_get(json, "additionalProperties"),
+           *patterns = json_object_get(json, "patternProperties");
+    bool has_patterns = json_object_size(patterns) > 0;
     /* Not said: allowed. They are made where the schema names no property, else left out. */
-    *exists = rest != NULL ? !json_is_false(rest) : json_object_size(properties) == 0;
+    *exists = has_patterns || (rest != NULL ? !json_is_false(rest) : json_object_size(properties) == 0);
+    if (has_patterns)
+        return pattern_member(schema, patterns);
     if (!*exists)
         return 0;
     size_t length = bb_schema_enter(schema, "additionalProperties");
-    uint32_t value = rest != NULL ? read_schema(schema, rest) : any_value(schema);
+    uint32_t rule = other_member(schema, bb_schema_other_key(schema, properties), rest);
     bb_schema_leave(schema, length);
-    return add_rule(schema, sequence3(schema, bb_schema_other_key(schema, properties), separator(schema, ':'), value));
+    return rule;
 }
 
 /* The rule of a named member. */
@@ -232,20 +261,32 @@ static uint32_t named_member(struct bb_schema *schema, const char *key, json_t *
     return rule;
 }
 
-/* Required keys that no property names take the schema of additional ones. */
+/* The schema of a required key that no property names: of the pattern that is found in it, or of additional ones. */
+static json_t *schema_of_required(struct bb_schema *schema, json_t *json, const char *name)
+{
+    json_t *rest = json_object_get(json, "additionalProperties"), *value;
+    json_t *keys = bb_schema_keep(schema, json_pack("{s:n}", name));
+    const char *pattern;
+    json_object_foreach(json_object_get(json, "patternProperties"), pattern, value)
+        if (keys != NULL && schema->rules->status == BOMBUS_OK && bb_schema_matches_any(schema, pattern, keys))
+            return json_incref(value);
+    return rest != NULL ? json_incref(rest) : json_true();
+}
+
+/* The named properties, and the required keys that are not among them. */
 static json_t *all_properties(struct bb_schema *schema, json_t *json)
 {
-    json_t *properties = json_object_get(json, "properties"), *rest = json_object_get(json, "additionalProperties"),
-           *name;
+    json_t *properties = json_object_get(json, "properties"), *name;
     json_t *all = properties != NULL ? json_copy(properties) : json_object();
     size_t i;
     if (bb_schema_keep(schema, all) == NULL)
         return NULL;
     json_array_foreach(json_object_get(json, "required"), i, name) {
-        if (!json_is_string(name))
+        const char *key = json_string_value(name);
+        if (key == NULL)
             bb_schema_fail(schema, BOMBUS_ERROR_FORMAT, "required", "expected an array of strings");
-        else if (json_object_get(all, json_string_value(name)) == NULL)
-            json_object_set_new(all, json_string_value(name), rest != NULL ? json_incref(rest) : json_true());
+        else if (json_object_get(all, key) == NULL)
+            json_object_set_new(all, key, schema_of_required(schema, json, key));
     }
     return all;
 }
@@ -259,6 +300,7 @@ static uint32_t read_object(struct bb_schema *schema, json_t *json)
     uint32_t *members = bb_allocate(count, sizeof *members), *tails = bb_allocate(count + 1, sizeof *tails);
     bool has_rest, *required = bb_allocate(count, sizeof *required);
     const char *key;
+    bb_schema_check_patterns(schema, json);
     if (members == NULL || tails == NULL || required == NULL)
         bb_schema_fail(schema, BOMBUS_ERROR_MEMORY, NULL, "out of memory");
     uint32_t rest = additional_member(schema, json, properties, &has_rest), inside = 0;

@@ -122,6 +122,12 @@ static json_t *flatten(struct bb_schema *schema, json_t *json)
     return result;
 }
 
+static bool speaks_of_objects(json_t *json)
+{
+    return json_object_get(json, "properties") != NULL || json_object_get(json, "required") != NULL ||
+           json_object_get(json, "additionalProperties") != NULL || json_object_get(json, "patternProperties") != NULL;
+}
+
 static json_t *merge_objects(struct bb_schema *schema, json_t *a, json_t *b)
 {
     json_t *result = NULL, *value;
@@ -131,6 +137,12 @@ static json_t *merge_objects(struct bb_schema *schema, json_t *a, json_t *b)
         return NULL;
     if (json_is_false(a) || json_is_false(b))
         return json_is_false(a) ? a : b;
+    if ((json_object_get(a, "patternProperties") != NULL && speaks_of_objects(b)) ||
+        (json_object_get(b, "patternProperties") != NULL && speaks_of_objects(a))) {
+        bb_schema_fail(schema, BOMBUS_ERROR_UNSUPPORTED, "patternProperties",
+                       "not where another schema of objects must hold at once");
+        return NULL;
+    }
     json_t *a_properties = json_object_get(a, "properties"), *b_properties = json_object_get(b, "properties");
     if (a_properties != NULL || b_properties != NULL) {
         json_t *merged =

@@ -38,6 +38,12 @@ json_t *bb_schema_resolve(struct bb_schema *schema, const char *reference);
 /* schema_merge.c: what satisfies both (borrowed, lives in `kept`), NULL after a failure. */
 json_t *bb_schema_merge(struct bb_schema *schema, json_t *a, json_t *b);
 
+/* schema_patterns.c: is a pattern found in any of the keys of an object? */
+bool bb_schema_matches_any(struct bb_schema *schema, const char *pattern, json_t *keys);
+/* Refuses patternProperties of which a key may belong to two, or to one and to a name of `properties`, and schemas of
+ * other keys beside them. */
+void bb_schema_check_patterns(struct bb_schema *schema, json_t *json);
+
 /* schema_numbers.c: nodes. */
 uint32_t bb_schema_integer(struct bb_schema *schema, json_t *json);
 uint32_t bb_schema_number(struct bb_schema *schema, json_t *json);
@@ -46,6 +52,8 @@ uint32_t bb_schema_number(struct bb_schema *schema, json_t *json);
 uint32_t bb_schema_terminal(struct bb_schema *schema, enum bb_schema_terminal terminal);
 uint32_t bb_schema_literal(struct bb_schema *schema, json_t *value);
 uint32_t bb_schema_string(struct bb_schema *schema, json_t *json);
+/* The content of a string in which the keyword's pattern is found. */
+uint32_t bb_schema_pattern(struct bb_schema *schema, const char *keyword, const char *pattern, size_t length);
 uint32_t bb_schema_count(struct bb_schema *schema, json_t *json, const char *keyword, uint32_t fallback);
 /* A JSON string without escapes that is none of the keys of an object. */
 uint32_t bb_schema_other_key(struct bb_schema *schema, json_t *keys);

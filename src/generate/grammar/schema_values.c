@@ -40,7 +40,8 @@ static const char *const terminal_patterns[BB_TERMINAL_COUNT] = {
 static uint32_t add_pattern(struct bb_schema *schema, const char *pattern)
 {
     uint32_t node = 0;
-    bombus_status status = bb_pattern_add(schema->rules, pattern, strlen(pattern), false, &node, schema->error);
+    bombus_status status =
+        bb_pattern_add(schema->rules, pattern, strlen(pattern), BB_PATTERN_WHOLE, &node, schema->error);
     return status == BOMBUS_OK ? node : 0;
 }
 
@@ -88,6 +89,20 @@ uint32_t bb_schema_count(struct bb_schema *schema, json_t *json, const char *key
     return fallback;
 }
 
+uint32_t bb_schema_pattern(struct bb_schema *schema, const char *keyword, const char *pattern, size_t length)
+{
+    uint32_t node = 0;
+    bombus_status status =
+        bb_pattern_add(schema->rules, pattern, length, BB_PATTERN_FOUND_IN_JSON, &node, schema->error);
+    if (status != BOMBUS_OK && schema->error != NULL) {
+        char message[300];
+        snprintf(message, sizeof message, "%.*s", (int)sizeof message - 1, schema->error->message);
+        schema->rules->status = BOMBUS_OK;
+        bb_schema_fail(schema, status, keyword, message);
+    }
+    return node;
+}
+
 static uint32_t string_content(struct bb_schema *schema, json_t *json)
 {
     json_t *pattern = json_object_get(json, "pattern"), *format = json_object_get(json, "format");
@@ -97,16 +112,10 @@ static uint32_t string_content(struct bb_schema *schema, json_t *json)
         bb_schema_fail(schema, BOMBUS_ERROR_UNSUPPORTED, pattern != NULL ? "pattern" : "format",
                        "not together with another of pattern, format, minLength and maxLength");
     } else if (pattern != NULL) {
-        if (!json_is_string(pattern)) {
+        if (!json_is_string(pattern))
             bb_schema_fail(schema, BOMBUS_ERROR_FORMAT, "pattern", "expected a string");
-        } else if (bb_pattern_add(schema->rules, json_string_value(pattern), json_string_length(pattern), true, &node,
-                                  schema->error) != BOMBUS_OK &&
-                   schema->error != NULL) {
-            char message[300];
-            snprintf(message, sizeof message, "%.*s", (int)sizeof message - 1, schema->error->message);
-            schema->rules->status = BOMBUS_OK;
-            bb_schema_fail(schema, schema->error->status, "pattern", message);
-        }
+        else
+            node = bb_schema_pattern(schema, "pattern", json_string_value(pattern), json_string_length(pattern));
     } else if (format != NULL) {
         for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
             if (json_is_string(format) && strcmp(json_string_value(format), formats[i].name) == 0)
