@@ -390,6 +390,97 @@ static void test_masks(void **state)
                 true, 20, 7);
 }
 
+/* A Unigram tokenizer whose decoder is Metaspace alone; `scheme`: always, first or never. */
+static struct bb_tokenizer *open_unigram(const char *scheme)
+{
+    static const char *const tokens[] = {"<unk>", "\xE2\x96\x81", "\xE2\x96\x81" "a", "a", "b", "c", "\xE2\x96\x81" "ab", "a\xE2\x96\x81" "b", "\xE2\x96\x81\xE2\x96\x81",
+                                         "\xE2\x96\x81\xE2\x96\x81" "a", "\xC3\xA9", "x", "\n", "a\n", "<0x61>", "b\xE2\x96\x81", "-", "ab c", " ", "{", "}", "\"", ":", "1", "</s>"};
+    struct bb_tokenizer *opened;
+    bombus_error error;
+    json_t *vocab = json_array();
+    for (size_t i = 0; i < BB_COUNT(tokens); i++)
+        json_array_append_new(vocab, json_pack("[s, f]", tokens[i], -(double)i));
+    json_t *json = json_pack(
+        "{s:{s:s, s:i, s:o, s:b}, s:{s:s, s:s, s:s, s:b}, s:{s:s, s:s, s:s, s:b}, s:[{s:i, s:s, s:b, s:b, s:b, s:b, s:b}]}", "model", "type", "Unigram",
+        "unk_id", 0, "vocab", vocab, "byte_fallback", 0, "decoder", "type", "Metaspace", "replacement", "\xE2\x96\x81", "prepend_scheme", scheme,
+        "add_prefix_space", 1, "pre_tokenizer", "type", "Metaspace", "replacement", "\xE2\x96\x81", "prepend_scheme", scheme, "add_prefix_space", 1,
+        "added_tokens", "id", (int)BB_COUNT(tokens) - 1, "content", "</s>", "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized", 0, "special", 1);
+    assert_non_null(json);
+    CHECK_OK(bb_folder_create(scratch_path("unigram"), &error), error);
+    assert_int_equal(json_dump_file(json, scratch_path("unigram/tokenizer.json"), 0), 0);
+    json_decref(json);
+    CHECK_OK(bb_file_write(scratch_path("unigram/tokenizer_config.json"), "{\"eos_token\":\"</s>\"}", 20, &error), error);
+    CHECK_OK(bb_tokenizer_open(&opened, scratch_path("unigram"), NULL, &error), error);
+    return opened;
+}
+
+/* What the streaming decoder writes. */
+static void stream_text(const struct bb_tokenizer *words, const int32_t *ids, size_t count, struct bb_buffer *text)
+{
+    struct bb_stream_decoder *stream;
+    bombus_error error;
+    const char *piece;
+    size_t length;
+    CHECK_OK(bb_stream_decoder_create(&stream, words, &error), error);
+    for (size_t i = 0; i < count; i++) {
+        CHECK_OK(bb_stream_decoder_add(stream, ids[i], &piece, &length, &error), error);
+        bb_buffer_add(text, piece, length);
+    }
+    CHECK_OK(bb_stream_decoder_finish(stream, &piece, &length, &error), error);
+    bb_buffer_add(text, piece, length);
+    bb_stream_decoder_free(stream);
+}
+
+/* The trie's bytes of random ids beside the decoders; then masks, and texts that walks write. */
+static void test_metaspace(void **state)
+{
+    (void)state;
+    static const char *const schemes[] = {"always", "first", "never"};
+    struct bb_tokenizer *kept = tokenizer;
+    struct bb_random random = {.seed = 9};
+    for (size_t i = 0; i < BB_COUNT(schemes); i++) {
+        const struct bb_token_trie *trie;
+        bombus_error error;
+        size_t late = 0, compared = 0;
+        tokenizer = open_unigram(schemes[i]);
+        CHECK_OK(bb_tokenizer_trie(tokenizer, &trie, &error), error);
+        assert_int_equal(trie->drops_first_space, i < 2);
+        for (int round = 0; round < 4000; round++) {
+            struct bb_buffer expected = {0}, decoded = {0}, streamed = {0};
+            int32_t ids[9];
+            size_t count = 1 + bb_random_next(&random) % BB_COUNT(ids);
+            bool has_text = true;
+            for (size_t j = 0; j < count; j++) {
+                ids[j] = (int32_t)(bb_random_next(&random) % (uint64_t)trie->size);
+                has_text = has_text && trie->offsets[ids[j]] < trie->offsets[ids[j] + 1];
+                bb_buffer_add(&expected, trie->text + trie->offsets[ids[j]], trie->offsets[ids[j] + 1] - trie->offsets[ids[j]]);
+            }
+            CHECK_OK(bb_tokenizer_decode(tokenizer, ids, count, true, &decoded, &error), error);
+            stream_text(tokenizer, ids, count, &streamed);
+            bb_buffer_reserve(&expected, 0);
+            bb_buffer_reserve(&decoded, 0);
+            size_t dropped = i < 2 && expected.length > 0 && expected.data[0] == ' ';
+            bool is_same = decoded.length == expected.length - dropped && memcmp(decoded.data, expected.data + dropped, decoded.length) == 0;
+            if (has_text && bb_token_trie_may_begin(trie, ids[0])) {
+                if (!is_same || strcmp(decoded.data, streamed.data) != 0)
+                    fail_msg("%s: '%s', decoded '%s', streamed '%s'", schemes[i], expected.data, decoded.data, streamed.data);
+                compared++;
+            } else if (has_text) {
+                assert_false(is_same);
+                late++;
+            }
+            bb_buffer_clear(&expected);
+            bb_buffer_clear(&decoded);
+            bb_buffer_clear(&streamed);
+        }
+        assert_true(compared > 500 && (i < 2) == (late > 0));
+        check_walks(BOMBUS_CONSTRAINT_REGEX, "[abc ]{3,30}(x|\xC3\xA9)( a)*", false, 30, 3);
+        check_walks(BOMBUS_CONSTRAINT_JSON_SCHEMA, "{\"type\":\"object\",\"additionalProperties\":{\"enum\":[1,\"a b\"]}}", true, 30, 4);
+        bb_tokenizer_close(tokenizer);
+    }
+    tokenizer = kept;
+}
+
 /* Generation with a model: text by the schema, the same with speculation, with another thread's use of the constraint, and for any sampler. */
 static void test_generation(void **state)
 {
@@ -465,7 +556,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gbnf),     cmocka_unit_test(test_regex_beside_pcre2), cmocka_unit_test(test_schema),
         cmocka_unit_test(test_number_bounds),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_masks),              cmocka_unit_test(test_generation),
+        cmocka_unit_test(test_refusals), cmocka_unit_test(test_masks), cmocka_unit_test(test_metaspace),              cmocka_unit_test(test_generation),
         cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -46,6 +46,13 @@ void bb_decoder_free(struct bb_decoder *decoder)
     bb_release(decoder);
 }
 
+bool bb_decoder_is_metaspace(const struct bb_decoder *decoder, bool *keeps_first)
+{
+    bool is_alone = decoder != NULL && decoder->count == 1 && decoder->steps[0].kind == METASPACE;
+    *keeps_first = is_alone && decoder->steps[0].keeps_first_space;
+    return is_alone;
+}
+
 void bb_decoding_clear(struct bb_decoding *decoding)
 {
     bb_buffer_clear(&decoding->text);

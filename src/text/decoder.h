@@ -11,6 +11,9 @@ struct bb_decoder; /* a list of steps; immutable after create */
 BB_RESULT bombus_status bb_decoder_create(struct bb_decoder **decoder, const struct bb_component *component);
 void bb_decoder_free(struct bb_decoder *decoder); /* NULL is allowed */
 
+/* Is it Metaspace alone: a character for spaces, which come out but in the first token? *keeps_first: in that one too. */
+bool bb_decoder_is_metaspace(const struct bb_decoder *decoder, bool *keeps_first);
+
 /* Tokens under way, and room for the next step. Zeroed struct = empty. One thread at a time. */
 struct bb_decoding {
     struct bb_buffer text, next_text;

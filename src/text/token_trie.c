@@ -25,6 +25,7 @@ void bb_token_trie_free(struct bb_token_trie *trie)
     bb_release(trie->ids);
     bb_release(trie->text);
     bb_release(trie->offsets);
+    bb_release(trie->late);
     bb_release(trie);
 }
 
@@ -42,12 +43,51 @@ static void add_sentence(struct bb_buffer *text, const char *token, size_t lengt
     }
 }
 
+/* What the decoder makes of a token, behind an empty one or as the first, appended to `text`. */
+static bombus_status decode(const struct bb_tokenizer *tokenizer, struct bb_decoding *decoding, const char *token,
+                            size_t length, bool is_first, struct bb_buffer *text, bombus_error *error)
+{
+    bb_decoding_reset(decoding);
+    if (!is_first)
+        bb_decoding_add(decoding, "", 0);
+    bb_decoding_add(decoding, token, length);
+    return bb_decoder_apply(tokenizer->decoder, decoding, text, error);
+}
+
+/* Metaspace, by the decoder itself. A token that ends a line is left out: the streaming decoder begins anew behind it, and
+ * the next token would lose its space. */
+static bombus_status add_metaspace(struct bb_token_trie *trie, const struct bb_tokenizer *tokenizer,
+                                   struct bb_decoding *decoding, int32_t id, struct bb_buffer *text,
+                                   bombus_error *error)
+{
+    size_t length, begin = text->length;
+    const char *token = bb_tokenizer_decoder_token(tokenizer, id, &length);
+    struct bb_buffer first = {0};
+    bombus_status status = decode(tokenizer, decoding, token, length, false, text, error);
+    if (status == BOMBUS_OK)
+        status = decode(tokenizer, decoding, token, length, true, &first, error);
+    if (status == BOMBUS_OK && text->length > begin && text->data[text->length - 1] == '\n')
+        text->length = begin;
+    if (status == BOMBUS_OK && text->length > begin) {
+        const char *data = text->data + begin;
+        size_t dropped = trie->drops_first_space && *data == ' ';
+        bool is_same = text->length - begin - dropped == first.length &&
+                       (first.length == 0 || memcmp(data + dropped, first.data, first.length) == 0);
+        if (!is_same)
+            trie->late[id / 64] |= UINT64_C(1) << (id % 64);
+    }
+    bb_buffer_clear(&first);
+    return status;
+}
+
 static bombus_status gather_text(struct bb_token_trie *trie, const struct bb_tokenizer *tokenizer, bombus_error *error)
 {
+    bombus_status status = BOMBUS_OK;
+    struct bb_decoding decoding = {0};
     struct bb_buffer text = {0};
     size_t eos_count, total;
     const int32_t *eos = bb_tokenizer_eos_ids(tokenizer, &eos_count);
-    for (int32_t id = 0; id < trie->size; id++) {
+    for (int32_t id = 0; id < trie->size && status == BOMBUS_OK; id++) {
         size_t length = 0;
         const char *token = bb_tokenizer_decoder_token(tokenizer, id, &length);
         bool is_text = token != NULL && length <= LONGEST_TOKEN && !bb_tokenizer_is_special(tokenizer, id);
@@ -56,6 +96,8 @@ static bombus_status gather_text(struct bb_token_trie *trie, const struct bb_tok
         trie->offsets[id] = (uint32_t)text.length;
         if (is_text && tokenizer->stream_kind == BB_STREAM_BYTE_LEVEL)
             bb_byte_level_add_bytes(&text, token, length);
+        else if (is_text && tokenizer->stream_kind == BB_STREAM_NAIVE)
+            status = add_metaspace(trie, tokenizer, &decoding, id, &text, error);
         else if (is_text)
             add_sentence(&text, token, length);
         if (text.is_failed || text.length > INT32_MAX)
@@ -65,6 +107,9 @@ static bombus_status gather_text(struct bb_token_trie *trie, const struct bb_tok
     trie->offsets[trie->size] = (uint32_t)text.length;
     trie->text = bb_buffer_take(&text, &total);
     bb_buffer_clear(&text);
+    bb_decoding_clear(&decoding);
+    if (status != BOMBUS_OK)
+        return status;
     return is_failed || trie->text == NULL ? bb_fail_memory(error, total, "the bytes of the tokens") : BOMBUS_OK;
 }
 
@@ -135,23 +180,32 @@ static bombus_status sort_tokens(struct bb_token_trie *trie, bombus_error *error
     return is_made ? BOMBUS_OK : bb_fail_memory(error, trie->offsets[trie->size], "the trie of the tokens");
 }
 
+static bombus_status fill(struct bb_token_trie *trie, const struct bb_tokenizer *tokenizer, bombus_error *error)
+{
+    bool keeps_first = false, is_naive = tokenizer->stream_kind == BB_STREAM_NAIVE;
+    if (is_naive && !bb_decoder_is_metaspace(tokenizer->decoder, &keeps_first))
+        return bb_fail(
+            error, BOMBUS_ERROR_UNSUPPORTED,
+            "constraint: the tokenizer's decoder is none of ByteLevel, SentencePiece's and Metaspace, expected "
+            "one of them");
+    trie->size = bb_tokenizer_size(tokenizer);
+    trie->drops_first_space = is_naive ? !keeps_first : tokenizer->stream_kind != BB_STREAM_SENTENCE_SPACE;
+    trie->offsets = bb_allocate((size_t)trie->size + 1, sizeof *trie->offsets);
+    if (is_naive)
+        trie->late = bb_allocate(((size_t)trie->size + 63) / 64, sizeof *trie->late);
+    if (trie->offsets == NULL || (is_naive && trie->late == NULL))
+        return bb_fail_memory(error, (size_t)trie->size, "the trie of the tokens");
+    bombus_status status = gather_text(trie, tokenizer, error);
+    return status == BOMBUS_OK ? sort_tokens(trie, error) : status;
+}
+
 static bombus_status create(struct bb_token_trie **trie, const struct bb_tokenizer *tokenizer, bombus_error *error)
 {
     *trie = NULL;
-    if (tokenizer->stream_kind == BB_STREAM_NAIVE)
-        return bb_fail(
-            error, BOMBUS_ERROR_UNSUPPORTED,
-            "constraint: the tokenizer's decoder is neither ByteLevel nor SentencePiece's, expected one of them");
     struct bb_token_trie *made = bb_allocate(1, sizeof *made);
     if (made == NULL)
         return bb_fail_memory(error, sizeof *made, "the trie of the tokens");
-    made->size = bb_tokenizer_size(tokenizer);
-    made->drops_first_space = tokenizer->stream_kind != BB_STREAM_SENTENCE_SPACE;
-    made->offsets = bb_allocate((size_t)made->size + 1, sizeof *made->offsets);
-    bombus_status status = made->offsets != NULL ? gather_text(made, tokenizer, error)
-                                                 : bb_fail_memory(error, (size_t)made->size, "the trie of the tokens");
-    if (status == BOMBUS_OK)
-        status = sort_tokens(made, error);
+    bombus_status status = fill(made, tokenizer, error);
     if (status == BOMBUS_OK)
         *trie = made;
     else

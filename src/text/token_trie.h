@@ -20,7 +20,14 @@ struct bb_token_trie {
     uint32_t node_count, longest;
     int32_t size;           /* of the vocabulary */
     bool drops_first_space; /* a space that begins the whole text does not come out */
+    uint64_t *late; /* bits of the tokens that have another text at the beginning, but for that space; NULL: none */
 };
+
+/* May the token begin a text? */
+static inline bool bb_token_trie_may_begin(const struct bb_token_trie *trie, int32_t id)
+{
+    return trie->late == NULL || (trie->late[id / 64] >> (id % 64) & 1) == 0;
+}
 
 /* The tokenizer's trie, made at the first call and owned by it; any thread may ask. BOMBUS_ERROR_UNSUPPORTED where the
  * text of a token depends on its neighbours. */

@@ -40,7 +40,7 @@ struct entry {
     uint32_t count;   /* or of a frame: */
     uint32_t after, least, most;
     uint32_t sibling;
-    bool is_first;
+    bool is_first;  /* at the beginning of a text, from where its tokens go */
     uint64_t *bits; /* NULL: */
     int32_t *ids;   /* [id_count] */
     uint32_t id_count;
@@ -338,6 +338,8 @@ static bombus_status fill_entry(struct bb_masks *masks, struct entry *entry, bom
     uint32_t count = entry->parent != 0 ? masks->entries[entry->parent].exit_count : 1;
     for (uint32_t i = 0; i < count && status == BOMBUS_OK && set != DEAD; i++)
         status = walk(masks, begins[i], set, error);
+    for (size_t i = 0; entry->is_first && masks->trie->late != NULL && i < masks->word_count; i++)
+        masks->bits[i] &= ~masks->trie->late[i];
     if (status == BOMBUS_OK && !keep_mask(masks, entry))
         status = status_of(BOMBUS_ERROR_MEMORY, error);
     return status;
@@ -417,7 +419,7 @@ static uint32_t least_of(uint32_t a, uint32_t b)
 static bombus_status find_caller(struct bb_masks *masks, const struct bb_frame *frame, uint32_t *index,
                                  bombus_error *error)
 {
-    struct entry entry = {.parent = *index, .after = frame->after};
+    struct entry entry = {.parent = *index, .after = frame->after, .is_first = masks->entries[*index].is_first};
     if ((frame->after & BB_LOOP_FLAG) != 0) {
         /* How many rounds it needs at least and may have at most, as far as a token can tell. */
         const struct bb_automaton_loop *loop = &masks->automaton->loops[frame->after & ~BB_LOOP_FLAG];

@@ -254,7 +254,8 @@ bombus_status bb_grammar_matcher_advance(struct bb_grammar_matcher *matcher, int
     for (size_t i = 0; i < matcher->constraint->eos_count; i++)
         if (matcher->constraint->eos_ids[i] == id && matcher->may_end)
             return BOMBUS_OK;
-    if (id < 0 || id >= trie->size || trie->offsets[id] == trie->offsets[id + 1])
+    if (id < 0 || id >= trie->size || trie->offsets[id] == trie->offsets[id + 1] ||
+        (matcher->now.is_first && !bb_token_trie_may_begin(trie, id)))
         return bb_fail(error, BOMBUS_ERROR_MISMATCH, "constraint: token %d may not stand here", id);
     return bb_grammar_matcher_advance_bytes(matcher, trie->text + trie->offsets[id],
                                             trie->offsets[id + 1] - trie->offsets[id], error);
