@@ -574,6 +574,31 @@ static void check_followers(const struct bombus_constraint *constraint, const pc
     pcre2_match_data_free(data);
 }
 
+/* Each token within a string without bounds, by the mask and by trying. */
+static void check_string(const bombus_tokenizer *tokenizer)
+{
+    struct bb_grammar_matcher matcher, trial;
+    bombus_error error;
+    size_t count, found = 0;
+    bombus_constraint *constraint =
+        compile(&(struct wish){BOMBUS_CONSTRAINT_JSON_SCHEMA, "{\"type\":\"string\"}", NULL}, tokenizer);
+    CHECK_OK(bb_grammar_matcher_init(&matcher, constraint, &error), error);
+    CHECK_OK(bb_grammar_matcher_init(&trial, constraint, &error), error);
+    CHECK_OK(bb_grammar_matcher_advance_bytes(&matcher, "\"\xE2\x82\xAC x", 6, &error), error);
+    CHECK_OK(bb_grammar_matcher_find_mask(&matcher, &count, &error), error);
+    for (int32_t id = 0; id < constraint->trie->size; id++) {
+        CHECK_OK(bb_grammar_matcher_copy(&trial, &matcher, &error), error);
+        bool expected = bb_grammar_matcher_advance(&trial, id, NULL) == BOMBUS_OK;
+        if (bb_grammar_matcher_allows(&matcher, id) != expected)
+            fail_msg("token %d, expected %d", id, expected);
+        found += expected;
+    }
+    assert_true(found == count && count > 1000);
+    bb_grammar_matcher_clear(&matcher);
+    bb_grammar_matcher_clear(&trial);
+    bombus_constraint_free(constraint);
+}
+
 static void test_vocabularies(void **state)
 {
     (void)state;
@@ -606,6 +631,7 @@ static void test_vocabularies(void **state)
                     tokenizer);
         for (size_t j = 0; j < BB_COUNT(texts); j++)
             check_followers(constraint, compiled, texts[j]);
+        check_string(tokenizer);
         bombus_constraint_free(constraint);
         for (size_t j = 0; j < 20; j++) {
             const struct wish *wish = &wishes[j % BB_COUNT(wishes)];

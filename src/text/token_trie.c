@@ -17,6 +17,12 @@ struct entry {
     int32_t id;
 };
 
+const struct bb_plain_range bb_plain_ranges[BB_PLAIN_RANGE_COUNT] = {
+    {' ', '!', 0, 0, -1},        {'#', '[', 0, 0, -1},        {']', '~', 0, 0, -1},        {0xC2, 0xDF, 0x80, 0xBF, 0},
+    {0xE0, 0xE0, 0xA0, 0xBF, 1}, {0xE1, 0xEC, 0x80, 0xBF, 1}, {0xED, 0xED, 0x80, 0x9F, 1}, {0xEE, 0xEF, 0x80, 0xBF, 1},
+    {0xF0, 0xF0, 0x90, 0xBF, 2}, {0xF1, 0xF3, 0x80, 0xBF, 2}, {0xF4, 0xF4, 0x80, 0x8F, 2},
+};
+
 void bb_token_trie_free(struct bb_token_trie *trie)
 {
     if (trie == NULL)
@@ -155,6 +161,56 @@ static void build(struct bb_token_trie *trie, const struct entry *entries, uint3
     trie->nodes[trie->node_count] = (struct bb_token_node){.first_id = count};
 }
 
+/* Where a character stands: what its next byte must be, and how many come behind that; nothing begun: last 0. */
+struct part {
+    uint8_t first, last;
+    int8_t tail_count;
+    bool is_wrong;  /* no plain text any more */
+    uint16_t count; /* of characters begun */
+};
+
+static struct part next_part(struct part part, uint8_t byte)
+{
+    struct part next = {.count = part.count, .is_wrong = part.is_wrong};
+    if (part.last != 0) {
+        next.is_wrong = part.is_wrong || byte < part.first || byte > part.last;
+        next.first = 0x80;
+        next.last = part.tail_count > 0 ? 0xBF : 0;
+        next.tail_count = (int8_t)(part.tail_count - 1);
+        return next;
+    }
+    for (size_t i = 0; i < BB_PLAIN_RANGE_COUNT && !part.is_wrong; i++) {
+        const struct bb_plain_range *range = &bb_plain_ranges[i];
+        if (byte >= range->first && byte <= range->last)
+            return (struct part){range->second_first, range->second_last, range->tail_count, false,
+                                 (uint16_t)(part.count + 1)};
+    }
+    next.is_wrong = true;
+    return next;
+}
+
+/* What stands at a node tells those above how far plain text reaches. path, parts: [longest + 1]. */
+static void find_reach(struct bb_token_trie *trie, uint32_t *path, struct part *parts)
+{
+    path[0] = 0;
+    parts[0] = (struct part){0};
+    for (uint32_t i = 1; i < trie->node_count; i++) {
+        struct bb_token_node *node = &trie->nodes[i];
+        const struct part *part = &parts[node->depth];
+        parts[node->depth] = next_part(parts[node->depth - 1], node->label);
+        path[node->depth] = i;
+        node->reach = part->last == 0 && !part->is_wrong ? 0 : BB_NOT_PLAIN;
+        for (uint32_t depth = node->depth; depth-- > 0;) {
+            struct bb_token_node *above = &trie->nodes[path[depth]];
+            uint16_t count = (uint16_t)(part->count - parts[depth].count);
+            if (part->is_wrong || count > BB_NOT_PLAIN)
+                above->reach = BB_NOT_PLAIN;
+            else if (count > above->reach)
+                above->reach = (uint8_t)count;
+        }
+    }
+}
+
 static bombus_status sort_tokens(struct bb_token_trie *trie, bombus_error *error)
 {
     struct entry *entries = bb_allocate((size_t)trie->size, sizeof *entries);
@@ -168,15 +224,18 @@ static bombus_status sort_tokens(struct bb_token_trie *trie, bombus_error *error
     path = bb_allocate((size_t)trie->longest + 1, sizeof *path);
     trie->ids = bb_allocate(count, sizeof *trie->ids);
     trie->nodes = bb_allocate((size_t)trie->offsets[trie->size] + 2, sizeof *trie->nodes);
-    bool is_made = entries != NULL && path != NULL && trie->ids != NULL && trie->nodes != NULL;
+    struct part *parts = bb_allocate((size_t)trie->longest + 1, sizeof *parts);
+    bool is_made = entries != NULL && path != NULL && parts != NULL && trie->ids != NULL && trie->nodes != NULL;
     if (is_made) {
         qsort(entries, count, sizeof *entries, compare);
         build(trie, entries, count, path);
+        find_reach(trie, path, parts);
         struct bb_token_node *nodes = bb_resize(trie->nodes, (size_t)trie->node_count + 1, sizeof *nodes);
         trie->nodes = nodes != NULL ? nodes : trie->nodes;
     }
     bb_release(entries);
     bb_release(path);
+    bb_release(parts);
     return is_made ? BOMBUS_OK : bb_fail_memory(error, trie->offsets[trie->size], "the trie of the tokens");
 }
 

@@ -10,7 +10,17 @@ struct bb_token_node {
     uint32_t first_id; /* ids of the tokens that end here: [first_id, first_id of the next node) in `ids` */
     uint16_t depth;
     uint8_t label; /* the byte that leads here */
+    uint8_t reach; /* most characters that follow below, the last perhaps in part; BB_NOT_PLAIN: no plain text */
 };
+
+/* Plain text: characters but controls, the quote and the backslash. A first byte of a range, then a byte of the second
+ * one (none if `tail_count` is below 0), then as many of the usual tail. */
+struct bb_plain_range {
+    uint8_t first, last, second_first, second_last;
+    int8_t tail_count;
+};
+enum { BB_PLAIN_RANGE_COUNT = 11, BB_NOT_PLAIN = UINT8_MAX };
+extern const struct bb_plain_range bb_plain_ranges[BB_PLAIN_RANGE_COUNT];
 
 struct bb_token_trie {
     struct bb_token_node *nodes; /* [node_count + 1], the last one ends the list of ids */

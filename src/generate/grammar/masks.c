@@ -32,6 +32,7 @@ struct set {
     uint32_t begin, count; /* of its configurations, in `items` */
     uint32_t sibling;
     bool ends, is_first;
+    uint32_t plain; /* where each plain character leads; DEAD: not to one set; UNKNOWN: not looked at yet */
 };
 
 struct entry {
@@ -233,6 +234,78 @@ static bombus_status find_move(struct bb_masks *masks, uint32_t set, uint8_t byt
     return status;
 }
 
+static bombus_status move(struct bb_masks *masks, uint32_t set, uint8_t byte, uint32_t *next, bombus_error *error)
+{
+    *next = masks->moves[(size_t)set * masks->automaton->class_count + masks->automaton->classes[byte]];
+    return *next == UNKNOWN ? find_move(masks, set, byte, next, error) : BOMBUS_OK;
+}
+
+/* ---- free text ---- */
+
+/* Where all bytes of a range lead from a set, DEAD where they part ways. */
+static bombus_status move_range(struct bb_masks *masks, uint32_t set, uint8_t first, uint8_t last, uint32_t *next,
+                                bombus_error *error)
+{
+    bombus_status status = move(masks, set, first, next, error);
+    for (uint32_t byte = first + 1u, other; byte <= last && *next != DEAD && status == BOMBUS_OK; byte++) {
+        status = move(masks, set, (uint8_t)byte, &other, error);
+        if (other != *next)
+            *next = DEAD;
+    }
+    return status;
+}
+
+/* Where the characters of a range lead, DEAD where they part ways. */
+static bombus_status move_plain(struct bb_masks *masks, uint32_t set, const struct bb_plain_range *range,
+                                uint32_t *next, bombus_error *error)
+{
+    bombus_status status = move_range(masks, set, range->first, range->last, next, error);
+    if (status == BOMBUS_OK && *next != DEAD && range->tail_count >= 0)
+        status = move_range(masks, *next, range->second_first, range->second_last, next, error);
+    for (int8_t i = 0; i < range->tail_count && status == BOMBUS_OK && *next != DEAD; i++)
+        status = move_range(masks, *next, 0x80, 0xBF, next, error);
+    return status;
+}
+
+/* Within a string each plain character leads to the same place, the place before where its length has no bound. Not so
+ * where the text may end: what follows there depends on a caller. */
+static bombus_status find_plain(struct bb_masks *masks, uint32_t set, bombus_error *error)
+{
+    uint32_t all = DEAD, next;
+    bombus_status status = BOMBUS_OK;
+    for (size_t i = 0; i < BB_PLAIN_RANGE_COUNT && status == BOMBUS_OK; i++) {
+        status = move_plain(masks, set, &bb_plain_ranges[i], &next, error);
+        if (status != BOMBUS_OK)
+            return status;
+        all = i == 0 ? next : all;
+        if (next != all || next == DEAD || masks->sets[next].ends) {
+            all = DEAD;
+            break;
+        }
+    }
+    masks->sets[set].plain = all;
+    return status;
+}
+
+/* Do `count` plain characters, whichever, all stay alive from a set? */
+static bombus_status can_reach(struct bb_masks *masks, uint32_t set, uint32_t count, bool *can, bombus_error *error)
+{
+    *can = true;
+    for (; count > 0 && *can; count--) {
+        uint32_t before = set;
+        if (masks->sets[set].plain == UNKNOWN) {
+            bombus_status status = find_plain(masks, set, error);
+            if (status != BOMBUS_OK)
+                return status;
+        }
+        set = masks->sets[set].plain;
+        *can = set != DEAD;
+        if (set == before)
+            break;
+    }
+    return BOMBUS_OK;
+}
+
 /* ---- walks ---- */
 
 static bool add_exit(struct bb_masks *masks, uint32_t node)
@@ -245,33 +318,50 @@ static bool add_exit(struct bb_masks *masks, uint32_t node)
     return true;
 }
 
+/* Sets the bits of tokens by their order in the trie. */
+static void allow(struct bb_masks *masks, uint32_t begin, uint32_t end)
+{
+    const int32_t *ids = masks->trie->ids;
+    for (uint32_t i = begin; i < end; i++)
+        masks->bits[ids[i] / 64] |= UINT64_C(1) << (ids[i] % 64);
+}
+
 /* Follows `set` into all tokens below `root`: sets their bits, notes exits. */
 static bombus_status walk(struct bb_masks *masks, uint32_t root, uint32_t set, bombus_error *error)
 {
     const struct bb_token_trie *trie = masks->trie;
     const struct bb_token_node *nodes = trie->nodes;
     const size_t classes = masks->automaton->class_count;
-    masks->path[nodes[root].depth] = set;
-    if (masks->sets[set].ends && !add_exit(masks, root))
-        return status_of(BOMBUS_ERROR_MEMORY, error);
-    for (uint32_t node = root + 1; node < nodes[root].end;) {
-        uint8_t byte = nodes[node].label;
-        uint32_t from = masks->path[nodes[node].depth - 1];
-        uint32_t next = masks->moves[from * classes + masks->automaton->classes[byte]];
-        if (BB_UNLIKELY(next == UNKNOWN)) {
-            bombus_status status = find_move(masks, from, byte, &next, error);
-            if (status != BOMBUS_OK)
-                return status;
-        }
-        if (next == DEAD) {
-            node = nodes[node].end;
-            continue;
+    uint32_t next = set;
+    for (uint32_t node = root; node < nodes[root].end;) {
+        if (node != root) {
+            uint32_t from = masks->path[nodes[node].depth - 1];
+            next = masks->moves[from * classes + masks->automaton->classes[nodes[node].label]];
+            if (BB_UNLIKELY(next == UNKNOWN)) {
+                bombus_status status = find_move(masks, from, nodes[node].label, &next, error);
+                if (status != BOMBUS_OK)
+                    return status;
+            }
+            if (next == DEAD) {
+                node = nodes[node].end;
+                continue;
+            }
+            allow(masks, nodes[node].first_id, nodes[node + 1].first_id);
         }
         masks->path[nodes[node].depth] = next;
-        for (uint32_t i = nodes[node].first_id; i < nodes[node + 1].first_id; i++)
-            masks->bits[trie->ids[i] / 64] |= UINT64_C(1) << (trie->ids[i] % 64);
         if (masks->sets[next].ends && !add_exit(masks, node))
             return status_of(BOMBUS_ERROR_MEMORY, error);
+        if (masks->sets[next].plain != DEAD && nodes[node].reach != BB_NOT_PLAIN) {
+            bool is_all;
+            bombus_status status = can_reach(masks, next, nodes[node].reach, &is_all, error);
+            if (status != BOMBUS_OK)
+                return status;
+            if (is_all) {
+                allow(masks, nodes[node + 1].first_id, nodes[nodes[node].end].first_id);
+                node = nodes[node].end;
+                continue;
+            }
+        }
         node++;
     }
     return BOMBUS_OK;
