@@ -60,8 +60,8 @@ static bombus_status decode(const struct bb_tokenizer *tokenizer, struct bb_deco
     return bb_decoder_apply(tokenizer->decoder, decoding, text, error);
 }
 
-/* Metaspace, by the decoder itself. A token that ends a line is left out: the streaming decoder begins anew behind it, and
- * the next token would lose its space. */
+/* Metaspace, by the decoder itself. A token that ends a line is left out: the streaming decoder begins anew behind it,
+ * and the next token would lose its space. */
 static bombus_status add_metaspace(struct bb_token_trie *trie, const struct bb_tokenizer *tokenizer,
                                    struct bb_decoding *decoding, int32_t id, struct bb_buffer *text,
                                    bombus_error *error)

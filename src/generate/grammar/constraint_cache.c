@@ -60,8 +60,8 @@ static struct bombus_constraint *find(struct bb_constraint_cache *cache, const s
     return NULL;
 }
 
-/* Puts `made` in as the newest, unless one with its text came meanwhile; gives the one that is there. *oldest had to make
- * room for it, or is NULL. Under the lock. */
+/* Puts `made` in as the newest, unless one with its text came meanwhile; gives the one that is there. *oldest had to
+ * make room for it, or is NULL. Under the lock. */
 static struct bombus_constraint *add(struct bb_constraint_cache *cache, struct bombus_constraint *made,
                                      struct bombus_constraint **oldest)
 {

@@ -244,7 +244,8 @@ bombus_status bb_grammar_matcher_advance_bytes(struct bb_grammar_matcher *matche
     }
     swap(next, &matcher->now);
     if (!sweep_frames(matcher))
-        return bb_fail_memory(error, matcher->mover.frames.capacity * sizeof(struct bb_frame), "a constraint's matcher");
+        return bb_fail_memory(error, matcher->mover.frames.capacity * sizeof(struct bb_frame),
+                              "a constraint's matcher");
     return settle(matcher, error);
 }
 

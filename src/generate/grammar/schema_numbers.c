@@ -123,8 +123,8 @@ static uint32_t equal_lengths(struct bb_rules *rules, const char *low, const cha
     return bb_rules_append(rules, choice, list);
 }
 
-/* 0 <= low; nothing where high is below it. With `most_digits`, each may have a fraction behind it, as long as the number
- * has no more digits; 0: none has. */
+/* 0 <= low; nothing where high is below it. With `most_digits`, each may have a fraction behind it, as long as the
+ * number has no more digits; 0: none has. */
 static uint32_t positive_range(struct bb_rules *rules, int64_t low, int64_t high, uint32_t most_digits)
 {
     uint32_t choice = bb_rules_list(rules, BB_RULE_CHOICE);
