@@ -18,6 +18,7 @@ struct step_batch {
     struct bb_span spans[FIXTURE_SPANS];
     int32_t tokens[FIXTURE_ROWS], positions[FIXTURE_ROWS], targets[FIXTURE_ROWS];
     float weights[FIXTURE_ROWS], nll[FIXTURE_ROWS];
+    bool is_training; /* dropout, by a fixed seed */
 };
 
 /* One more sequence: inputs tokens[0 .. count - 2], the target of each the one behind it. */
@@ -42,7 +43,12 @@ static inline void add_sequence(struct step_batch *batch, const int32_t *tokens,
 
 static inline struct bb_backward_call call_of(struct step_batch *batch)
 {
-    return (struct bb_backward_call){.batch = &batch->batch, .targets = batch->targets, .weights = batch->weights, .nll = batch->nll};
+    return (struct bb_backward_call){.batch = &batch->batch,
+                                     .targets = batch->targets,
+                                     .weights = batch->weights,
+                                     .nll = batch->nll,
+                                     .seed = 9,
+                                     .is_training = batch->is_training};
 }
 
 static inline double sum_nll(const struct step_batch *batch)

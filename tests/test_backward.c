@@ -233,6 +233,7 @@ static void check_differences(struct setup *setup, const char *name)
     add_ids(batch, 50, 14, trainable->set);
     batch->targets[4] = batch->targets[20] = -1;
     batch->weights[7] = 0.25f;
+    batch->is_training = trainable->options.dropout > 0.0f;
     struct bb_backward *backward = open_backward(trainable, setup->backend, true, false);
     bb_trainable_zero_gradients(trainable);
     run_step(backward, batch);
@@ -298,6 +299,27 @@ static void test_dora(void **state)
         open_setup(&setup, models[i], NULL, 2,
                    &(struct bb_trainable_options){.type = BB_FINE_TUNE_DORA, .rank = 3, .scale = 2.0f, .use_rslora = true});
         check_differences(&setup, models[i]);
+        close_setup(&setup);
+    }
+}
+
+/* Under one mask, wherever pairs stand: projections, the embedding as lookup and, tied, as head, a head of its own. */
+static void test_dropout(void **state)
+{
+    (void)state;
+    static const char *const keys[] = {"model.embed_tokens", "lm_head", "self_attn.v_proj", "mlp.down_proj"};
+    static const char *const models[] = {"gemma2", "olmo2", "qwen2-f16"};
+    for (size_t i = 0; i < 2 * BB_COUNT(models); i++) {
+        struct setup setup;
+        open_setup(&setup, models[i / 2], NULL, 2,
+                   &(struct bb_trainable_options){.type = i % 2 == 0 ? BB_FINE_TUNE_LORA : BB_FINE_TUNE_DORA,
+                                                  .num_layers = 2,
+                                                  .rank = 3,
+                                                  .scale = 2.0f,
+                                                  .dropout = 0.3f,
+                                                  .keys = keys,
+                                                  .key_count = BB_COUNT(keys)});
+        check_differences(&setup, models[i / 2]);
         close_setup(&setup);
     }
 }
@@ -374,13 +396,17 @@ static void test_same_bits(void **state)
 static void test_loss_alone(void **state)
 {
     (void)state;
-    static const char *const models[] = {"llama-sliding", "gemma2"};
+    static const char *const models[] = {"llama-sliding", "gemma2", "olmo2"}, *const lookup[] = {"model.embed_tokens"},
+                             *const head[] = {"lm_head"};
+    static const char *const *const keys[] = {NULL, lookup, head};
     for (size_t i = 0; i < 2 * BB_COUNT(models); i++) {
         struct setup setup;
         bombus_error error;
         struct step_batch *batch = calloc(1, sizeof *batch);
         float nll[3][FIXTURE_ROWS];
-        open_setup(&setup, models[i / 2], NULL, 2, &(struct bb_trainable_options){.rank = 4, .scale = 2.0f, .dropout = 0.4f});
+        open_setup(&setup, models[i / 2], NULL, 2,
+                   &(struct bb_trainable_options){
+                       .rank = 4, .scale = 2.0f, .dropout = 0.4f, .keys = keys[i / 2], .key_count = 1});
         add_ids(batch, 3, 70, setup.trainable->set);
         add_ids(batch, 11, 33, setup.trainable->set);
         struct bb_backward *backward = open_backward(setup.trainable, setup.backend, true, i % 2 == 0);
@@ -575,10 +601,11 @@ static void test_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),   cmocka_unit_test(test_families), cmocka_unit_test(test_embedding), cmocka_unit_test(test_dora),
-        cmocka_unit_test(test_full),     cmocka_unit_test(test_same_bits),
-        cmocka_unit_test(test_loss_alone), cmocka_unit_test(test_levels),   cmocka_unit_test(test_spans),
-        cmocka_unit_test(test_noise),    cmocka_unit_test(test_files),    cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_golden),    cmocka_unit_test(test_families),   cmocka_unit_test(test_embedding),
+        cmocka_unit_test(test_dora),      cmocka_unit_test(test_dropout),    cmocka_unit_test(test_full),
+        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_loss_alone), cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_spans),     cmocka_unit_test(test_noise),      cmocka_unit_test(test_files),
+        cmocka_unit_test(test_failures),
     };
     return cmocka_run_group_tests_name("backward", tests, NULL, NULL);
 }

@@ -19,7 +19,9 @@ struct probe {
     int32_t term_count;
     struct bb_batch batch;
     int32_t tokens[X_ROWS], targets[X_ROWS];
-    float x[X_ROWS * HIDDEN], nll[X_ROWS], weights[X_ROWS], scale, softcap, embedding_scale;
+    bool drops; /* the pairs have an input of their own; of an embedding, what they add is dropped out */
+    float x[X_ROWS * HIDDEN], pair_x[X_ROWS * HIDDEN], added[X_ROWS * HIDDEN], nll[X_ROWS], weights[X_ROWS], scale,
+        softcap, embedding_scale;
     float values[MOST_VOCAB * HIDDEN], bias[MOST_VOCAB], gains[MOST_VOCAB], lengths[MOST_VOCAB];
     float trained[RANK * (MOST_VOCAB + HIDDEN) + MOST_VOCAB], gradients[RANK * (MOST_VOCAB + HIDDEN) + MOST_VOCAB];
     float out[X_ROWS * MOST_VOCAB], d_out[X_ROWS * MOST_VOCAB];
@@ -44,6 +46,7 @@ static void set_up(struct bb_backend *reference, int64_t rows, bool has_gains)
     fill_random(probe.bias, (size_t)rows, 2, 0.5f);
     fill_random(probe.trained, BB_COUNT(probe.trained), 3, 0.4f);
     fill_random(probe.x, X_ROWS * HIDDEN, 4, 1.0f);
+    fill_random(probe.pair_x, X_ROWS * HIDDEN, 7, 1.0f);
     fill_random(probe.d_out, BB_COUNT(probe.d_out), 5, 1.0f);
     fill_random(probe.weights, X_ROWS, 6, 1.0f);
     probe.weights[4] = 0.0f;
@@ -139,14 +142,31 @@ static void test_projection(void **state)
 
 /* ---- embeddings ---- */
 
+static const float DROPOUT = 0.4f;
+
+static void drop_out(struct bb_backend *backend, float *x, bool adds, float *out)
+{
+    CHECK_STATUS(backend->table->dropout(backend, matrix(x, X_ROWS, HIDDEN), DROPOUT, 11, 3, adds,
+                                         matrix(out, X_ROWS, HIDDEN), &fixture_error));
+}
+
 static void embed(void)
 {
     const struct bb_tensor x = matrix(probe.x, X_ROWS, HIDDEN);
-    const struct bb_embed_low_rank_call pairs = {
-        .terms = probe.terms, .term_count = probe.term_count, .tokens = probe.tokens, .scale = probe.embedding_scale, .out = x};
+    struct bb_embed_low_rank_call pairs = {.terms = probe.terms,
+                                           .term_count = probe.term_count,
+                                           .tokens = probe.tokens,
+                                           .scale = probe.embedding_scale,
+                                           .out = x};
+    if (probe.drops) {
+        memset(probe.added, 0, sizeof probe.added);
+        pairs.added = matrix(probe.added, X_ROWS, HIDDEN);
+    }
     set_gains();
     CHECK_STATUS(probe.reference->table->embed(probe.reference, &probe.linear.weight, &probe.batch, probe.embedding_scale, x, &fixture_error));
     CHECK_STATUS(probe.reference->table->embed_low_rank(probe.reference, &pairs, &fixture_error));
+    if (probe.drops)
+        drop_out(probe.reference, probe.added, true, probe.x);
 }
 
 static double embedding_value(void *context)
@@ -165,6 +185,11 @@ static void embed_grad(struct bb_backend *backend, float *d_out)
                                       .d_a = gradient_of(probe.pair.a),
                                       .d_b = gradient_of(probe.pair.b),
                                       .d_magnitudes = gradient_of(probe.pair.magnitudes)};
+    float d_added[X_ROWS * HIDDEN];
+    if (probe.drops) {
+        drop_out(backend, d_out, false, d_added);
+        call.d_added = matrix(d_added, X_ROWS, HIDDEN);
+    }
     for (int32_t k = 0; k < probe.term_count; k++) {
         call.term = probe.terms[k];
         CHECK_STATUS(backend->table->embed_grad(backend, &call, &fixture_error));
@@ -173,16 +198,17 @@ static void embed_grad(struct bb_backend *backend, float *d_out)
 
 static void check_embedding(struct bb_backend *reference, struct bb_backend *backend)
 {
-    for (int i = 0; i < 2; i++) {
-        set_up(reference, 40, i == 1);
+    for (int i = 0; i < 4; i++) { /* LoRA and DoRA, without and with dropout */
+        set_up(reference, 40, i % 2 == 1);
         probe.embedding_scale = 2.5f;
+        probe.drops = i / 2 == 1;
         embed();
         embed_grad(backend, probe.d_out);
         const size_t rows = (size_t)probe.rows;
         const float *b = probe.gradients + RANK * HIDDEN;
         check_slopes(embedding_value, NULL, &(struct slope_input){"a", probe.trained, probe.gradients, RANK * HIDDEN}, 0.1f, TOLERANCE, 99);
         check_slopes(embedding_value, NULL, &(struct slope_input){"b", probe.trained + RANK * HIDDEN, b, RANK * rows}, 0.1f, TOLERANCE, 199);
-        if (i == 1)
+        if (i % 2 == 1)
             check_slopes(embedding_value, NULL, &(struct slope_input){"m", probe.trained + RANK * (HIDDEN + rows), b + RANK * rows, rows}, 0.1f, TOLERANCE,
                          99);
     }
@@ -199,6 +225,7 @@ static void test_embedding(void **state)
 static struct bb_cross_entropy_call entropy_call(void)
 {
     return (struct bb_cross_entropy_call){.head = &probe.linear,
+                                          .pair_x = matrix(probe.drops ? probe.pair_x : NULL, X_ROWS, HIDDEN),
                                           .low_rank = {.terms = probe.terms, .count = probe.term_count},
                                           .x = matrix(probe.x, X_ROWS, HIDDEN),
                                           .targets = probe.targets,
@@ -224,9 +251,10 @@ static double tied_value(void *context)
 }
 
 /* d_x and the pair's gradients, as the backend gives them. */
-static void entropy_grad(struct bb_backend *backend, float *d_x)
+static void entropy_grad(struct bb_backend *backend, float *d_x, float *d_pair_x)
 {
     struct bb_cross_entropy_call call = entropy_call();
+    call.d_pair_x = matrix(d_pair_x, X_ROWS, HIDDEN);
     call.weights = probe.weights;
     call.d_x = matrix(d_x, X_ROWS, HIDDEN);
     call.trained = (struct bb_trained){.values = probe.trained, .gradients = probe.gradients, .count = BB_COUNT(probe.trained)};
@@ -235,17 +263,23 @@ static void entropy_grad(struct bb_backend *backend, float *d_x)
 
 static void check_entropy(struct bb_backend *reference, struct bb_backend *backend)
 {
-    for (int i = 0; i < 12; i++) { /* no pair, LoRA, DoRA; capped; of one chunk of the vocabulary, and of two */
-        float d_x[X_ROWS * HIDDEN];
-        const int kind = i % 3;
-        set_up(reference, i / 6 == 0 ? 203 : MOST_VOCAB, kind == 2);
+    for (
+        int i = 0; i < 20;
+        i++) { /* no pair, LoRA, DoRA, these with an input of their own; capped; of one chunk of the vocabulary, and of two */
+        float d_x[X_ROWS * HIDDEN], d_pair_x[X_ROWS * HIDDEN];
+        const int kind = i % 5;
+        set_up(reference, i / 10 == 0 ? 203 : MOST_VOCAB, kind == 2 || kind == 4);
         probe.term_count = kind == 0 ? 0 : 2;
-        if (i / 3 % 2 == 1) {
+        probe.drops = kind > 2;
+        if (i / 5 % 2 == 1) {
             probe.scale = 0.7f;
             probe.softcap = 2.0f;
         }
-        entropy_grad(backend, d_x);
+        entropy_grad(backend, d_x, d_pair_x);
         check_slopes(entropy_value, NULL, &(struct slope_input){"x", probe.x, d_x, X_ROWS * HIDDEN}, 0.05f, 2.0 * TOLERANCE, 24);
+        if (probe.drops)
+            check_slopes(entropy_value, NULL, &(struct slope_input){"pair x", probe.pair_x, d_pair_x, X_ROWS * HIDDEN},
+                         0.05f, 2.0 * TOLERANCE, 24);
         if (kind > 0 && probe.rows == 203)
             check_trained(entropy_value, 0.05f);
     }
@@ -265,7 +299,7 @@ static void check_tied(struct bb_backend *reference, struct bb_backend *backend)
         set_up(reference, 203, i == 1);
         probe.embedding_scale = 1.5f;
         embed();
-        entropy_grad(backend, d_x);
+        entropy_grad(backend, d_x, NULL);
         embed_grad(backend, d_x);
         check_trained(tied_value, 0.05f);
     }
@@ -275,6 +309,80 @@ static void test_tied(void **state)
 {
     (void)state;
     on_levels(check_tied);
+}
+
+/* ---- dropout, in the formulas of mlx-lm's LoRAEmbedding and DoRAEmbedding ---- */
+
+/* What the term on row i adds at column k of a token: scale * B^T A. */
+static double added_to(const struct bb_low_rank_term *term, int64_t token, int64_t k)
+{
+    double sum = 0.0;
+    for (int32_t r = 0; r < RANK; r++)
+        sum += (double)term->pair->b[r * probe.rows + token] * (double)term->pair->a[r * HIDDEN + k];
+    return sum * (double)term->pair->scale * (double)term->weight;
+}
+
+static const struct bb_low_rank_term *term_of(int32_t row)
+{
+    return row < 3 ? &probe.terms[0] : row > 3 ? &probe.terms[1] : NULL;
+}
+
+/* m[x] / norm * (embedding(x) + dropout(scale * lora_a[x] @ lora_b)); LoRA: without the factor. */
+static void check_lookup_formula(struct bb_backend *reference, bool has_gains)
+{
+    float mask[X_ROWS * HIDDEN], expected[X_ROWS * HIDDEN];
+    set_up(reference, 203, has_gains);
+    probe.embedding_scale = 2.5f;
+    probe.drops = true;
+    for (int32_t i = 0; i < X_ROWS * HIDDEN; i++)
+        probe.added[i] = 1.0f;
+    drop_out(reference, probe.added, false, mask);
+    for (int64_t i = 0; i < X_ROWS * HIDDEN; i++) {
+        const struct bb_low_rank_term *term = term_of((int32_t)(i / HIDDEN));
+        const int32_t token = probe.tokens[i / HIDDEN];
+        const double gain = has_gains && term != NULL ? (double)probe.gains[token] : 1.0,
+                     weight = (double)probe.values[token * HIDDEN + i % HIDDEN];
+        assert_true(mask[i] == 0.0f || mask[i] == 1.0f / (1.0f - DROPOUT));
+        expected[i] =
+            (float)(2.5 * gain * (weight + (term != NULL ? (double)mask[i] * added_to(term, token, i % HIDDEN) : 0.0)));
+    }
+    embed();
+    CHECK_NEAR(probe.x, expected, X_ROWS * HIDDEN, 1e-5);
+}
+
+/* m / norm * (x @ W^T + scale * (dropout(x) @ lora_b.T) @ lora_a.T), here with any pair_x in place of dropout(x). */
+static void check_head_formula(struct bb_backend *reference, bool has_gains)
+{
+    float expected[X_ROWS];
+    set_up(reference, 203, has_gains);
+    probe.drops = true;
+    (void)entropy_value(NULL);
+    for (int32_t i = 0; i < X_ROWS; i++) {
+        const struct bb_low_rank_term *term = term_of(i);
+        double total = 0.0, target = 0.0;
+        for (int64_t row = 0; row < probe.rows; row++) {
+            double logit = 0.0;
+            for (int64_t k = 0; k < HIDDEN; k++)
+                logit += (double)probe.x[i * HIDDEN + k] * (double)probe.values[row * HIDDEN + k] +
+                         (term != NULL ? (double)probe.pair_x[i * HIDDEN + k] * added_to(term, row, k) : 0.0);
+            logit *= has_gains && term != NULL ? (double)probe.gains[row] : 1.0;
+            total += exp(logit);
+            target = row == probe.targets[i] ? logit : target;
+        }
+        expected[i] = (float)(log(total) - target);
+    }
+    CHECK_NEAR(probe.nll, expected, X_ROWS, 1e-5);
+}
+
+static void test_dropout_formulas(void **state)
+{
+    struct bb_backend *reference = open_cpu("reference", 1);
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        check_lookup_formula(reference, i == 1);
+        check_head_formula(reference, i == 1);
+    }
+    bb_backend_close(reference);
 }
 
 /* ---- products of bf16 ---- */
@@ -322,7 +430,8 @@ static void test_short_products(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_projection), cmocka_unit_test(test_embedding), cmocka_unit_test(test_entropy),
-                                       cmocka_unit_test(test_tied), cmocka_unit_test(test_short_products)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_projection),       cmocka_unit_test(test_embedding),
+                                       cmocka_unit_test(test_entropy),          cmocka_unit_test(test_tied),
+                                       cmocka_unit_test(test_dropout_formulas), cmocka_unit_test(test_short_products)};
     return cmocka_run_group_tests_name("pair gradients", tests, NULL, NULL);
 }

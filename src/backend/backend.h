@@ -86,7 +86,9 @@ struct bb_embed_low_rank_call {
     int32_t term_count;
     const int32_t *tokens; /* [rows] */
     float scale;
-    struct bb_tensor out;  /* [rows, hidden] */
+    struct bb_tensor out; /* [rows, hidden] */
+    /* data NULL: none; else [rows, hidden], to which what the pairs add is added, while out takes the gains alone. */
+    struct bb_tensor added;
 };
 
 struct bb_attention_input_call {
@@ -157,6 +159,7 @@ struct bb_embed_grad_call {
     const int32_t *tokens;
     float scale;
     struct bb_tensor out, d_out;
+    struct bb_tensor d_added; /* by what the pair adds; data NULL: d_out */
     float *d_a, *d_b, *d_magnitudes;
 };
 
@@ -190,6 +193,7 @@ struct bb_cross_entropy_call {
     const struct bb_linear *head;
     struct bb_low_rank_terms low_rank;
     struct bb_tensor x, d_x;  /* [rows, hidden] */
+    struct bb_tensor pair_x, d_pair_x; /* the same of what the pairs take in place of x; data NULL: x */
     const int32_t *targets;   /* [rows], each in [0, head rows) */
     const float *weights;     /* [rows] */
     float scale, softcap;

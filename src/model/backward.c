@@ -11,7 +11,8 @@
 #include <math.h>
 #include <string.h>
 
-enum { PAGE_SIZE = 64, ROW_ARRAYS = 10 /* of hidden_size, beside the blocks' inputs: embedding, noise, head, gradients */ };
+/* Arrays of hidden_size beside the blocks' inputs: embedding, noise, head, gradients; dropout of embedding and head. */
+enum { PAGE_SIZE = 64, ROW_ARRAYS = 10, DROPOUT_ROW_ARRAYS = 4 };
 
 struct bb_backward {
     struct bb_trainable *trainable;
@@ -145,7 +146,9 @@ static bombus_status reserve(struct bb_backward *backward, bombus_error *error)
         largest = run->scratch_peak > largest ? run->scratch_peak : largest;
     }
     bb_run_reset(run);
-    if (!bb_multiply_size(largest, (size_t)backward->tape_count + 1, &bytes) || !bb_add_size(bytes, (trained + 1 + ROW_ARRAYS) * row_array, &bytes))
+    const size_t others = ROW_ARRAYS + (backward->trainable->options.dropout > 0.0f ? DROPOUT_ROW_ARRAYS : 0);
+    if (!bb_multiply_size(largest, (size_t)backward->tape_count + 1, &bytes) ||
+        !bb_add_size(bytes, (trained + 1 + others) * row_array, &bytes))
         return bb_fail_memory(error, SIZE_MAX, "the activations of a step");
     return bb_run_reserve(run, bytes, error);
 }
@@ -229,12 +232,19 @@ static void set_trained(const struct bb_backward *backward, struct bb_tape *tape
     tape->seed = call->seed;
 }
 
+/* Blocks run under their tapes where gradients are wanted, and where there is dropout, which a tape applies: a pass for the loss alone then sees the
+ * same activations as the pass for the gradients. */
+static bool is_recorded(const struct bb_backward *backward, const struct bb_backward_call *call)
+{
+    return call->weights != NULL || (call->is_training && backward->trainable->options.dropout > 0.0f);
+}
+
 static struct bb_tensor embed(struct bb_backward *backward, const struct bb_backward_call *call, struct bb_tensor *embedded)
 {
     const struct bb_model *model = backward->model;
     const float scale = model->recipe.embedding_scale;
     struct bb_run *run = &backward->run;
-    if (backward->trainable->trains_embedding && call->weights != NULL) {
+    if (backward->trainable->trains_embedding && is_recorded(backward, call)) {
         set_trained(backward, &backward->embedding_tape, call);
         bb_tape_begin(&backward->embedding_tape, run, call->batch);
     }
@@ -266,13 +276,6 @@ static struct bb_tensor record_block(struct bb_backward *backward, const struct 
 static struct bb_tape *tape_of(struct bb_backward *backward, int32_t layer)
 {
     return &backward->tapes[backward->options.is_kept ? layer - backward->trainable->first_layer : 0];
-}
-
-/* Blocks run under their tapes where gradients are wanted, and where there is dropout, which a tape applies: a pass for the loss alone then sees the
- * same activations as the pass for the gradients. */
-static bool is_recorded(const struct bb_backward *backward, const struct bb_backward_call *call)
-{
-    return call->weights != NULL || (call->is_training && backward->trainable->options.dropout > 0.0f);
 }
 
 /* All blocks. What is not recorded is not kept. */
@@ -316,6 +319,16 @@ static int32_t find_rows(struct bb_backward *backward, const struct bb_backward_
     return count;
 }
 
+/* What the pairs of the head take, and the way back: `adds` to out. */
+static void drop_out(struct bb_backward *backward, struct bb_tensor x, bool adds, struct bb_tensor out)
+{
+    const struct bb_tape *tape = &backward->head_tape;
+    struct bb_run *run = &backward->run;
+    if (run->status == BOMBUS_OK)
+        bb_run_keep(run, backward->backend->table->dropout(backward->backend, x, tape->dropout, tape->seed,
+                                                           backward->model->head.slot, adds, out, &run->error));
+}
+
 /* Of the rows with a target: their loss, and the gradient by x, written to d_x. The batch that adapters see is that of these rows. */
 static void run_head(struct bb_backward *backward, const struct bb_backward_call *call, struct bb_tensor x, int32_t count, struct bb_tensor d_x)
 {
@@ -341,10 +354,18 @@ static void run_head(struct bb_backward *backward, const struct bb_backward_call
                                             .is_exact = backward->options.is_exact,
                                             .nll = backward->nll,
                                             .trained = backward->head_tape.trained};
+    const bool drops = backward->head_tape.dropout > 0.0f && entropy.low_rank.count > 0;
     if (call->weights != NULL)
         entropy.d_x = bb_run_allocate(run, count, x.shape[1], BB_F32);
+    if (drops) {
+        entropy.pair_x = bb_run_allocate(run, count, x.shape[1], BB_F32);
+        entropy.d_pair_x = bb_run_allocate(run, count, x.shape[1], BB_F32);
+        drop_out(backward, normed, false, entropy.pair_x);
+    }
     if (run->status == BOMBUS_OK)
         bb_run_keep(run, backward->backend->table->cross_entropy(backward->backend, &entropy, &run->error));
+    if (drops && call->weights != NULL)
+        drop_out(backward, entropy.d_pair_x, true, entropy.d_x);
     bb_run_begin(run, call->batch);
     if (call->weights != NULL && run->status == BOMBUS_OK)
         copy(backward, d_x, bb_gradients_walk(run, &backward->head_tape, normed, entropy.d_x, x));

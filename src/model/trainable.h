@@ -16,7 +16,7 @@ struct bb_trainable_options {
     int32_t rank;
     float scale;              /* used as it is */
     bool use_rslora;          /* scale / sqrt(rank) in its place */
-    float dropout;            /* of a pair's input, while training */
+    float dropout;            /* while training: of a pair's input; of an embedding's lookup, of what the pair adds */
     const char *const *keys;  /* [key_count]: projections as mlx-lm names them ("self_attn.q_proj", "model.embed_tokens"); NULL: every projection of
                                * the blocks */
     size_t key_count;

@@ -125,6 +125,12 @@ static void walk_embed(const struct walk *walk, const struct bb_record *record, 
                                       .scale = record->of.embed.scale,
                                       .out = walk->tape->nodes[record->output].value,
                                       .d_out = d_out};
+    if (walk->tape->dropout > 0.0f) {
+        call.d_added = allocate_like(walk, d_out);
+        if (is_live(walk))
+            bb_run_keep(walk->run, walk->table->dropout(walk->backend, d_out, walk->tape->dropout, walk->tape->seed,
+                                                        lookup.slot, false, call.d_added, error_of(walk)));
+    }
     for (int32_t i = 0; i < terms.count && is_live(walk); i++) {
         const struct bb_low_rank *pair = terms.terms[i].pair;
         call.term = terms.terms[i];

@@ -147,9 +147,21 @@ void bb_op_embed_low_rank(struct bb_run *run, int32_t slot, const struct bb_batc
     struct bb_low_rank_terms terms = is_live(run) ? find_terms(run, slot, 0) : (struct bb_low_rank_terms){0};
     if (terms.count == 0)
         return;
+    const struct bb_backend_table *table = run->backend->table;
+    const bool drops = run->tape != NULL && run->tape->dropout > 0.0f;
     struct bb_embed_low_rank_call call = {
         .terms = terms.terms, .term_count = terms.count, .tokens = batch->tokens, .scale = scale, .out = x};
-    run->status = run->backend->table->embed_low_rank(run->backend, &call, &run->error);
+    if (drops) {
+        call.added = bb_run_allocate(run, x.shape[0], x.shape[1], BB_F32);
+        if (run->status == BOMBUS_OK)
+            run->status = table->copy(run->backend, call.added.data, NULL, (size_t)bb_tensor_count(x) * sizeof(float),
+                                      &run->error);
+    }
+    if (run->status == BOMBUS_OK)
+        run->status = table->embed_low_rank(run->backend, &call, &run->error);
+    if (run->status == BOMBUS_OK && drops)
+        run->status =
+            table->dropout(run->backend, call.added, run->tape->dropout, run->tape->seed, slot, true, x, &run->error);
     struct bb_record *record = bb_tape_add(run, BB_RECORD_EMBED, (struct bb_tensor){0}, (struct bb_tensor){0}, (struct bb_tensor){0}, x,
                                            bb_op_is_trained(run, &(struct bb_linear){.slot = slot}));
     if (record != NULL) {

@@ -64,7 +64,7 @@ struct bb_record {
 struct bb_tape {
     const struct bb_batch *batch;
     struct bb_trained trained;
-    float dropout;               /* of the inputs of low-rank pairs; 0: none */
+    float dropout;               /* of the inputs of low-rank pairs, and of what an embedding's adds; 0: none */
     uint64_t seed;               /* of dropout */
     int32_t keys, values;        /* nodes that the latest write of the cache took */
     int32_t node_count, record_count;

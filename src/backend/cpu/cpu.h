@@ -82,6 +82,10 @@ int32_t bb_cpu_low_rank_ahead(const struct bb_cpu_low_rank *work, struct bb_ahea
  * stored. */
 void bb_cpu_low_rank_add(struct bb_cpu_low_rank *work, const struct bb_cpu_product *product, int64_t first_weight_row, int64_t weight_row_count,
                          int64_t first_row, int64_t row_count);
+/* A product's terms over W x + bias, which its out holds; x [row_count, cols] is what the pairs take. The caller holds
+ * the pool's lock. */
+bombus_status bb_cpu_low_rank_apply(struct bb_cpu *cpu, const struct bb_cpu_product *product, const float *x,
+                                    int64_t row_count, bool is_exact, bombus_error *error);
 
 /* Consecutive rows of one sequence whose positions lie in one tile of the cache: what one thread writes, for two
  * must not share a tile. */

@@ -137,12 +137,16 @@ static struct bb_linear head_part(const struct job *job)
 
 static bombus_status make_logits(struct bb_cpu *cpu, const struct job *job, const struct bb_linear *part, bombus_error *error)
 {
-    const struct bb_cpu_product product = {.linear = part,
-                                           .out = job->logits,
-                                           .out_stride = job->stride,
-                                           .scale = 1.0f,
-                                           .low_rank = {.terms = job->terms, .count = job->call->low_rank.count}};
-    return bb_cpu_multiply(cpu, &product, 1, job->call->x.data, job->row_count, job->call->is_exact, error);
+    const struct bb_cross_entropy_call *call = job->call;
+    struct bb_cpu_product product = {.linear = part, .out = job->logits, .out_stride = job->stride, .scale = 1.0f};
+    const struct bb_low_rank_terms terms = {.terms = job->terms, .count = call->low_rank.count};
+    if (call->pair_x.data == NULL)
+        product.low_rank = terms;
+    bombus_status status = bb_cpu_multiply(cpu, &product, 1, call->x.data, job->row_count, call->is_exact, error);
+    product.low_rank = terms;
+    if (status == BOMBUS_OK && call->pair_x.data != NULL)
+        status = bb_cpu_low_rank_apply(cpu, &product, call->pair_x.data, job->row_count, call->is_exact, error);
+    return status;
 }
 
 /* What the chunk's d logits give to x and to the pairs. */
@@ -154,17 +158,19 @@ static bombus_status grad_chunk(struct bb_cpu *cpu, const struct job *job, const
     bombus_status status = BOMBUS_OK;
     products.data = job->products;
     for (int32_t i = 0; i < call->low_rank.count && status == BOMBUS_OK; i++)
-        status = bb_cpu_low_rank_grad(cpu,
-                                      &(struct bb_low_rank_grad_call){.linear = part,
-                                                                      .term = job->terms[i],
-                                                                      .x = call->x,
-                                                                      .out = products,
-                                                                      .d_out = logits,
-                                                                      .d_x = call->d_x,
-                                                                      .d_a = bb_trained_gradient(&call->trained, job->pairs[i].a),
-                                                                      .d_b = bb_trained_gradient(&call->trained, job->pairs[i].b),
-                                                                      .d_magnitudes = bb_trained_gradient(&call->trained, job->pairs[i].magnitudes)},
-                                      error);
+        status =
+            bb_cpu_low_rank_grad(cpu,
+                                 &(struct bb_low_rank_grad_call){
+                                     .linear = part,
+                                     .term = job->terms[i],
+                                     .x = call->pair_x.data != NULL ? call->pair_x : call->x,
+                                     .out = products,
+                                     .d_out = logits,
+                                     .d_x = call->pair_x.data != NULL ? call->d_pair_x : call->d_x,
+                                     .d_a = bb_trained_gradient(&call->trained, job->pairs[i].a),
+                                     .d_b = bb_trained_gradient(&call->trained, job->pairs[i].b),
+                                     .d_magnitudes = bb_trained_gradient(&call->trained, job->pairs[i].magnitudes)},
+                                 error);
     if (status != BOMBUS_OK)
         return status;
     return bb_cpu_linear_grad(cpu, &part->weight, job->logits, job->stride, call->d_x.data, job->row_count, job->first > 0 || call->low_rank.count > 0,
@@ -238,6 +244,8 @@ static bombus_status cross_entropy_locked(struct bb_cpu *cpu, const struct bb_cr
         return BOMBUS_OK;
     }
     memset(call->d_x.data, 0, (size_t)bb_tensor_count(call->d_x) * sizeof(float));
+    if (call->pair_x.data != NULL)
+        memset(call->d_pair_x.data, 0, (size_t)bb_tensor_count(call->d_pair_x) * sizeof(float));
     return run_pass(cpu, &job, gradient_row, true, error);
 }
 

@@ -307,15 +307,17 @@ static void embed_chunk(void *context, int32_t rank, int32_t worker)
     const struct bb_embed_grad_call *call = job->call;
     const struct bb_low_rank *pair = call->term.pair;
     const int64_t cols = call->d_out.shape[1];
+    const float *d_added = call->d_added.data != NULL ? call->d_added.data : call->d_out.data;
     (void)worker;
     for (int32_t row = call->term.first_row; row < call->term.first_row + call->term.row_count; row++) {
         const int32_t token = call->tokens[row];
         const float factor = call->scale * pair->scale * call->term.weight * (pair->gains != NULL ? pair->gains[token] : 1.0f);
-        const float *d_out = (const float *)call->d_out.data + row * cols;
+        const float *d_row = d_added + row * cols;
         float sum;
-        job->kernels->low_rank_sums(&sum, pair->a + rank * cols, d_out, 1, cols);
+        job->kernels->low_rank_sums(&sum, pair->a + rank * cols, d_row, 1, cols);
         call->d_b[rank * pair->b_stride + token] += factor * sum;
-        job->kernels->add(call->d_a + rank * cols, call->d_a + rank * cols, d_out, factor * pair->b[rank * pair->b_stride + token], cols);
+        job->kernels->add(call->d_a + rank * cols, call->d_a + rank * cols, d_row,
+                          factor * pair->b[rank * pair->b_stride + token], cols);
     }
 }
 

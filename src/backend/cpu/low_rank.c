@@ -278,22 +278,28 @@ static void chunk(void *context, int32_t index, int32_t worker)
                         job->row_count);
 }
 
+bombus_status bb_cpu_low_rank_apply(struct bb_cpu *cpu, const struct bb_cpu_product *product, const float *x,
+                                    int64_t row_count, bool is_exact, bombus_error *error)
+{
+    const int64_t weight_rows = product->linear->weight.rows, chunk_rows = BB_CPU_CHUNK / row_count / 64 * 64;
+    struct job job = {.product = *product, .chunk_rows = chunk_rows > 64 ? chunk_rows : 64, .row_count = row_count};
+    bombus_status status = bb_cpu_low_rank_begin(cpu, &job.low_rank, &job.product, 1, x, is_exact, error);
+    if (status == BOMBUS_OK && job.low_rank.sum_count > 0)
+        bb_pool_run(cpu->pool, (int32_t)((weight_rows + job.chunk_rows - 1) / job.chunk_rows), chunk, &job);
+    return status;
+}
+
 static bombus_status low_rank(struct bb_backend *backend, const struct bb_low_rank_call *call, bombus_error *error)
 {
     struct bb_cpu *cpu = (struct bb_cpu *)backend;
-    const int64_t weight_rows = call->linear->weight.rows, chunk_rows = BB_CPU_CHUNK / call->out.shape[0] / 64 * 64;
-    struct job job = {.product = {.linear = call->linear,
-                                  .out = call->out.data,
-                                  .out_stride = weight_rows,
-                                  .scale = 1.0f,
-                                  .low_rank = {.terms = call->terms, .count = call->term_count}},
-                      .chunk_rows = chunk_rows > 64 ? chunk_rows : 64,
-                      .row_count = call->out.shape[0]};
+    const struct bb_cpu_product product = {.linear = call->linear,
+                                           .out = call->out.data,
+                                           .out_stride = call->linear->weight.rows,
+                                           .scale = 1.0f,
+                                           .low_rank = {.terms = call->terms, .count = call->term_count}};
     bb_pool_lock(cpu->pool);
     bombus_status status =
-        bb_cpu_low_rank_begin(cpu, &job.low_rank, &job.product, 1, call->x.data, call->is_exact, error);
-    if (status == BOMBUS_OK && job.low_rank.sum_count > 0)
-        bb_pool_run(cpu->pool, (int32_t)((weight_rows + job.chunk_rows - 1) / job.chunk_rows), chunk, &job);
+        bb_cpu_low_rank_apply(cpu, &product, call->x.data, call->out.shape[0], call->is_exact, error);
     bb_pool_unlock(cpu->pool);
     return status;
 }
@@ -354,6 +360,7 @@ static bombus_status embed_low_rank(struct bb_backend *backend, const struct bb_
         count = same_rows(terms, call->term_count - k);
         for (int32_t row = terms->first_row; row < terms->first_row + terms->row_count; row++) {
             float *out = (float *)call->out.data + row * cols, factor = 1.0f;
+            float *added = call->added.data != NULL ? (float *)call->added.data + row * cols : out;
             for (int32_t i = 0; i < count; i++)
                 factor += terms[i].pair->gains != NULL
                               ? terms[i].weight * (terms[i].pair->gains[call->tokens[row]] - 1.0f)
@@ -361,7 +368,7 @@ static bombus_status embed_low_rank(struct bb_backend *backend, const struct bb_
             for (int64_t i = 0; i < cols && factor != 1.0f; i++)
                 out[i] *= factor;
             for (int32_t i = 0; i < count; i++)
-                add_to_token(kernels, &terms[i], call->tokens[row], call->scale, out, cols);
+                add_to_token(kernels, &terms[i], call->tokens[row], call->scale, added, cols);
         }
     }
     return BOMBUS_OK;
