@@ -263,9 +263,8 @@ static void entropy_grad(struct bb_backend *backend, float *d_x, float *d_pair_x
 
 static void check_entropy(struct bb_backend *reference, struct bb_backend *backend)
 {
-    for (
-        int i = 0; i < 20;
-        i++) { /* no pair, LoRA, DoRA, these with an input of their own; capped; of one chunk of the vocabulary, and of two */
+    /* No pair, LoRA, DoRA, these with an input of their own; capped; of one chunk of the vocabulary, and of two. */
+    for (int i = 0; i < 20; i++) {
         float d_x[X_ROWS * HIDDEN], d_pair_x[X_ROWS * HIDDEN];
         const int kind = i % 5;
         set_up(reference, i / 10 == 0 ? 203 : MOST_VOCAB, kind == 2 || kind == 4);

@@ -192,6 +192,7 @@ enum { EXPERTS = 5, CHOSEN = 2, X_ROWS = 7, HIDDEN = 24, WIDTH = 16, RANK = 3, S
 struct mixture {
     struct bb_backend *reference;
     enum bb_routing routing;
+    float dropout;
     float logits[X_ROWS * EXPERTS], x[X_ROWS * HIDDEN], weights[X_ROWS * CHOSEN], out[X_ROWS * HIDDEN], d_out[X_ROWS * HIDDEN];
     int32_t indices[X_ROWS * CHOSEN], chosen[X_ROWS * CHOSEN];
     float values[SLOTS * HIDDEN * WIDTH], trained[SLOTS * RANK * (HIDDEN + WIDTH)];
@@ -257,7 +258,9 @@ static struct bb_experts_call experts_call(struct mixture *mixture)
                                     .out = matrix(mixture->out, X_ROWS, HIDDEN),
                                     .is_exact = true,
                                     .adapters = mixture->adapters,
-                                    .use_limit = 1};
+                                    .use_limit = 1,
+                                    .dropout = mixture->dropout,
+                                    .seed = 21};
 }
 
 static double experts_value(void *context)
@@ -295,11 +298,11 @@ static void fill_mixture(struct mixture *mixture)
                                            .activation = BB_SILU};
 }
 
-static void check_experts(struct bb_backend *reference, struct bb_backend *backend)
+static void check_experts_with(struct bb_backend *reference, struct bb_backend *backend, float dropout)
 {
     static struct mixture mixture;
     static float gradients[BB_COUNT(mixture.trained)], d_x[X_ROWS * HIDDEN], d_weights[X_ROWS * CHOSEN];
-    mixture = (struct mixture){.reference = reference, .routing = BB_ROUTE_TOP_SOFTMAX};
+    mixture = (struct mixture){.reference = reference, .routing = BB_ROUTE_TOP_SOFTMAX, .dropout = dropout};
     fill_mixture(&mixture);
     choose(&mixture);
     memset(gradients, 0, sizeof gradients);
@@ -315,15 +318,79 @@ static void check_experts(struct bb_backend *reference, struct bb_backend *backe
     check_slopes(experts_value, &mixture, &(struct slope_input){"experts pairs", mixture.trained, gradients, BB_COUNT(gradients)}, 3e-2f, TOLERANCE, 300);
 }
 
+static void check_experts(struct bb_backend *reference, struct bb_backend *backend)
+{
+    check_experts_with(reference, backend, 0.0f);
+    check_experts_with(reference, backend, 0.4f);
+}
+
 static void test_experts(void **state)
 {
     (void)state;
     on_levels(check_experts);
 }
 
+/* W x + scale * B (A dropout(x)) of one row at one projection of an expert. */
+static void multiply_plainly(struct mixture *mixture, int32_t slot, int64_t row, const double *x, double *out)
+{
+    const struct bb_linear *linear = &mixture->linears[slot];
+    const struct bb_low_rank *pair = &mixture->pairs[slot];
+    const int64_t rows = linear->weight.rows, cols = linear->weight.cols;
+    static float ones[X_ROWS * HIDDEN], mask[X_ROWS * HIDDEN];
+    for (int64_t i = 0; i < X_ROWS * cols; i++)
+        ones[i] = 1.0f;
+    CHECK_STATUS(mixture->reference->table->dropout(mixture->reference, matrix(ones, X_ROWS, cols), mixture->dropout,
+                                                    21, slot, false, matrix(mask, X_ROWS, cols), &fixture_error));
+    for (int64_t i = 0; i < rows; i++) {
+        out[i] = 0.0;
+        for (int64_t k = 0; k < cols; k++) {
+            double delta = 0.0;
+            for (int32_t r = 0; r < RANK && mixture->adapters[row] != NULL; r++)
+                delta += (double)pair->b[r * rows + i] * (double)pair->a[r * cols + k];
+            out[i] += ((double)((const float *)linear->weight.data)[i * cols + k] +
+                       (double)pair->scale * delta * (double)mask[row * cols + k]) *
+                      x[k];
+        }
+    }
+}
+
+/* mlx-lm's LoRASwitchLinear in gate, up and down of each chosen expert, row by row. */
+static void test_experts_dropout(void **state)
+{
+    static struct mixture mixture;
+    struct bb_backend *reference = open_cpu("reference", 1);
+    float expected[X_ROWS * HIDDEN];
+    (void)state;
+    mixture = (struct mixture){.reference = reference, .routing = BB_ROUTE_TOP_SOFTMAX, .dropout = 0.4f};
+    fill_mixture(&mixture);
+    choose(&mixture);
+    for (int64_t row = 0; row < X_ROWS; row++) {
+        double sum[HIDDEN] = {0}, x[HIDDEN], gate[WIDTH], up[WIDTH], down[HIDDEN];
+        for (int64_t k = 0; k < HIDDEN; k++)
+            x[k] = (double)mixture.x[row * HIDDEN + k];
+        for (int64_t i = 0; i < CHOSEN; i++) {
+            const int32_t expert = mixture.indices[row * CHOSEN + i];
+            multiply_plainly(&mixture, expert, row, x, gate);
+            multiply_plainly(&mixture, EXPERTS + expert, row, x, up);
+            for (int64_t k = 0; k < WIDTH; k++)
+                gate[k] *= up[k] / (1.0 + exp(-gate[k]));
+            multiply_plainly(&mixture, 2 * EXPERTS + expert, row, gate, down);
+            for (int64_t k = 0; k < HIDDEN; k++)
+                sum[k] += (double)mixture.weights[row * CHOSEN + i] * down[k];
+        }
+        for (int64_t k = 0; k < HIDDEN; k++)
+            expected[row * HIDDEN + k] = (float)sum[k];
+    }
+    (void)experts_value(&mixture);
+    CHECK_NEAR(mixture.out, expected, X_ROWS * HIDDEN, 1e-4);
+    bb_backend_close(reference);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_norm),  cmocka_unit_test(test_rope),    cmocka_unit_test(test_gather), cmocka_unit_test(test_attention),
-                                       cmocka_unit_test(test_route), cmocka_unit_test(test_experts)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_norm),           cmocka_unit_test(test_rope),
+                                       cmocka_unit_test(test_gather),         cmocka_unit_test(test_attention),
+                                       cmocka_unit_test(test_route),          cmocka_unit_test(test_experts),
+                                       cmocka_unit_test(test_experts_dropout)};
     return cmocka_run_group_tests_name("slot gradients", tests, NULL, NULL);
 }

@@ -121,6 +121,8 @@ struct bb_experts_call {
     bool is_exact;
     const struct bb_adapter_set *const *adapters; /* [rows], of the experts' slots; NULL: no row takes an adapter */
     int32_t use_limit;        /* uses of the largest of them */
+    float dropout; /* of the inputs of their pairs, as the slot dropout has it for a row and a slot; 0: none */
+    uint64_t seed;
 };
 
 /* ---- gradients ----

@@ -38,19 +38,11 @@ struct bb_backward {
 static bombus_status check_options(const struct bb_backward *backward, bombus_error *error)
 {
     const struct bb_backward_options *options = &backward->options;
-    const struct bb_trainable *trainable = backward->trainable;
     if (backward->backend->table->linear_grad == NULL)
         return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "device %s: training is not there", backward->backend->table->name);
     if (options->row_limit < 1 || options->sequence_limit < 1)
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "a step of %d rows of %d sequences", options->row_limit, options->sequence_limit);
     const struct bb_recipe *recipe = &backward->model->recipe;
-    for (int32_t i = 0; i < backward->model->projection_count && trainable->set != NULL; i++) {
-        const struct bb_projection *projection = &backward->model->projections[i];
-        if (projection->expert_count > 0 && trainable->options.dropout > 0.0f &&
-            bb_adapter_use_pair(&trainable->set->uses[0], projection->first_slot) != NULL)
-            return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "dropout %g on the pairs of experts ('%s'): train them with dropout 0, or leave them out",
-                           (double)trainable->options.dropout, projection->path);
-    }
     if (recipe->position_limit > 0 && options->row_limit > recipe->position_limit)
         return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "sequences of %d tokens: dynamic rope scaling is not supported beyond %d", options->row_limit,
                        recipe->position_limit);

@@ -142,7 +142,9 @@ static void add_pair(struct maker *maker, const struct bb_projection *projection
     const bool is_dora = options->type == BB_FINE_TUNE_DORA;
     struct bb_parameter *a, *b, *magnitudes = NULL;
     if (is_dora && experts > 0 && !has_failed(maker))
-        maker->status = bb_fail(maker->error, BOMBUS_ERROR_UNSUPPORTED, "'%s': DoRA of experts is not there, use LoRA", projection->path);
+        maker->status = bb_fail(maker->error, BOMBUS_ERROR_UNSUPPORTED,
+                                "'%s': mlx-lm's format has no DoRA of experts, use LoRA or leave them out",
+                                projection->path);
     if (experts > 0) {
         a = add_parameter(maker, projection->path, "lora_a", (const int64_t[3]){experts, rank, cols}, false);
         b = add_parameter(maker, projection->path, "lora_b", (const int64_t[3]){experts, rows, rank}, true);

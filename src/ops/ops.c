@@ -395,6 +395,10 @@ struct bb_tensor bb_op_experts(struct bb_run *run, const struct bb_experts *expe
                                    .is_exact = run->is_exact,
                                    .adapters = bb_op_row_adapters(run),
                                    .use_limit = run->use_limit};
+    if (run->tape != NULL) {
+        call.dropout = run->tape->dropout;
+        call.seed = run->tape->seed;
+    }
     if (is_live(run))
         bb_run_keep(run, table->route(run->backend, routing, logits, call.indices, call.weights, &run->error));
     if (is_live(run))

@@ -137,6 +137,19 @@ static inline int64_t bb_cpu_min(int64_t a, int64_t b)
 BB_RESULT bombus_status bb_cpu_rope(struct bb_cpu *cpu, const struct bb_rope *rope, int32_t heads, struct bb_tensor x,
                                     const struct bb_batch *batch, bool turns_back, bombus_error *error);
 
+/* Rows to drop out: x [row_count, width]; row i by the mask of row rows[i] (NULL: i) of the slot. */
+struct bb_cpu_dropout {
+    float rate;
+    uint64_t seed;
+    int32_t slot;
+    const int32_t *rows;
+    int64_t row_count, width;
+    bool adds;
+};
+
+/* The slot dropout, for rows of choice. gradients_rows.c */
+void bb_cpu_drop_out(struct bb_cpu *cpu, const struct bb_cpu_dropout *dropout, const float *x, float *out);
+
 /* The same as the slots norm and glu; for composites. rows.c */
 void bb_cpu_norm(struct bb_cpu *cpu, const struct bb_norm *norm, const float *x, float *out, int64_t row_count,
                  int64_t width);

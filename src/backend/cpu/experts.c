@@ -90,7 +90,14 @@ struct mixture {
     int32_t first, count; /* the pairs at work */
     struct bb_low_rank_term *terms; /* [2 * pairs at once * use_limit]: those of the products at work */
     int32_t term_count;
+    float *dropped; /* with dropout: what a product's low-rank pairs take, [pairs at once, wider of hidden and width] */
+    int32_t *rows; /* and the rows of x whose masks they take */
 };
+
+static bool drops_out(const struct mixture *mixture)
+{
+    return mixture->call->dropout > 0.0f && mixture->call->adapters != NULL;
+}
 
 /* Terms of the pairs at work (compact row i is pair first + i) at one expert's projection; consecutive rows of one set are one term. */
 static struct bb_low_rank_terms find_terms(struct mixture *mixture, const struct bb_linear *linear)
@@ -113,11 +120,37 @@ static struct bb_low_rank_terms find_terms(struct mixture *mixture, const struct
     return found;
 }
 
-/* With the terms of the pairs at work. */
+/* With the terms of the pairs at work, unless these have an input of their own: see add_dropped. */
 static struct bb_cpu_product make_product(struct mixture *mixture, const struct bb_linear *linear, float *out)
 {
-    return (struct bb_cpu_product){
-        .linear = linear, .out = out, .out_stride = linear->weight.rows, .scale = 1.0f, .low_rank = find_terms(mixture, linear)};
+    struct bb_cpu_product product = {.linear = linear, .out = out, .out_stride = linear->weight.rows, .scale = 1.0f};
+    if (!drops_out(mixture))
+        product.low_rank = find_terms(mixture, linear);
+    return product;
+}
+
+/* With dropout: over products of the compact rows x, what the terms make of x dropped out. */
+static bombus_status add_dropped(struct bb_cpu *cpu, struct mixture *mixture, const struct bb_cpu_product *products,
+                                 int32_t count, const float *x, bombus_error *error)
+{
+    bombus_status status = BOMBUS_OK;
+    for (int32_t i = 0; i < count && status == BOMBUS_OK && drops_out(mixture); i++) {
+        struct bb_cpu_product product = products[i];
+        const struct bb_cpu_dropout dropout = {.rate = mixture->call->dropout,
+                                               .seed = mixture->call->seed,
+                                               .slot = product.linear->slot,
+                                               .rows = mixture->rows,
+                                               .row_count = mixture->count,
+                                               .width = product.linear->weight.cols};
+        mixture->term_count = 0;
+        product.low_rank = find_terms(mixture, product.linear);
+        if (product.low_rank.count == 0)
+            continue;
+        bb_cpu_drop_out(cpu, &dropout, x, mixture->dropped);
+        status = bb_cpu_low_rank_apply(cpu, &product, mixture->dropped, mixture->count, mixture->call->is_exact,
+                                       error);
+    }
+    return status;
 }
 
 static void sort_pairs(struct mixture *mixture)
@@ -162,7 +195,8 @@ static bombus_status multiply_one(struct bb_cpu *cpu, struct mixture *mixture, c
 {
     mixture->term_count = 0;
     struct bb_cpu_product product = make_product(mixture, linear, out);
-    return bb_cpu_multiply(cpu, &product, 1, x, rows, mixture->call->is_exact, error);
+    bombus_status status = bb_cpu_multiply(cpu, &product, 1, x, rows, mixture->call->is_exact, error);
+    return status == BOMBUS_OK ? add_dropped(cpu, mixture, &product, 1, x, error) : status;
 }
 
 /* One row: gate and up of all its experts in one job, for they share their input. */
@@ -201,6 +235,8 @@ static bombus_status run_expert(struct bb_cpu *cpu, struct mixture *mixture, int
     if (mixture->count == 0)
         return BOMBUS_OK;
     bb_cpu_run(cpu, mixture->count, gather_row, mixture);
+    for (int32_t i = 0; i < mixture->count && drops_out(mixture); i++)
+        mixture->rows[i] = mixture->pairs[mixture->first + i].row;
     mixture->term_count = 0;
     const struct bb_cpu_product products[] = {
         make_product(mixture, &experts->gate[expert], mixture->gate),
@@ -208,6 +244,8 @@ static bombus_status run_expert(struct bb_cpu *cpu, struct mixture *mixture, int
     };
     bombus_status status =
         bb_cpu_multiply(cpu, products, 2, mixture->input, mixture->count, mixture->call->is_exact, error);
+    if (status == BOMBUS_OK)
+        status = add_dropped(cpu, mixture, products, 2, mixture->input, error);
     if (status != BOMBUS_OK)
         return status;
     bb_cpu_glu(cpu, experts->activation, mixture->gate, mixture->up, mixture->gate, mixture->count * mixture->width);
@@ -236,8 +274,11 @@ static bool lay_out(struct bb_cpu *cpu, struct mixture *mixture, bombus_error *e
     size_t terms = mixture->call->adapters != NULL
                        ? align(2 * work_rows * (size_t)mixture->call->use_limit * sizeof *mixture->terms)
                        : 0;
-    char *memory = bb_cpu_scratch(cpu, BB_SCRATCH_EXPERTS,
-                                  ends + pairs + products + terms + work_rows * 2 * (hidden + width) * sizeof(float), error);
+    size_t floats = work_rows * 2 * (hidden + width);
+    size_t dropped = drops_out(mixture) ? work_rows * (hidden > width ? hidden : width) : 0;
+    char *memory = bb_cpu_scratch(
+        cpu, BB_SCRATCH_EXPERTS,
+        ends + pairs + products + terms + (floats + dropped) * sizeof(float) + work_rows * sizeof(int32_t), error);
     if (memory == NULL)
         return false;
     mixture->ends = (int32_t *)(void *)memory;
@@ -248,6 +289,8 @@ static bool lay_out(struct bb_cpu *cpu, struct mixture *mixture, bombus_error *e
     mixture->result = mixture->input + work_rows * hidden;
     mixture->gate = mixture->result + work_rows * hidden;
     mixture->up = mixture->gate + work_rows * width;
+    mixture->dropped = mixture->input + floats;
+    mixture->rows = (int32_t *)(void *)(mixture->dropped + dropped);
     return true;
 }
 
@@ -262,7 +305,7 @@ static bombus_status experts_locked(struct bb_cpu *cpu, const struct bb_experts_
         return BOMBUS_ERROR_MEMORY;
     sort_pairs(&mixture);
     memset(call->out.data, 0, (size_t)bb_tensor_count(call->out) * sizeof(float));
-    if (call->x.shape[0] == 1)
+    if (call->x.shape[0] == 1 && !drops_out(&mixture))
         return run_single_row(cpu, &mixture, error);
     for (int32_t expert = 0; expert < call->experts->count && status == BOMBUS_OK; expert++)
         status = run_expert(cpu, &mixture, expert, error);

@@ -71,8 +71,29 @@ struct mixture {
     int64_t hidden, width;
     float *x, *d_x, *result, *d_result;          /* [rows, hidden] */
     float *gate, *up, *inner, *d_gate, *d_inner; /* [rows, width] */
+    float *dropped, *d_dropped;                  /* with dropout: what low-rank pairs take, [rows, wider of both] */
+    int32_t *rows;                               /* row pairs[i] / per_token of each, whose mask it takes */
     struct bb_low_rank_term *terms;              /* [rows * use_limit] */
 };
+
+static bool drops_out(const struct mixture *mixture)
+{
+    return mixture->call->forward.dropout > 0.0f && mixture->call->forward.adapters != NULL;
+}
+
+/* By the masks of the rows at work; or back. */
+static void drop_out(struct bb_cpu *cpu, const struct mixture *mixture, const struct bb_linear *linear, const float *x,
+                     bool adds, float *out)
+{
+    const struct bb_cpu_dropout dropout = {.rate = mixture->call->forward.dropout,
+                                           .seed = mixture->call->forward.seed,
+                                           .slot = linear->slot,
+                                           .rows = mixture->rows,
+                                           .row_count = mixture->count,
+                                           .width = linear->weight.cols,
+                                           .adds = adds};
+    bb_cpu_drop_out(cpu, &dropout, x, out);
+}
 
 static struct bb_tensor matrix(float *data, int64_t rows, int64_t cols)
 {
@@ -102,9 +123,18 @@ static struct bb_low_rank_terms find_terms(const struct mixture *mixture, const 
 static bombus_status multiply(struct bb_cpu *cpu, const struct mixture *mixture, const struct bb_linear *linear, const float *x, float *out,
                               bombus_error *error)
 {
-    const struct bb_cpu_product product = {
-        .linear = linear, .out = out, .out_stride = linear->weight.rows, .scale = 1.0f, .low_rank = find_terms(mixture, linear)};
-    return bb_cpu_multiply(cpu, &product, 1, x, mixture->count, mixture->call->forward.is_exact, error);
+    const struct bb_low_rank_terms terms = find_terms(mixture, linear);
+    const bool has_own_input = drops_out(mixture) && terms.count > 0;
+    struct bb_cpu_product product = {.linear = linear, .out = out, .out_stride = linear->weight.rows, .scale = 1.0f};
+    if (!has_own_input)
+        product.low_rank = terms;
+    bombus_status status = bb_cpu_multiply(cpu, &product, 1, x, mixture->count, mixture->call->forward.is_exact, error);
+    if (status != BOMBUS_OK || !has_own_input)
+        return status;
+    product.low_rank = terms;
+    drop_out(cpu, mixture, linear, x, false, mixture->dropped);
+    return bb_cpu_low_rank_apply(cpu, &product, mixture->dropped, mixture->count,
+                                       mixture->call->forward.is_exact, error);
 }
 
 /* out = linear(x) walked back: d_x (+)=, and the trained parameters. */
@@ -114,21 +144,30 @@ static bombus_status walk_linear(struct bb_cpu *cpu, const struct mixture *mixtu
     const struct bb_experts_grad_call *call = mixture->call;
     const int64_t rows = linear->weight.rows, cols = linear->weight.cols;
     const struct bb_low_rank_terms terms = find_terms(mixture, linear);
+    const bool has_own_input = drops_out(mixture) && terms.count > 0;
     bombus_status status = BOMBUS_OK;
     if (!adds)
         memset(d_x, 0, (size_t)(mixture->count * cols) * sizeof(float));
+    if (has_own_input) {
+        drop_out(cpu, mixture, linear, x, false, mixture->dropped);
+        memset(mixture->d_dropped, 0, (size_t)(mixture->count * cols) * sizeof(float));
+    }
     for (int32_t i = 0; i < terms.count && status == BOMBUS_OK; i++)
-        status = bb_cpu_low_rank_grad(cpu,
-                                      &(struct bb_low_rank_grad_call){.linear = linear,
-                                                                      .term = terms.terms[i],
-                                                                      .x = matrix(x, mixture->count, cols),
-                                                                      .out = matrix(out, mixture->count, rows),
-                                                                      .d_out = matrix(d_out, mixture->count, rows),
-                                                                      .d_x = matrix(d_x, mixture->count, cols),
-                                                                      .d_a = bb_trained_gradient(&call->trained, terms.terms[i].pair->a),
-                                                                      .d_b = bb_trained_gradient(&call->trained, terms.terms[i].pair->b),
-                                                                      .d_magnitudes = bb_trained_gradient(&call->trained, terms.terms[i].pair->magnitudes)},
-                                      error);
+        status = bb_cpu_low_rank_grad(
+            cpu,
+            &(struct bb_low_rank_grad_call){
+                .linear = linear,
+                .term = terms.terms[i],
+                .x = matrix(has_own_input ? mixture->dropped : x, mixture->count, cols),
+                .out = matrix(out, mixture->count, rows),
+                .d_out = matrix(d_out, mixture->count, rows),
+                .d_x = matrix(has_own_input ? mixture->d_dropped : d_x, mixture->count, cols),
+                .d_a = bb_trained_gradient(&call->trained, terms.terms[i].pair->a),
+                .d_b = bb_trained_gradient(&call->trained, terms.terms[i].pair->b),
+                .d_magnitudes = bb_trained_gradient(&call->trained, terms.terms[i].pair->magnitudes)},
+            error);
+    if (status == BOMBUS_OK && has_own_input)
+        drop_out(cpu, mixture, linear, mixture->d_dropped, true, d_x);
     const struct bb_linear_weight_grad_call parameters = {.x = matrix(x, mixture->count, cols),
                                                           .d_out = matrix(d_out, mixture->count, rows),
                                                           .d_weight = bb_trained_gradient(&call->trained, linear->weight.data),
@@ -161,7 +200,8 @@ static bombus_status run_expert(struct bb_cpu *cpu, struct mixture *mixture, int
     const int64_t hidden = mixture->hidden;
     const float *weights = call->forward.weights.data;
     for (int32_t i = 0; i < mixture->count; i++) {
-        const int64_t row = mixture->pairs[i] / experts->per_token;
+        const int32_t row = mixture->pairs[i] / experts->per_token;
+        mixture->rows[i] = row;
         memcpy(mixture->x + i * hidden, (const float *)call->forward.x.data + row * hidden, (size_t)hidden * sizeof(float));
         memcpy(mixture->d_result + i * hidden, (const float *)call->d_out.data + row * hidden, (size_t)hidden * sizeof(float));
     }
@@ -192,8 +232,12 @@ static bool lay_out(struct bb_cpu *cpu, struct mixture *mixture, bombus_error *e
 {
     const size_t rows = (size_t)mixture->call->forward.x.shape[0], hidden = (size_t)mixture->hidden, width = (size_t)mixture->width;
     const size_t terms = mixture->call->forward.adapters != NULL ? rows * (size_t)mixture->call->forward.use_limit : 0;
-    char *memory = bb_cpu_scratch(cpu, BB_SCRATCH_GRADIENTS,
-                                  terms * sizeof *mixture->terms + rows * (4 * hidden + 5 * width) * sizeof(float) + rows * sizeof *mixture->pairs, error);
+    const size_t wider = drops_out(mixture) ? (hidden > width ? hidden : width) : 0;
+    char *memory =
+        bb_cpu_scratch(cpu, BB_SCRATCH_GRADIENTS,
+                       terms * sizeof *mixture->terms + rows * (4 * hidden + 5 * width + 2 * wider) * sizeof(float) +
+                           2 * rows * sizeof *mixture->pairs,
+                       error);
     if (memory == NULL)
         return false;
     mixture->terms = (struct bb_low_rank_term *)(void *)memory;
@@ -206,7 +250,10 @@ static bool lay_out(struct bb_cpu *cpu, struct mixture *mixture, bombus_error *e
     mixture->inner = mixture->up + rows * width;
     mixture->d_gate = mixture->inner + rows * width;
     mixture->d_inner = mixture->d_gate + rows * width;
-    mixture->pairs = (int32_t *)(void *)(mixture->d_inner + rows * width);
+    mixture->dropped = mixture->d_inner + rows * width;
+    mixture->d_dropped = mixture->dropped + rows * wider;
+    mixture->pairs = (int32_t *)(void *)(mixture->d_dropped + rows * wider);
+    mixture->rows = mixture->pairs + rows;
     return true;
 }
 

@@ -132,51 +132,63 @@ static bombus_status gather_grad(struct bb_backend *backend, struct bb_tensor d_
 
 /* ---- random numbers: a stream a row, so that any thread finds its own ---- */
 
-struct random_job {
-    const struct bb_batch *batch; /* of noise */
+struct dropout_job {
+    const struct bb_cpu_dropout *dropout;
     const float *x;
     float *out;
-    int64_t row_count, width, chunk;
-    float rate, alpha;
-    uint64_t seed;
-    bool adds;
+    int64_t chunk;
 };
 
 static void dropout_chunk(void *context, int32_t chunk, int32_t worker)
 {
-    const struct random_job *job = context;
-    const int64_t end = bb_cpu_min((chunk + 1) * job->chunk, job->row_count);
-    const uint64_t limit = (uint64_t)((double)job->rate * 0x1p32);
-    const float factor = 1.0f / (1.0f - job->rate);
+    const struct dropout_job *job = context;
+    const struct bb_cpu_dropout *dropout = job->dropout;
+    const int64_t end = bb_cpu_min((chunk + 1) * job->chunk, dropout->row_count), width = dropout->width;
+    const uint64_t limit = (uint64_t)((double)dropout->rate * 0x1p32);
+    const uint64_t slot_seed = bb_random_at(dropout->seed, (uint64_t)dropout->slot);
+    const float factor = 1.0f / (1.0f - dropout->rate);
     (void)worker;
     for (int64_t row = chunk * job->chunk; row < end; row++) {
-        const uint64_t seed = bb_random_at(job->seed, (uint64_t)row);
-        const float *x = job->x + row * job->width;
-        float *out = job->out + row * job->width;
-        for (int64_t i = 0; i < job->width; i += 2) {
+        const uint64_t seed = bb_random_at(slot_seed, (uint64_t)(dropout->rows != NULL ? dropout->rows[row] : row));
+        const float *x = job->x + row * width;
+        float *out = job->out + row * width;
+        for (int64_t i = 0; i < width; i += 2) {
             const uint64_t bits = bb_random_at(seed, (uint64_t)i);
-            for (int64_t k = i; k < i + 2 && k < job->width; k++) {
+            for (int64_t k = i; k < i + 2 && k < width; k++) {
                 const float value = ((k == i ? bits : bits << 32) >> 32) < limit ? 0.0f : x[k] * factor;
-                out[k] = job->adds ? out[k] + value : value;
+                out[k] = dropout->adds ? out[k] + value : value;
             }
         }
     }
 }
 
+void bb_cpu_drop_out(struct bb_cpu *cpu, const struct bb_cpu_dropout *dropout, const float *x, float *out)
+{
+    struct dropout_job job = {.dropout = dropout, .x = x, .out = out, .chunk = bb_cpu_chunk_size(dropout->width)};
+    bb_cpu_run(cpu, bb_cpu_chunk_count(dropout->row_count, job.chunk), dropout_chunk, &job);
+}
+
 static bombus_status dropout(struct bb_backend *backend, struct bb_tensor x, float rate, uint64_t seed, int32_t slot, bool adds, struct bb_tensor out,
                              bombus_error *error)
 {
-    struct random_job job = {.x = x.data, .out = out.data, .row_count = x.shape[0], .width = x.shape[1], .rate = rate, .adds = adds};
+    const struct bb_cpu_dropout dropout = {
+        .rate = rate, .seed = seed, .slot = slot, .row_count = x.shape[0], .width = x.shape[1], .adds = adds};
     (void)error;
-    job.seed = bb_random_at(seed, (uint64_t)slot);
-    job.chunk = bb_cpu_chunk_size(job.width);
-    bb_cpu_run(cpu_of(backend), bb_cpu_chunk_count(job.row_count, job.chunk), dropout_chunk, &job);
+    bb_cpu_drop_out(cpu_of(backend), &dropout, x.data, out.data);
     return BOMBUS_OK;
 }
 
+struct noise_job {
+    const struct bb_batch *batch;
+    float *out;
+    int64_t width;
+    float alpha;
+    uint64_t seed;
+};
+
 static void noise_chunk(void *context, int32_t chunk, int32_t worker)
 {
-    const struct random_job *job = context;
+    const struct noise_job *job = context;
     const struct bb_span *span = &job->batch->spans[chunk];
     const float size = job->alpha / sqrtf((float)span->row_count * (float)job->width);
     (void)worker;
@@ -189,7 +201,8 @@ static void noise_chunk(void *context, int32_t chunk, int32_t worker)
 
 static bombus_status noise(struct bb_backend *backend, const struct bb_batch *batch, float alpha, uint64_t seed, struct bb_tensor x, bombus_error *error)
 {
-    struct random_job job = {.batch = batch, .out = x.data, .width = x.shape[1], .alpha = alpha, .seed = bb_random_at(seed, UINT64_MAX)};
+    struct noise_job job = {
+        .batch = batch, .out = x.data, .width = x.shape[1], .alpha = alpha, .seed = bb_random_at(seed, UINT64_MAX)};
     (void)error;
     bb_cpu_run(cpu_of(backend), batch->span_count, noise_chunk, &job);
     return BOMBUS_OK;
