@@ -235,7 +235,8 @@ BOMBUS_API void bombus_adapter_get_info(const bombus_adapter *adapter, bombus_ad
 BOMBUS_RESULT bombus_status bombus_adapter_inspect(char **json, const char *folder, bombus_error *error);
 
 /* Writes the adapter in `folder` into `out_folder` in another format, "mlx" or "peft", with every number as it is. What that format cannot
- * say (experts, embeddings, modules of different scales) is BOMBUS_ERROR_UNSUPPORTED, by name, and nothing is written. */
+ * say (modules of different scales; DoRA of experts and of embeddings; experts that are not all there) is
+ * BOMBUS_ERROR_UNSUPPORTED, by name, and nothing is written. */
 BOMBUS_RESULT bombus_status bombus_adapter_convert(const char *folder, const char *format, const char *out_folder, bombus_error *error);
 
 /* Writes one adapter (mlx-lm's format, f32) that does what the sum of weights[i] * folders[i] does: their ranks stand one behind the

@@ -302,6 +302,158 @@ static void check_round_trip(const char *folder)
     bb_adapter_file_close(&after);
 }
 
+/* Logits of a model with the adapter in a folder. */
+static float *logits_with(const struct opened *opened, const struct golden_ids *prompt, const char *folder, size_t rows)
+{
+    struct bb_adapter *adapter = open_adapter(opened, folder);
+    struct bb_session *session = create(opened, true);
+    set(session, adapter, 1.0f);
+    float *logits = all_logits(session, prompt, rows);
+    bb_session_free(session);
+    bb_adapter_close(adapter);
+    return logits;
+}
+
+/* Stacks of experts, one after the other alone and back; embeddings, tied and not; and the same logits to the bit. */
+static void check_all_kinds(const char *model)
+{
+    enum { ROWS = 9 };
+    struct opened opened;
+    struct golden_ids prompt;
+    assert_true(open_model(&opened, model, 2));
+    assert_true(golden_ids(&prompt, model, NULL));
+    for (size_t i = 0; i < prompt.count; i++)
+        prompt.ids[i] %= opened.model->recipe.vocab_size;
+    make_adapter(opened.model, "first", false);
+    check_round_trip(scratch_path("first"));
+    float *expected = logits_with(&opened, &prompt, scratch_path("first"), ROWS);
+    float *actual = logits_with(&opened, &prompt, scratch_path("peft"), ROWS);
+    assert_memory_equal(actual, expected, ROWS * (size_t)opened.model->recipe.vocab_size * sizeof *actual);
+    free(expected);
+    free(actual);
+    close_model(&opened);
+}
+
+/* Both ways, with the nth allocation failing. */
+static void check_convert_memory(const char *model)
+{
+    const enum bb_adapter_format formats[] = {BB_ADAPTER_PEFT, BB_ADAPTER_MLX};
+    struct opened opened;
+    bombus_error error;
+    assert_true(open_model(&opened, model, 2));
+    make_adapter(opened.model, "first", false);
+    for (int i = 0; i < 2; i++)
+        for (uint64_t n = 1;; n++) {
+            bb_memory_fail_at(n, false);
+            bombus_status status = bb_adapter_convert(scratch_path(i == 0 ? "first" : "peft"), formats[i],
+                                                      scratch_path(i == 0 ? "peft" : "mlx"), &error);
+            bb_memory_fail_at(0, false);
+            if (status == BOMBUS_OK)
+                break;
+            assert_int_equal(status, BOMBUS_ERROR_MEMORY);
+        }
+    close_model(&opened);
+}
+
+static void check_unconvertible(const char *name, const char *model, bool is_dora, const char *words)
+{
+    struct opened opened;
+    bombus_error error;
+    assert_true(open_model(&opened, model, 2));
+    make_adapter(opened.model, "first", is_dora);
+    bombus_status status = bb_adapter_convert(scratch_path("first"), BB_ADAPTER_PEFT, scratch_path("never"), &error);
+    if (status != BOMBUS_ERROR_UNSUPPORTED || strstr(error.message, words) == NULL)
+        fail_msg("%s: %s: '%s' has no '%s'", name, bombus_status_name(status), error.message, words);
+    assert_false(bb_folder_exists(scratch_path("never")));
+    close_model(&opened);
+}
+
+/* A pair each of some modules in PEFT's format. */
+static void write_peft(const char *const *paths, size_t count, const char *a, const char *b, const char *config)
+{
+    struct bb_safetensors_entry entries[16];
+    char names[16][128];
+    static const float values[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
+    bombus_error error;
+    assert_true(2 * count <= BB_COUNT(entries));
+    for (size_t i = 0; i < 2 * count; i++) {
+        snprintf(names[i], sizeof names[i], "base_model.model.%s.%s", paths[i / 2], i % 2 == 0 ? a : b);
+        entries[i] = (struct bb_safetensors_entry){
+            .name = names[i], .dtype = BB_F32, .rank = 2, .shape = {4, 4}, .data = values, .size = sizeof values};
+    }
+    scratch_remove(scratch_path("peft"));
+    scratch_text("peft/adapter_config.json", config);
+    CHECK_OK(bb_safetensors_write(scratch_path("peft/adapter_model.safetensors"), entries, 2 * count, NULL, 0, &error),
+             error);
+}
+
+static void check_peft_refused(bombus_status expected, const char *words)
+{
+    bombus_error error;
+    bombus_status status = bb_adapter_convert(scratch_path("peft"), BB_ADAPTER_MLX, scratch_path("never"), &error);
+    if (status != expected || strstr(error.message, words) == NULL)
+        fail_msg("%s, expected %s: '%s' has no '%s'", bombus_status_name(status), bombus_status_name(expected),
+                 error.message, words);
+    assert_false(bb_folder_exists(scratch_path("never")));
+}
+
+static void test_convert_kinds(void **state)
+{
+    static const char *const experts[] = {"model.layers.0.mlp.experts.2.up_proj",
+                                          "model.layers.0.mlp.experts.0.up_proj"};
+    static const char *const twice[] = {"model.layers.0.mlp.experts.0.up_proj",
+                                        "model.layers.0.mlp.experts.00.up_proj"};
+    static const char *const lookup[] = {"model.embed_tokens"};
+    static const char *const models[] = {"mixtral", "qwen3_moe-sparse", "gemma2", "olmo2"};
+    const char *a = "lora_A.weight", *b = "lora_B.weight";
+    (void)state;
+    for (size_t i = 0; i < BB_COUNT(models); i++)
+        check_all_kinds(models[i]);
+    check_convert_memory("qwen3_moe-sparse");
+    check_unconvertible("experts", "gpt_oss", false, "switch_mlp");
+    check_unconvertible("DoRA", "gemma2", true, "embedding with DoRA");
+    write_peft(experts, 2, a, b, "{\"r\": 4}");
+    check_peft_refused(BOMBUS_ERROR_UNSUPPORTED, "expert 1 is missing");
+    write_peft(twice, 2, a, b, "{\"r\": 4}");
+    check_peft_refused(BOMBUS_ERROR_FORMAT, "there twice");
+    write_peft(lookup, 1, "lora_embedding_A", "lora_embedding_B", "{\"r\": 4}");
+    check_peft_refused(BOMBUS_ERROR_UNSUPPORTED, "ensure_weight_tying");
+    bombus_error error;
+    write_peft(lookup, 1, "lora_embedding_A", "lora_embedding_B", "{\"r\": 4, \"ensure_weight_tying\": true}");
+    CHECK_OK(bb_adapter_convert(scratch_path("peft"), BB_ADAPTER_MLX, scratch_path("mlx"), &error), error);
+    CHECK_OK(bb_adapter_convert(scratch_path("mlx"), BB_ADAPTER_PEFT, scratch_path("again"), &error), error);
+    check_same_tensors(scratch_path("peft"), scratch_path("again"), "adapter_model.safetensors");
+}
+
+/* Beside a pair PEFT stores the embedding's own weight, which says nothing; a weight without a pair is a stranger. */
+static void test_base_weight(void **state)
+{
+    static const char *const names[] = {
+        "base_model.model.model.embed_tokens.lora_embedding_A", "base_model.model.model.embed_tokens.lora_embedding_B",
+        "base_model.model.model.embed_tokens.base_layer.weight", "base_model.model.lm_head.base_layer.weight"};
+    static const float values[16] = {0.5f};
+    struct bb_safetensors_entry entries[4];
+    struct bb_adapter_file file;
+    bombus_error error;
+    (void)state;
+    for (int i = 0; i < 4; i++)
+        entries[i] = (struct bb_safetensors_entry){
+            .name = names[i], .dtype = BB_F32, .rank = 2, .shape = {4, 4}, .data = values, .size = sizeof values};
+    scratch_remove(scratch_path("peft"));
+    scratch_text("peft/adapter_config.json", "{\"r\": 4}");
+    for (size_t count = 3; count <= 4; count++) {
+        CHECK_OK(bb_safetensors_write(scratch_path("peft/adapter_model.safetensors"), entries, count, NULL, 0, &error),
+                 error);
+        bombus_status status = bb_adapter_file_open(&file, scratch_path("peft"), &error);
+        assert_int_equal(status, count == 3 ? BOMBUS_OK : BOMBUS_ERROR_FORMAT);
+        if (status == BOMBUS_OK)
+            assert_true(file.module_count == 1 && file.parameter_count == 32);
+        else
+            assert_non_null(strstr(error.message, "lm_head"));
+        bb_adapter_file_close(&file);
+    }
+}
+
 static void test_convert(void **state)
 {
     (void)state;
@@ -312,13 +464,6 @@ static void test_convert(void **state)
     check_same_tensors(mlx_fixture, scratch_path("mlx"), "adapters.safetensors");
     assert_int_equal(bb_adapter_convert(scratch_path("mlx"), BB_ADAPTER_MLX, scratch_path("mlx"), &error),
                      BOMBUS_ERROR_ARGUMENT);
-    struct opened opened;
-    assert_true(open_model(&opened, "mixtral", 2));
-    make_adapter(opened.model, "first", false);
-    assert_int_equal(bb_adapter_convert(scratch_path("first"), BB_ADAPTER_PEFT, scratch_path("never"), &error),
-                     BOMBUS_ERROR_UNSUPPORTED);
-    assert_false(bb_folder_exists(scratch_path("never")));
-    close_model(&opened);
     SKIP_WITHOUT_GOLDEN(golden_path("lora/adapters"));
     check_round_trip(golden_path("lora/adapters/dora-r4"));
     check_round_trip(golden_path("lora/adapters/lora-bf16-r16-mlp"));
@@ -370,9 +515,9 @@ static void test_merge(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),  cmocka_unit_test(test_models),  cmocka_unit_test(test_report),
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_nearest), cmocka_unit_test(test_convert),
-        cmocka_unit_test(test_merge),
+        cmocka_unit_test(test_golden),        cmocka_unit_test(test_models),      cmocka_unit_test(test_report),
+        cmocka_unit_test(test_refused),       cmocka_unit_test(test_nearest),     cmocka_unit_test(test_convert),
+        cmocka_unit_test(test_convert_kinds), cmocka_unit_test(test_base_weight), cmocka_unit_test(test_merge),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

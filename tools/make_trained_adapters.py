@@ -18,19 +18,23 @@ from mlx.utils import tree_map
 from mlx_lm.tuner.utils import load_adapters
 from mlx_lm.utils import load_model
 
-MODEL = Path("tests/fixtures/models/qwen3-yarn-mixed")
+MODELS = Path("tests/fixtures/models")
 FOLDER = Path("tests/fixtures/adapters")
-KINDS = {"trained-lora": ["--rank", "4"], "trained-dora": ["--rank", "2", "--fine-tune-type", "dora"]}
+PLAIN, MIXTURE = "qwen3-yarn-mixed", "qwen3_moe-sparse"
+EXPERTS = ["model.embed_tokens", "self_attn.q_proj", *(f"mlp.switch_mlp.{name}_proj" for name in ("gate", "up", "down"))]
+KINDS = {"trained-lora": (PLAIN, None, ["--rank", "4"]),
+         "trained-dora": (PLAIN, None, ["--rank", "2", "--fine-tune-type", "dora"]),
+         "trained-experts": (MIXTURE, EXPERTS, ["--rank", "2", "--dropout", "0.1"])}
 WORDS = "fox moon river stone a the sings waits under bread".split()
-REFERENCE = mx.load(str(MODEL / "reference.safetensors"))
+REFERENCE = mx.load(str(MODELS / PLAIN / "reference.safetensors"))
 IDS = [int(i) for i in REFERENCE["ids"].tolist()]
 POSITIONS = REFERENCE["positions"]
 
 
-def make_model(folder):
+def make_model(name, folder):
     """The fixture with a vocabulary of letters."""
     vocab = {"<end>": 0, "\u0120": 1, **{chr(ord("a") + i): 2 + i for i in range(26)}}
-    shutil.copytree(MODEL, folder)
+    shutil.copytree(MODELS / name, folder)
     tokenizer = {"added_tokens": [{"id": 0, "content": "<end>", "special": True, "normalized": False, "single_word": False, "lstrip": False,
                                    "rstrip": False}],
                  "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}, "decoder": {"type": "ByteLevel"},
@@ -49,6 +53,7 @@ def mlx_logits(folder, adapter):
     model = mlx_model(folder)
     if adapter is not None:
         load_adapters(model, str(adapter))
+    model.eval()  # no dropout
     return np.array(model(mx.array(IDS)[None])[0])
 
 
@@ -56,22 +61,24 @@ def dense_weights(folder):
     model, result = mlx_model(folder), {}
     for name, module in model.named_modules():
         if hasattr(module, "bits"):
-            result[name + ".weight"] = mx.dequantize(module.weight, module.scales, module.biases, module.group_size, module.bits)
+            weight = mx.dequantize(module.weight, module.scales, module.biases, module.group_size, module.bits)
+            alone = {name.replace("switch_mlp", f"experts.{i}") + ".weight": expert for i, expert in enumerate(weight)}
+            result.update(alone if weight.ndim == 3 else {name + ".weight": weight})
         elif "norm" in name.rsplit(".", 1)[-1] and "weight" in module:
             result[name + ".weight"] = module.weight
     return result
 
 
-def peft_logits(folder, adapter, scratch):
+def peft_logits(folder, adapter):
     import torch
     import transformers
     from peft import PeftModel
 
-    plain = scratch / "dense"
+    plain = folder.with_name(folder.name + "-dense")
     if not plain.exists():
         plain.mkdir()
         mx.save_safetensors(str(plain / "model.safetensors"), dense_weights(folder), {"format": "pt"})
-        config = {k: v for k, v in json.loads((MODEL / "config.json").read_text()).items() if not k.startswith("quantization")}
+        config = {k: v for k, v in json.loads((folder / "config.json").read_text()).items() if not k.startswith("quantization")}
         config.update(torch_dtype="float32", bos_token_id=0, eos_token_id=0, pad_token_id=0)
         (plain / "config.json").write_text(json.dumps(config))
     model = transformers.AutoModelForCausalLM.from_pretrained(plain, dtype=torch.float32, attn_implementation="eager")
@@ -83,20 +90,21 @@ def peft_logits(folder, adapter, scratch):
 def main(bombus):
     mx.set_default_device(mx.cpu)
     scratch = Path(tempfile.mkdtemp())
-    make_model(scratch / "model")
+    for model in (PLAIN, MIXTURE):
+        make_model(model, scratch / model)
     lines = [json.dumps({"text": " ".join(WORDS[(7 * i + 3 * w * w + w) % len(WORDS)] for w in range(3 + i % 5))}) for i in range(16)]
     (scratch / "train.jsonl").write_text("\n".join(lines) + "\n")
-    plain = mlx_logits(scratch / "model", None)
-    for name, options in KINDS.items():
-        adapter = scratch / name
-        subprocess.run([bombus, "train", "-m", scratch / "model", "--data", scratch / "train.jsonl", "--adapter-path", adapter, "--iters", "40",
+    for name, (model, keys, options) in KINDS.items():
+        adapter, settings = scratch / name, scratch / (name + ".yaml")
+        settings.write_text(json.dumps({"lora_parameters": {"keys": keys}}) if keys else "{}")
+        subprocess.run([bombus, "train", "-m", scratch / model, "-c", settings, "--data", scratch / "train.jsonl", "--adapter-path", adapter, "--iters", "40",
                         "--learning-rate", "1e-3", "--scale", "4", "--num-layers", "-1", "--precision", "exact", "--seed", "7", *options], check=True)
-        logits = mlx_logits(scratch / "model", adapter)
-        print(f"\n{name}: logits change by up to {np.abs(logits - plain).max():.2f}", end="")
+        logits = mlx_logits(scratch / model, adapter)
+        print(f"\n{name}: logits change by up to {np.abs(logits - mlx_logits(scratch / model, None)).max():.2f}", end="")
         try:
             converted = scratch / (name + "-peft")
             subprocess.run([bombus, "adapter", "convert", adapter, "--to", "peft", "--out", converted], check=True, stdout=subprocess.DEVNULL)
-            print(f", PEFT differs by {np.abs(peft_logits(scratch / 'model', converted, scratch) - logits).max():.1e}")
+            print(f", PEFT differs by {np.abs(peft_logits(scratch / model, converted) - logits).max():.1e}")
         except ImportError as error:
             print(f", not compared with PEFT ({error})")
         out = FOLDER / name

@@ -13,6 +13,8 @@
 enum { EXPERT_LIMIT = 1 << 16 };
 
 static const char peft_prefix[] = "base_model.model.";
+/* PEFT stores an adapted embedding's own weight beside the pair: nothing to apply. */
+static const char base_suffix[] = ".base_layer.weight";
 
 enum part { PART_A, PART_B, PART_MAGNITUDE, PART_EMBEDDING_A, PART_EMBEDDING_B };
 
@@ -95,6 +97,7 @@ static bombus_status read_mlx_config(struct bb_adapter_file *file, struct defaul
     file->is_dora = strcmp(type, "dora") == 0 || is_old_dora;
     file->dropout = (float)dropout;
     file->num_layers = (int32_t)num_layers;
+    file->ties_head = true;
     return BOMBUS_OK;
 }
 
@@ -155,6 +158,8 @@ static bombus_status read_peft_config(struct bb_adapter_file *file, struct defau
         status = bb_config_boolean(file->config, "use_dora", false, &file->is_dora, error);
     if (status == BOMBUS_OK)
         status = bb_config_number(file->config, "lora_dropout", 0.0, &dropout, error);
+    if (status == BOMBUS_OK)
+        status = bb_config_boolean(file->config, "ensure_weight_tying", false, &file->ties_head, error);
     file->dropout = (float)dropout;
     file->num_layers = -1;
     return status;
@@ -341,6 +346,31 @@ static int compare_modules(const void *left, const void *right)
     return strcmp(a->path, b->path);
 }
 
+static bool is_base_weight(const struct bb_adapter_file *file, const struct bb_safetensors_entry *entry)
+{
+    return file->format == BB_ADAPTER_PEFT && bb_name_ends_with(entry->name, base_suffix);
+}
+
+/* A base weight must be of a module that is here, and of its size. */
+static bombus_status check_base_weight(const struct bb_adapter_file *file, const struct bb_map *index,
+                                       const struct bb_safetensors_entry *entry, bombus_error *error)
+{
+    const size_t prefix = sizeof peft_prefix - 1, length = strlen(entry->name), rest = prefix + sizeof base_suffix - 1;
+    char expected[96];
+    const uint64_t *found = length > rest && strncmp(entry->name, peft_prefix, prefix) == 0
+                                ? bb_map_find(index, entry->name + prefix, length - rest)
+                                : NULL;
+    if (found == NULL)
+        return bb_fail(error, BOMBUS_ERROR_FORMAT, "%s: tensor '%.300s' is of a module without a pair", file->path,
+                       entry->name);
+    const struct bb_adapter_module *module = &file->modules[*found];
+    if (entry->rank == 2 && entry->shape[0] == module->rows && entry->shape[1] == module->cols)
+        return BOMBUS_OK;
+    snprintf(expected, sizeof expected, "[%lld, %lld], as its pair is", (long long)module->rows,
+             (long long)module->cols);
+    return fail_tensor(file, entry, expected, error);
+}
+
 static bombus_status read_modules(struct bb_adapter_file *file, const struct defaults *defaults, bombus_error *error)
 {
     struct bb_map index = {0};
@@ -349,12 +379,16 @@ static bombus_status read_modules(struct bb_adapter_file *file, const struct def
     if (file->modules == NULL)
         return bb_fail_memory(error, file->tensors.count * sizeof *file->modules, "the modules of an adapter");
     for (size_t i = 0; i < file->tensors.count && status == BOMBUS_OK; i++)
-        status = place_tensor(file, &index, &file->tensors.entries[i], error);
-    bb_map_clear(&index);
+        if (!is_base_weight(file, &file->tensors.entries[i]))
+            status = place_tensor(file, &index, &file->tensors.entries[i], error);
     for (size_t i = 0; i < file->module_count && status == BOMBUS_OK; i++) {
         status = finish_module(file, defaults, &file->modules[i], error);
         file->rank = file->modules[i].rank > file->rank ? file->modules[i].rank : file->rank;
     }
+    for (size_t i = 0; i < file->tensors.count && status == BOMBUS_OK; i++)
+        if (is_base_weight(file, &file->tensors.entries[i]))
+            status = check_base_weight(file, &index, &file->tensors.entries[i], error);
+    bb_map_clear(&index);
     if (status == BOMBUS_OK && file->module_count == 0)
         status = bb_fail(error, BOMBUS_ERROR_FORMAT, "%s: no tensor of an adapter is in it", file->path);
     if (status == BOMBUS_OK)

@@ -40,6 +40,7 @@ struct bb_adapter_file {
     int64_t parameter_count;
     int32_t rank;       /* the largest of its modules */
     float dropout;      /* of training; kept when it is converted */
+    bool ties_head;     /* an embedding's pair serves a tied head too: mlx-lm's always, PEFT's by ensure_weight_tying */
     int32_t num_layers; /* mlx-lm's: the last so many blocks; -1: all, or not said */
 };
 
@@ -79,8 +80,8 @@ struct bb_adapter_content {
     size_t part_count;
 };
 
-/* Writes tensors and adapter_config.json into `folder` (made where it is not there), each atomically. Experts and embeddings are BOMBUS_ERROR_UNSUPPORTED
- * in PEFT's format, by the module's name. */
+/* Writes tensors and adapter_config.json into `folder` (made where it is not there), each atomically. In PEFT's format
+ * a part is no stack of experts, and an embedding has no magnitude; its pair is said to serve a tied head too. */
 BB_RESULT bombus_status bb_adapter_file_write(const char *folder, const struct bb_adapter_content *content,
                                               bombus_error *error);
 

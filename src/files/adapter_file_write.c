@@ -116,17 +116,13 @@ static bombus_status add_part(struct output *output, const struct bb_adapter_par
 {
     int64_t rank = output->content->rank;
     bool is_peft = output->content->format == BB_ADAPTER_PEFT, is_linear = part->kind == BB_MODULE_LINEAR;
-    if (is_peft && !is_linear)
-        return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED,
-                       "module '%.300s' is of kind %s, which PEFT's format cannot say: %s", part->path,
-                       kind_name(part->kind),
-                       part->kind == BB_MODULE_EMBEDDING ? "mlx-lm adapts a tied head with it, PEFT the lookup alone"
-                                                         : "it has no stacked experts");
     bombus_status status;
     if (part->kind == BB_MODULE_EMBEDDING) { /* the first factor is over tokens */
-        status = add_tensor(output, part, ".lora_a", part->b, part->b_dtype, rank, part->rows, true, error);
+        status = add_tensor(output, part, is_peft ? ".lora_embedding_A" : ".lora_a", part->b, part->b_dtype, rank,
+                            part->rows, !is_peft, error);
         if (status == BOMBUS_OK)
-            status = add_tensor(output, part, ".lora_b", part->a, part->a_dtype, rank, part->cols, false, error);
+            status = add_tensor(output, part, is_peft ? ".lora_embedding_B" : ".lora_b", part->a, part->a_dtype, rank,
+                                part->cols, is_peft, error);
     } else {
         status = add_tensor(output, part, is_peft ? ".lora_A.weight" : ".lora_a", part->a, part->a_dtype, rank,
                             part->cols, is_linear && !is_peft, error);
@@ -166,6 +162,14 @@ static json_t *list_keys(const struct bb_adapter_content *content)
     return keys;
 }
 
+static bool has_embedding(const struct bb_adapter_content *content)
+{
+    for (size_t i = 0; i < content->part_count; i++)
+        if (content->parts[i].kind == BB_MODULE_EMBEDDING)
+            return true;
+    return false;
+}
+
 /* PEFT's alpha / r gives the scale back to the bit, for it is an f32 and the product a double. */
 static bombus_status write_config(const struct bb_adapter_content *content, const char *path, bombus_error *error)
 {
@@ -180,7 +184,10 @@ static bombus_status write_config(const struct bb_adapter_content *content, cons
             : json_pack("{s:s, s:i, s:{s:i, s:f, s:f, s:o}}", "fine_tune_type", content->is_dora ? "dora" : "lora",
                         "num_layers", (int)content->num_layers, "lora_parameters", "rank", (int)content->rank, "scale",
                         content->scale, "dropout", (double)content->dropout, "keys", keys);
-    char *text = object != NULL ? json_dumps(object, JSON_INDENT(4)) : NULL;
+    bool is_good = object != NULL;
+    if (is_good && content->format == BB_ADAPTER_PEFT && has_embedding(content))
+        is_good = json_object_set_new(object, "ensure_weight_tying", json_true()) == 0;
+    char *text = is_good ? json_dumps(object, JSON_INDENT(4)) : NULL;
     bombus_status status = text != NULL ? bb_file_write(path, text, strlen(text), error)
                                         : bb_fail_memory(error, content->part_count, path);
     free(text);

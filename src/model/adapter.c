@@ -166,6 +166,22 @@ static bombus_status fail_shape(const struct loader *loader, const struct bb_ada
         (long long)projection->rows, (long long)projection->cols, expected);
 }
 
+/* The adapted embedding is the head too. A file of PEFT that ties them may hold the head's pair as well. */
+static bombus_status tie_head(const struct loader *loader, const struct bb_adapter_module *module)
+{
+    const struct bb_low_rank *pair = &loader->adapter->pairs[loader->model->embedding_slot];
+    struct bb_low_rank *head = &loader->adapter->pairs[loader->model->head.slot];
+    const size_t rank = (size_t)pair->rank, rows = (size_t)module->rows, cols = (size_t)module->cols;
+    bool is_same =
+        head->rank == 0 || (head->rank == pair->rank && head->scale == pair->scale && head->gains == NULL &&
+                            pair->gains == NULL && memcmp(head->a, pair->a, rank * cols * sizeof *pair->a) == 0 &&
+                            memcmp(head->b, pair->b, rank * rows * sizeof *pair->b) == 0);
+    if (!is_same)
+        return fail_place(loader, module, "the head, which is tied to it, has another pair");
+    *head = *pair;
+    return BOMBUS_OK;
+}
+
 static bombus_status load_module(struct loader *loader, const struct bb_adapter_module *module)
 {
     const struct bb_model *model = loader->model;
@@ -187,9 +203,8 @@ static bombus_status load_module(struct loader *loader, const struct bb_adapter_
         return load_pair(loader, module, projection, 0, projection->first_slot + expert, 1);
     if (projection->expert_count == 0) {
         bombus_status status = load_pair(loader, module, projection, 0, projection->first_slot, projection->slot_count);
-        /* mlx-lm's tied models use the adapted embedding as head; PEFT adapts the lookup alone. */
-        if (status == BOMBUS_OK && projection->is_embedding && is_mlx && is_tied)
-            loader->adapter->pairs[model->head.slot] = loader->adapter->pairs[model->embedding_slot];
+        if (status == BOMBUS_OK && projection->is_embedding && loader->file->ties_head && is_tied)
+            status = tie_head(loader, module);
         return status;
     }
     for (int32_t i = 0; i < projection->expert_count; i++) {
