@@ -332,6 +332,31 @@ static void test_dropout(void **state)
     }
 }
 
+/* DoRA's gains, made by several threads and by one. */
+static void test_gains_threads(void **state)
+{
+    struct bb_pool *pool;
+    bombus_error error;
+    struct setup setup[2];
+    (void)state;
+    CHECK_OK(bb_pool_create(&pool, 3, &error), error);
+    for (int i = 0; i < 2; i++)
+        open_setup(&setup[i], "qwen3-yarn-mixed", NULL, 2,
+                   &(struct bb_trainable_options){
+                       .type = BB_FINE_TUNE_DORA, .rank = 3, .scale = 2.0f, .pool = i == 0 ? NULL : pool});
+    for (int32_t slot = 0; slot < setup[0].model->slot_count; slot++) {
+        const struct bb_low_rank *one = bb_adapter_use_pair(&setup[0].trainable->set->uses[0], slot);
+        const struct bb_low_rank *several = bb_adapter_use_pair(&setup[1].trainable->set->uses[0], slot);
+        assert_true((one == NULL) == (several == NULL));
+        if (one != NULL)
+            assert_memory_equal(one->gains, several->gains,
+                                (size_t)setup[0].model->slots[slot]->weight.rows * sizeof *one->gains);
+    }
+    close_setup(&setup[0]);
+    close_setup(&setup[1]);
+    bb_pool_free(pool);
+}
+
 static void test_full(void **state)
 {
     (void)state;
@@ -609,11 +634,11 @@ static void test_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),    cmocka_unit_test(test_families),   cmocka_unit_test(test_embedding),
-        cmocka_unit_test(test_dora),      cmocka_unit_test(test_dropout),    cmocka_unit_test(test_full),
-        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_loss_alone), cmocka_unit_test(test_levels),
-        cmocka_unit_test(test_spans),     cmocka_unit_test(test_noise),      cmocka_unit_test(test_files),
-        cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_golden), cmocka_unit_test(test_families),  cmocka_unit_test(test_embedding),
+        cmocka_unit_test(test_dora),   cmocka_unit_test(test_dropout),   cmocka_unit_test(test_gains_threads),
+        cmocka_unit_test(test_full),   cmocka_unit_test(test_same_bits), cmocka_unit_test(test_loss_alone),
+        cmocka_unit_test(test_levels), cmocka_unit_test(test_spans),     cmocka_unit_test(test_noise),
+        cmocka_unit_test(test_files),  cmocka_unit_test(test_failures),
     };
     return cmocka_run_group_tests_name("backward", tests, NULL, NULL);
 }

@@ -95,9 +95,9 @@ static double row_length(const float *row, int64_t count)
 }
 
 void bb_adapter_gains(const struct bb_weight *weight, const struct bb_low_rank *pair, const float *magnitude,
-                      float *gains, float *row)
+                      int64_t first, int64_t end, float *gains, float *row)
 {
-    for (int64_t i = 0; i < weight->rows; i++) {
+    for (int64_t i = first; i < end; i++) {
         bb_quant_unpack_row(weight, i, row);
         bb_low_rank_add_row(row, pair, weight->cols, i);
         double length = row_length(row, weight->cols);
@@ -112,7 +112,7 @@ static bombus_status load_gains(struct loader *loader, struct bb_low_rank *pair,
     float *gains = bb_arena_allocate(&loader->adapter->arena, (size_t)weight->rows, sizeof *gains);
     if (gains == NULL)
         return fail_memory(loader, (size_t)weight->rows * sizeof *gains);
-    bb_adapter_gains(weight, plain, magnitude, gains, row);
+    bb_adapter_gains(weight, plain, magnitude, 0, weight->rows, gains, row);
     pair->gains = gains;
     return BOMBUS_OK;
 }
@@ -166,17 +166,22 @@ static bombus_status fail_shape(const struct loader *loader, const struct bb_ada
         (long long)projection->rows, (long long)projection->cols, expected);
 }
 
+/* Whether two packed matrices [rank, count] hold the same numbers. */
+static bool is_same(const struct bb_packed *one, const struct bb_packed *other, int32_t rank, int64_t count)
+{
+    const size_t size = bb_packed_size(rank, count);
+    return memcmp(one->high, other->high, size * sizeof *one->high) == 0 &&
+           memcmp(one->low, other->low, size * sizeof *one->low) == 0;
+}
+
 /* The adapted embedding is the head too. A file of PEFT that ties them may hold the head's pair as well. */
 static bombus_status tie_head(const struct loader *loader, const struct bb_adapter_module *module)
 {
     const struct bb_low_rank *pair = &loader->adapter->pairs[loader->model->embedding_slot];
     struct bb_low_rank *head = &loader->adapter->pairs[loader->model->head.slot];
-    const size_t rank = (size_t)pair->rank, rows = (size_t)module->rows, cols = (size_t)module->cols;
-    bool is_same =
-        head->rank == 0 || (head->rank == pair->rank && head->scale == pair->scale && head->gains == NULL &&
-                            pair->gains == NULL && memcmp(head->a, pair->a, rank * cols * sizeof *pair->a) == 0 &&
-                            memcmp(head->b, pair->b, rank * rows * sizeof *pair->b) == 0);
-    if (!is_same)
+    if (head->rank != 0 && (head->rank != pair->rank || head->scale != pair->scale || head->gains != NULL ||
+                            pair->gains != NULL || !is_same(&head->packed_a, &pair->packed_a, pair->rank, module->cols) ||
+                            !is_same(&head->packed_b, &pair->packed_b, pair->rank, module->rows)))
         return fail_place(loader, module, "the head, which is tied to it, has another pair");
     *head = *pair;
     return BOMBUS_OK;

@@ -36,9 +36,10 @@ BB_RESULT bombus_status bb_adapter_open(struct bb_adapter **adapter, const struc
 void bb_adapter_hold(struct bb_adapter *adapter);  /* one more holder */
 void bb_adapter_close(struct bb_adapter *adapter); /* one less; NULL is allowed */
 
-/* DoRA: gains[i] = magnitude[i] / |row i of W + scale * B A|. `row` is scratch [weight->cols]. A row of length 0 has gain 1. */
+/* DoRA: gains[i] = magnitude[i] / |row i of W + scale * B A|, for rows [first, end). `row` is scratch [weight->cols].
+ * A row of length 0 has gain 1. */
 void bb_adapter_gains(const struct bb_weight *weight, const struct bb_low_rank *pair, const float *magnitude,
-                      float *gains, float *row);
+                      int64_t first, int64_t end, float *gains, float *row);
 
 /* The adapters at work in a session, with weights: a set that owns itself and holds its adapters. NULL stands for none. */
 struct bb_adapter_choice;

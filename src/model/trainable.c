@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { NAME_SIZE = 200 };
+enum { NAME_SIZE = 200, GAIN_ROWS = 32 /* of a weight a chunk */ };
 
 /* A trainable with what its users need not see. */
 struct owner {
@@ -22,7 +22,8 @@ struct owner {
     struct bb_adapter_use use;
     struct bb_low_rank *pairs;     /* [slot_count] */
     float *gains;                  /* DoRA: of all modules, one after the other */
-    float *row;                    /* scratch of refresh: the widest row */
+    float *rows;                   /* scratch, [threads, widest row] */
+    int64_t widest;
     struct bb_arena arena;
 };
 
@@ -93,7 +94,7 @@ static void fill_uniform(const struct maker *maker, struct bb_parameter *paramet
 /* DoRA's magnitudes begin as the lengths of the weight's rows. */
 static void fill_lengths(const struct maker *maker, const struct bb_weight *weight, float *lengths)
 {
-    float *row = maker->owner->row;
+    float *row = maker->owner->rows;
     for (int64_t i = 0; i < weight->rows; i++) {
         double sum = 0.0;
         bb_quant_unpack_row(weight, i, row);
@@ -383,6 +384,11 @@ static void add_all(struct maker *maker)
         maker->owner->trainable.first_layer = 0;
 }
 
+static int32_t thread_count(const struct bb_trainable *trainable)
+{
+    return trainable->options.pool != NULL ? bb_pool_thread_count(trainable->options.pool) : 1;
+}
+
 /* Memory for what was counted. */
 static void allocate(struct maker *maker)
 {
@@ -396,11 +402,14 @@ static void allocate(struct maker *maker)
     }
     trainable->parameters = bb_arena_allocate(&owner->arena, maker->parameter_count, sizeof *trainable->parameters);
     owner->pairs = bb_arena_allocate(&owner->arena, (size_t)owner->base->slot_count, sizeof *owner->pairs);
-    owner->row = bb_arena_allocate(&owner->arena, (size_t)maker->widest, sizeof *owner->row);
+    owner->widest = maker->widest;
+    if (bb_multiply_size((size_t)maker->widest, (size_t)thread_count(trainable), &count))
+        owner->rows = bb_arena_allocate(&owner->arena, count, sizeof *owner->rows);
     owner->gains = bb_allocate(maker->gain_count, sizeof *owner->gains);
     if (bb_multiply_size(maker->value_count, 2, &count))
         trainable->values = bb_allocate_aligned(64, count, sizeof(float));
-    if (trainable->parameters == NULL || owner->pairs == NULL || owner->row == NULL || owner->gains == NULL || trainable->values == NULL) {
+    if (trainable->parameters == NULL || owner->pairs == NULL || owner->rows == NULL || owner->gains == NULL ||
+        trainable->values == NULL) {
         maker->status = bb_fail_memory(maker->error, maker->value_count * 2 * sizeof(float), "what is trained");
         return;
     }
@@ -459,14 +468,33 @@ void bb_trainable_free(struct bb_trainable *trainable)
     bb_release(owner);
 }
 
+struct gain_job {
+    const struct owner *owner;
+    const struct bb_weight *weight;
+    const struct bb_low_rank *pair;
+};
+
+static void gain_chunk(void *context, int32_t chunk, int32_t worker)
+{
+    const struct gain_job *job = context;
+    const struct owner *owner = job->owner;
+    const int64_t first = (int64_t)chunk * GAIN_ROWS, rest = job->weight->rows - first;
+    bb_adapter_gains(job->weight, job->pair, job->pair->magnitudes, first,
+                     first + (rest < GAIN_ROWS ? rest : GAIN_ROWS), owner->gains + (job->pair->gains - owner->gains),
+                     owner->rows + worker * owner->widest);
+}
+
 bombus_status bb_trainable_refresh(struct bb_trainable *trainable, bombus_error *error)
 {
     struct owner *owner = (struct owner *)trainable;
     (void)error;
     for (int32_t i = 0; i < owner->base->slot_count && trainable->options.type == BB_FINE_TUNE_DORA; i++) {
-        const struct bb_low_rank *pair = &owner->pairs[i];
-        if (pair->gains != NULL && (i != owner->base->head.slot || !owner->base->recipe.tie_word_embeddings))
-            bb_adapter_gains(&owner->base->slots[i]->weight, pair, pair->magnitudes, owner->gains + (pair->gains - owner->gains), owner->row);
+        struct gain_job job = {.owner = owner, .pair = &owner->pairs[i]};
+        if (job.pair->gains == NULL || (i == owner->base->head.slot && owner->base->recipe.tie_word_embeddings))
+            continue;
+        job.weight = &owner->base->slots[i]->weight;
+        bb_pool_run(trainable->options.pool, (int32_t)((job.weight->rows + GAIN_ROWS - 1) / GAIN_ROWS), gain_chunk,
+                    &job);
     }
     return BOMBUS_OK;
 }

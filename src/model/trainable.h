@@ -2,6 +2,7 @@
 #ifndef BB_TRAINABLE_H
 #define BB_TRAINABLE_H
 
+#include "base/threads.h"
 #include "model/weights.h"
 
 enum bb_fine_tune {
@@ -21,6 +22,7 @@ struct bb_trainable_options {
                                * the blocks */
     size_t key_count;
     uint64_t seed;            /* of lora_a; lora_b begins as zeros */
+    struct bb_pool *pool;     /* borrowed: for DoRA's gains; NULL: the calling thread. The bits are the same */
 };
 
 /* One array. In files it has shape [shape[0], ...]; in memory lora_a is transposed (tensor/low_rank.h). */

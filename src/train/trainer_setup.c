@@ -105,7 +105,7 @@ static bombus_status make_trainable(struct bb_trainer *trainer, bombus_error *er
                                               [BOMBUS_FINE_TUNE_DORA] = BB_FINE_TUNE_DORA,
                                               [BOMBUS_FINE_TUNE_FULL] = BB_FINE_TUNE_FULL};
     const bombus_train_options *options = &trainer->options;
-    const struct bb_trainable_options wanted = {
+    struct bb_trainable_options wanted = {
         .type = types[options->fine_tune],
         .num_layers = options->num_layers,
         .rank = options->rank,
@@ -117,9 +117,10 @@ static bombus_status make_trainable(struct bb_trainer *trainer, bombus_error *er
         .seed = options->seed,
     };
     bool is_exact = options->has_precision ? options->precision == BOMBUS_PRECISION_EXACT : trainer->inputs.is_exact;
-    bombus_status status = bb_trainable_create(&trainer->trainable, trainer->inputs.model, &wanted, error);
+    bombus_status status = bb_pool_create(&trainer->pool, trainer->inputs.thread_count, error);
+    wanted.pool = trainer->pool;
     if (status == BOMBUS_OK)
-        status = bb_pool_create(&trainer->pool, trainer->inputs.thread_count, error);
+        status = bb_trainable_create(&trainer->trainable, trainer->inputs.model, &wanted, error);
     if (status == BOMBUS_OK)
         status = bb_optimizer_init(&trainer->optimizer, options->optimizer, &options->optimizer_options,
                                    trainer->trainable->parameters, trainer->trainable->parameter_count, trainer->pool,
