@@ -70,6 +70,8 @@ struct run {
     struct train_history history;
     struct train_report report;
     double start_seconds, drawn_seconds, step_seconds; /* of the whole; of the bar; a smoothed mean of a step */
+    double estimate_seconds, other_seconds;            /* when the estimate came; of it: evaluations, samples */
+    double stepped_seconds;                            /* in steps since then */
     bool is_bar_drawn;
     bombus_status status; /* of a log or report that could not be written: training stops */
     bombus_error error;
@@ -84,11 +86,17 @@ static void clear_bar(struct run *run)
     run->is_bar_drawn = false;
 }
 
+static int64_t iteration_count(const struct run *run)
+{
+    return run->options.iters > 0 ? run->options.iters : 1000;
+}
+
 static void draw_bar(struct run *run, const bombus_train_event *event)
 {
     enum { CELLS = 24 };
-    int64_t total = run->options.iters > 0 ? run->options.iters : 1000;
+    int64_t total = iteration_count(run);
     double now = clock_seconds();
+    run->stepped_seconds += event->seconds;
     run->step_seconds = run->step_seconds == 0.0 ? event->seconds : 0.95 * run->step_seconds + 0.05 * event->seconds;
     if (!isatty(STDERR_FILENO) || (now - run->drawn_seconds < 0.1 && event->iteration != total))
         return;
@@ -96,11 +104,20 @@ static void draw_bar(struct run *run, const bombus_train_event *event)
     for (int i = 0; i < CELLS; i++)
         bar[i] = (int64_t)i * total < event->iteration * CELLS ? '=' : ' ';
     bar[CELLS] = '\0';
-    long left = lround(run->step_seconds * (double)(total - event->iteration));
+    /* The steps at their pace so far, and what is left of the rest as it was estimated. */
+    double others = run->other_seconds - (now - run->estimate_seconds - run->stepped_seconds);
+    long left = lround(run->step_seconds * (double)(total - event->iteration) + fmax(others, 0.0));
     fprintf(stderr, "\r[%s] %lld/%lld  loss %.3f  %.0f tokens/s  %ld:%02ld:%02ld left\033[K", bar, (long long)event->iteration,
             (long long)total, event->loss, event->tokens_per_second, left / 3600, left / 60 % 60, left % 60);
     run->drawn_seconds = now;
     run->is_bar_drawn = true;
+}
+
+static void take_estimate(struct run *run, const bombus_train_event *event)
+{
+    const int64_t total = iteration_count(run);
+    run->estimate_seconds = clock_seconds();
+    run->other_seconds = fmax(event->estimated_seconds - event->seconds * (double)(total - event->iteration), 0.0);
 }
 
 static void print_estimate(const bombus_train_event *event)
@@ -178,6 +195,8 @@ static bool on_event(void *context, const bombus_train_event *event)
     train_history_add(&run->history, event);
     if (event->type == BOMBUS_TRAIN_BEGIN)
         begin(run, event);
+    if (event->type == BOMBUS_TRAIN_ESTIMATE)
+        take_estimate(run, event);
     if (run->status == BOMBUS_OK)
         fail_if(run, train_history_log(&run->history, event, &run->error));
     if (event->type == BOMBUS_TRAIN_VALIDATION && event->is_best) {

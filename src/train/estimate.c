@@ -1,4 +1,4 @@
-/* Estimates from a few batches of the data, encoded but not learnt, and one warm-up step. */
+/* Estimates from a few batches of the data, encoded but not learnt, and warm-up steps. */
 #include "train/estimate.h"
 
 #include "train/process_group.h"
@@ -8,7 +8,14 @@
 
 #include <string.h>
 
-enum { SAMPLED_BATCHES = 64, MEASUREMENTS = 5, ENOUGH_SECONDS = 2 };
+enum {
+    SAMPLED_BATCHES = 64,
+    MEASUREMENTS = 5,
+    ENOUGH_SECONDS = 2,
+    WANTED = 3, /* measurements of a long step, as long as a run of such steps is RUN_SHARE times as long */
+    RUN_SHARE = 20,
+    SAMPLE_TOKENS = 8 /* behind a sample's first */
+};
 
 /* ---- room ---- */
 
@@ -124,8 +131,20 @@ static bombus_status go_to(struct bb_trainer *trainer, const struct bb_batches_s
     return status;
 }
 
-/* Measures steps on a batch, or its forward pass alone: `most` times, but no longer than needs be. *seconds is the median, so that one measurement that
- * was disturbed does not count. */
+static double iterations_left(const struct bb_trainer *trainer)
+{
+    return (double)(trainer->options.iters - trainer->state.iteration);
+}
+
+/* Whether another measurement is worth its time: a few of quick steps; of long ones where the run is long beside them. */
+static bool is_worthwhile(const struct bb_trainer *trainer, int32_t count, double sum)
+{
+    return count == 0 || sum < ENOUGH_SECONDS ||
+           (count < WANTED && RUN_SHARE * (sum + sum / count) < sum / count * iterations_left(trainer));
+}
+
+/* Measures steps on a batch, or its forward pass alone: `most` times, but no longer than needs be. *seconds is the
+ * median (of two the shorter), so that one measurement that was disturbed does not count. */
 static bombus_status measure(struct bb_trainer *trainer, const struct bb_train_batch *batch, bool is_training,
                              int32_t most, double *seconds, bombus_error *error)
 {
@@ -133,7 +152,7 @@ static bombus_status measure(struct bb_trainer *trainer, const struct bb_train_b
     double times[MEASUREMENTS] = {0.0}, sum = 0.0;
     int32_t count = 0;
     bombus_status status = BOMBUS_OK;
-    while (count < most && sum < ENOUGH_SECONDS && status == BOMBUS_OK) {
+    while (count < most && is_worthwhile(trainer, count, sum) && status == BOMBUS_OK) {
         double start = bb_clock_seconds();
         status = is_training ? bb_objective_train(&trainer->objective, batch, 0, &loss, error)
                              : bb_objective_evaluate(&trainer->objective, batch, &loss, error);
@@ -148,17 +167,107 @@ static bombus_status measure(struct bb_trainer *trainer, const struct bb_train_b
     return status;
 }
 
+/* How often what is due at evaluations is still to come. */
 static double evaluations_left(const struct bb_trainer *trainer)
 {
     const bombus_train_options *options = &trainer->options;
-    if (!trainer->validation.is_open || options->steps_per_eval <= 0)
+    if (options->steps_per_eval <= 0)
         return 0.0;
-    double batches = (double)bb_batches_per_epoch(&trainer->validation.batches);
-    if (options->val_batches >= 0 && (double)options->val_batches < batches)
-        batches = (double)options->val_batches;
     int64_t times = options->iters / options->steps_per_eval - trainer->state.iteration / options->steps_per_eval;
-    times += (trainer->state.iteration == 0) + (options->iters % options->steps_per_eval != 0);
-    return (double)times * batches / bb_process_count(options->process_group);
+    return (double)(times + (trainer->state.iteration == 0) + (options->iters % options->steps_per_eval != 0));
+}
+
+/* Rows that one evaluation over at most `limit` batches (< 0: all) of a set takes in this process. */
+static bombus_status evaluation_rows(struct bb_trainer *trainer, struct bb_train_set *set, int64_t limit, double *rows,
+                                     bombus_error *error)
+{
+    int64_t count = 0, sum = 0;
+    *rows = 0.0;
+    if (!set->is_open)
+        return BOMBUS_OK;
+    const struct bb_batches_state state = bb_batches_get_state(&set->batches);
+    double batches = (double)bb_batches_per_epoch(&set->batches);
+    if (limit >= 0 && (double)limit < batches)
+        batches = (double)limit;
+    bombus_status status = BOMBUS_OK;
+    bb_batches_restart(&set->batches);
+    while (count < SAMPLED_BATCHES && (double)count < batches && status == BOMBUS_OK) {
+        const struct bb_train_batch *batch = NULL;
+        status = bb_batches_next(&set->batches, &batch, error);
+        if (status != BOMBUS_OK || batch == NULL)
+            break;
+        sum += batch->row_count;
+        count++;
+    }
+    if (count > 0)
+        *rows = batches * (double)sum / (double)count / bb_process_count(trainer->options.process_group);
+    bombus_status restored = bb_batches_set_state(&set->batches, &state, status == BOMBUS_OK ? error : NULL);
+    return status == BOMBUS_OK ? restored : status;
+}
+
+/* Rows of all evaluations that are to come. */
+static bombus_status all_evaluation_rows(struct bb_trainer *trainer, double *rows, bombus_error *error)
+{
+    double test_rows = 0.0;
+    bombus_status status = evaluation_rows(trainer, &trainer->validation, trainer->options.val_batches, rows, error);
+    if (status == BOMBUS_OK)
+        status = evaluation_rows(trainer, &trainer->test, trainer->options.test_batches, &test_rows, error);
+    *rows = *rows * evaluations_left(trainer) + test_rows;
+    return status;
+}
+
+/* An update: the optimizer on a copy of the largest array, by its share of all; and what follows from the values. */
+static bombus_status measure_update(struct bb_trainer *trainer, double *seconds, bombus_error *error)
+{
+    struct bb_trainable *trainable = trainer->trainable;
+    struct bb_parameter copy = trainable->parameters[0];
+    struct bb_optimizer optimizer = {0};
+    for (size_t i = 1; i < trainable->parameter_count; i++)
+        copy = trainable->parameters[i].count > copy.count ? trainable->parameters[i] : copy;
+    float *memory = bb_allocate(2 * copy.count, sizeof *memory);
+    if (memory == NULL)
+        return bb_fail_memory(error, 2 * copy.count * sizeof *memory, "a copy of what is trained");
+    memcpy(memory, copy.value, copy.count * sizeof *memory);
+    copy.value = memory;
+    copy.gradient = memory + copy.count;
+    bombus_status status = bb_optimizer_init(&optimizer, trainer->options.optimizer,
+                                             &trainer->options.optimizer_options, &copy, 1, trainer->pool, error);
+    for (int turn = 0; turn < 2 && status == BOMBUS_OK; turn++) { /* the first touches the memory */
+        double start = bb_clock_seconds();
+        bb_optimizer_step(&optimizer, &copy, 1, trainer->options.learning_rate, 1.0);
+        *seconds = (bb_clock_seconds() - start) * (double)trainable->value_count / (double)copy.count;
+    }
+    double start = bb_clock_seconds();
+    if (status == BOMBUS_OK)
+        status = bb_trainable_refresh(trainable, error);
+    *seconds += bb_clock_seconds() - start;
+    bb_optimizer_clear(&optimizer);
+    bb_release(memory);
+    return status;
+}
+
+/* A sample text: its prompt and first token, then the others one by one. */
+static bombus_status measure_sample(struct bb_trainer *trainer, double *seconds, bombus_error *error)
+{
+    struct bb_sample_options options = bb_trainer_sample_options(trainer);
+    const int32_t all = options.max_tokens, counts[] = {1, all < SAMPLE_TOKENS + 1 ? all : SAMPLE_TOKENS + 1};
+    double times[2] = {0.0, 0.0};
+    bombus_status status = BOMBUS_OK;
+    *seconds = 0.0;
+    if (trainer->sample_prompt == NULL || all < 1 || bb_process_rank(trainer->options.process_group) != 0)
+        return BOMBUS_OK;
+    for (int i = 0; i < 2 && status == BOMBUS_OK; i++) {
+        struct bb_buffer text = {0};
+        double start = bb_clock_seconds();
+        options.max_tokens = counts[i];
+        status = bb_sample_text(&text, trainer->trainable, trainer->inputs.backend, trainer->inputs.tokenizer, &options,
+                                error);
+        times[i] = bb_clock_seconds() - start;
+        bb_buffer_clear(&text);
+    }
+    const double each = counts[1] > 1 && times[1] > times[0] ? (times[1] - times[0]) / (counts[1] - 1) : 0.0;
+    *seconds = times[0] + each * (all - 1);
+    return status;
 }
 
 /* Peak of resident memory with what is still to come: pages of the optimizer and of larger batches that were not touched yet. */
@@ -179,7 +288,8 @@ static double expected_peak(const struct bb_trainer *trainer, int32_t largest_ro
 static bombus_status warm_up(struct bb_trainer *trainer, const struct bb_batches_state *state, bombus_error *error)
 {
     struct survey survey;
-    double warm_seconds = 0.0, seconds = 0.0, forward_seconds = 0.0;
+    double warm_seconds = 0.0, seconds = 0.0, forward_seconds = 0.0, update_seconds = 0.0, sample_seconds = 0.0;
+    double evaluated_rows = 0.0;
     const struct bb_train_batch *batch = NULL;
     bombus_status status = survey_batches(trainer, &survey, error);
     if (status != BOMBUS_OK || survey.count == 0)
@@ -196,13 +306,20 @@ static bombus_status warm_up(struct bb_trainer *trainer, const struct bb_batches
         return status;
     int32_t rows = batch->row_count;
     status = measure(trainer, batch, true, MEASUREMENTS, &seconds, error);
-    if (status == BOMBUS_OK && trainer->validation.is_open)
+    if (status == BOMBUS_OK)
+        status = all_evaluation_rows(trainer, &evaluated_rows, error);
+    if (status == BOMBUS_OK && evaluated_rows > 0.0)
         status = measure(trainer, batch, false, MEASUREMENTS, &forward_seconds, error);
+    if (status == BOMBUS_OK)
+        status = measure_update(trainer, &update_seconds, error);
+    if (status == BOMBUS_OK)
+        status = measure_sample(trainer, &sample_seconds, error);
     if (status != BOMBUS_OK)
         return status;
     double mean = (double)survey.rows / (double)survey.count / rows; /* of a batch, in warm-up steps */
-    double total = mean * (seconds * (double)(trainer->options.iters - trainer->state.iteration) +
-                           forward_seconds * evaluations_left(trainer));
+    double updates = iterations_left(trainer) / trainer->options.grad_accumulation_steps;
+    double total = mean * seconds * iterations_left(trainer) + forward_seconds * evaluated_rows / rows +
+                   update_seconds * updates + sample_seconds * evaluations_left(trainer);
     bb_trainer_tell(trainer, &(bombus_train_event){.type = BOMBUS_TRAIN_ESTIMATE,
                                                    .iteration = trainer->state.iteration,
                                                    .seconds = seconds,

@@ -3,7 +3,6 @@
 
 #include "train/estimate.h"
 #include "train/process_group.h"
-#include "train/sample.h"
 #include "train/schedule.h"
 
 #include "base/buffer.h"
@@ -225,13 +224,18 @@ static void report(struct bb_trainer *trainer, double rate)
     state->window = (struct bb_report_window){0};
 }
 
+struct bb_sample_options bb_trainer_sample_options(const struct bb_trainer *trainer)
+{
+    return (struct bb_sample_options){.prompt = trainer->sample_prompt,
+                                      .count = trainer->sample_prompt_count,
+                                      .max_tokens = trainer->options.sample_tokens,
+                                      .is_exact = trainer->objective.backward_options.is_exact};
+}
+
 static bombus_status sample(struct bb_trainer *trainer, bombus_error *error)
 {
     const struct bb_train_inputs *inputs = &trainer->inputs;
-    const struct bb_sample_options options = {.prompt = trainer->sample_prompt,
-                                              .count = trainer->sample_prompt_count,
-                                              .max_tokens = trainer->options.sample_tokens,
-                                              .is_exact = trainer->objective.backward_options.is_exact};
+    const struct bb_sample_options options = bb_trainer_sample_options(trainer);
     if (trainer->sample_prompt == NULL || bb_process_rank(trainer->options.process_group) != 0)
         return BOMBUS_OK;
     struct bb_buffer prompt = {0}, text = {0};

@@ -8,6 +8,7 @@
 #include "train/adapter_folder.h"
 #include "train/batches.h"
 #include "train/objective.h"
+#include "train/sample.h"
 
 #include <stdatomic.h>
 
@@ -56,6 +57,9 @@ BB_RESULT bombus_status bb_trainer_create(struct bb_trainer **trainer, const str
 void bb_trainer_free(struct bb_trainer *trainer); /* NULL is allowed */
 BB_RESULT bombus_status bb_trainer_run(struct bb_trainer *trainer, bombus_train_result *result, bombus_error *error);
 void bb_trainer_cancel(struct bb_trainer *trainer); /* any thread, a signal handler */
+
+/* Of the prompt that is asked at evaluations, for as many tokens as the caller wants. */
+struct bb_sample_options bb_trainer_sample_options(const struct bb_trainer *trainer);
 
 /* Tells the caller; a false answer cancels. Processes but the first are silent. */
 void bb_trainer_tell(struct bb_trainer *trainer, const bombus_train_event *event);
