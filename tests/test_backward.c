@@ -137,6 +137,9 @@ static void test_golden(void **state)
     SKIP_WITHOUT_GOLDEN(golden_path("lora/train/text-adam-b1/train.json"));
     for (size_t i = 0; i < BB_COUNT(names); i++)
         run_case(names[i], true, 1e-4, 1e-3);
+    /* mlx computes that model in bf16. Its own gradients of this batch in f32 (text-adam-b1-qv: the same adapter on the
+     * same weights with f32 scales) are up to 0.13 of a tensor's largest entry away from those in bf16. */
+    run_case("text-adam-b1-bf16", true, 3e-2, 0.13);
 }
 
 /* ---- models of the fixtures ---- */

@@ -123,6 +123,9 @@ static void check_trace(const struct trace *trace, const struct bb_safetensors *
     double test_loss = json_number_value(json_object_get(trace->json, "test_loss_after"));
     print_message("  %s: losses within %.1e, test loss within %.1e\n", trace->name, worst, fabs(trace->test_loss - test_loss));
     assert_true(fabs(trace->test_loss - test_loss) <= tolerance);
+    /* Adam's first updates are the gradients' signs, and bf16 turns small ones: what mlx's own run on the bfloat16 model has
+     * learnt differs from its f32 run's by 0.43 of its length after 1 step, 0.23 after 20. Nothing to compare entry by entry;
+     * test_backward.c compares the first gradients. */
     const int steps[] = {1, 5, 20};
     for (size_t i = 0; !is_bf16 && i < BB_COUNT(steps); i++)
         check_adapter(tensors, folder, steps[i], 1e-4);
