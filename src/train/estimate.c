@@ -96,6 +96,7 @@ bombus_status bb_estimate_room(struct bb_trainer *trainer, bombus_error *error)
 struct survey {
     int64_t count, rows; /* batches that were seen, rows of them all */
     int64_t typical, largest; /* which of them is next to the mean, and which has the most rows */
+    double seconds;           /* to read and encode them */
 };
 
 static bombus_status survey_batches(struct bb_trainer *trainer, struct survey *survey, bombus_error *error)
@@ -104,6 +105,7 @@ static bombus_status survey_batches(struct bb_trainer *trainer, struct survey *s
     bombus_status status = BOMBUS_OK;
     *survey = (struct survey){0};
     int64_t left = trainer->options.iters - trainer->state.iteration;
+    const double start = bb_clock_seconds();
     while (survey->count < SAMPLED_BATCHES && survey->count < left && status == BOMBUS_OK) {
         const struct bb_train_batch *batch = NULL;
         status = bb_batches_next(&trainer->train.batches, &batch, error);
@@ -112,6 +114,7 @@ static bombus_status survey_batches(struct bb_trainer *trainer, struct survey *s
         rows[survey->count++] = batch->row_count;
         survey->rows += batch->row_count;
     }
+    survey->seconds = bb_clock_seconds() - start;
     for (int64_t i = 0; i < survey->count; i++) {
         int64_t here = (int64_t)rows[i] * survey->count - survey->rows;
         int64_t best = (int64_t)rows[survey->typical] * survey->count - survey->rows;
@@ -316,10 +319,12 @@ static bombus_status warm_up(struct bb_trainer *trainer, const struct bb_batches
         status = measure_sample(trainer, &sample_seconds, error);
     if (status != BOMBUS_OK)
         return status;
-    double mean = (double)survey.rows / (double)survey.count / rows; /* of a batch, in warm-up steps */
-    double updates = iterations_left(trainer) / trainer->options.grad_accumulation_steps;
-    double total = mean * seconds * iterations_left(trainer) + forward_seconds * evaluated_rows / rows +
-                   update_seconds * updates + sample_seconds * evaluations_left(trainer);
+    const double batch_rows = (double)survey.rows / (double)survey.count;
+    const double read_seconds = survey.rows > 0 ? survey.seconds / (double)survey.rows : 0.0; /* a row */
+    const double updates = iterations_left(trainer) / trainer->options.grad_accumulation_steps;
+    const double total = (seconds / rows + read_seconds) * batch_rows * iterations_left(trainer) +
+                         (forward_seconds / rows + read_seconds) * evaluated_rows + update_seconds * updates +
+                         sample_seconds * evaluations_left(trainer);
     bb_trainer_tell(trainer, &(bombus_train_event){.type = BOMBUS_TRAIN_ESTIMATE,
                                                    .iteration = trainer->state.iteration,
                                                    .seconds = seconds,
