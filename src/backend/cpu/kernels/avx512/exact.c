@@ -92,6 +92,7 @@ static inline __m512 unmix(__m512 lanes)
 BB_INLINE void load_nibbles(const struct source *source, int64_t first, __m512 values[4], const bool is_full, const bool is_wide)
 {
     const __m512i shift = _mm512_setr_epi32(0, 0, 4, 4, 8, 8, 12, 12, 16, 16, 20, 20, 24, 24, 28, 28);
+    const uint8_t *codes = source->data + first / 2;
     BB_UNROLL
     for (int32_t i = 0; i < 4; i++) {
         const int64_t column = first + 16 * i, group = (is_wide ? first : column) >> source->group_shift;
@@ -100,7 +101,7 @@ BB_INLINE void load_nibbles(const struct source *source, int64_t first, __m512 v
             continue;
         }
         int64_t eight;
-        memcpy(&eight, source->data + column / 2, sizeof eight);
+        memcpy(&eight, codes + 8 * i, sizeof eight);
         const __m512 table = _mm512_fmadd_ps(_mm512_set1_ps(source->scales[group]), source->codes, _mm512_set1_ps(source->biases[group]));
         values[i] = _mm512_permutexvar_ps(_mm512_srlv_epi32(_mm512_set1_epi64(eight), shift), table);
     }
