@@ -154,7 +154,7 @@ static struct source source_of(const struct bb_linear_task *task)
     memset(groups, 0, (size_t)(2 * padded_groups_of(weight->cols)) * sizeof(float));
     if (weight->scheme.mode != BB_QUANT_NONE) {
         const __m128i numbers = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-        source.unpacker = bb_unpacker_of(weight->scheme);
+        source.unpacker = bb_unpacker_of(weight->scheme, false);
         source.codes = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(weight->scheme.mode == BB_QUANT_AFFINE ? numbers
                                                                                                      : _mm512_castsi512_si128(source.unpacker.values)));
         while ((1 << source.group_shift) < weight->scheme.group_size)

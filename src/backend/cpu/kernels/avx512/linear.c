@@ -5,6 +5,8 @@
  *     panel   [columns / 4][32 rows][4 bytes]        two registers of 16 rows for each 4 columns
  *     x       [columns / 4][12 rows of x][4 bytes]   as struct bb_rounded lays it, each 4 bytes spread over a register
  *
+ * of each 8 columns first the even ones, then the odd ones, as nibbles come apart.
+ *
  * vpdpbusd adds 4 products in each of 16 lanes (weight rows); 2 x 12 sums are in registers at once. At the end of a unit they become f32 and
  * go to the totals [rows of x][32 weight rows], which stay in the first cache. Bound: one vpdpbusd for 64 multiply-adds. */
 #include "backend/cpu/kernels/avx512/linear.h"
@@ -59,21 +61,56 @@ static void pack_scales(struct panel *panel, const struct bb_weight *weight, int
     }
 }
 
-/* Codes of columns [first, first + cols) of rows [row, row + 16), to panel rows [half, half + 16). Rows behind the last repeat it. */
+/* Where the codes of a row of the panel come from; rows behind the last repeat it. */
+struct rows {
+    const uint8_t *codes; /* of the first */
+    int64_t row_bytes, last;
+};
+
+static inline const uint8_t *row_codes(const struct rows *rows, int64_t row)
+{
+    const uint8_t *codes = rows->codes + (row < rows->last ? row : rows->last) * rows->row_bytes;
+    _mm_prefetch((const char *)codes + PANEL_ROWS * rows->row_bytes, _MM_HINT_T1); /* the next panel's */
+    return codes;
+}
+
+/* 4-bit codes: 8 columns are transposed as they are packed, in one lane; of them the low nibbles are the even columns, the high ones the odd. */
+static void pack_nibbles(struct panel *panel, struct rows rows, const struct bb_unpacker *unpacker, int64_t cols, int32_t half)
+{
+    for (int64_t k = 0; k < cols; k += 128, rows.codes += 64) {
+        const int64_t count = cols - k < 128 ? cols - k : 128;
+        __m512i packed[16];
+        for (int64_t i = 0; i < 16; i++)
+            packed[i] = _mm512_maskz_loadu_epi8(~UINT64_C(0) >> (64 - count / 2), row_codes(&rows, i));
+        bb_transpose(packed);
+        for (int64_t i = 0; i < count / 8; i++) {
+            __m512i even = _mm512_and_si512(packed[i], unpacker->mask);
+            __m512i odd = _mm512_and_si512(_mm512_srli_epi16(packed[i], 4), unpacker->mask);
+            if (unpacker->has_values) {
+                even = _mm512_shuffle_epi8(unpacker->values, even);
+                odd = _mm512_shuffle_epi8(unpacker->values, odd);
+            }
+            _mm512_store_si512(&panel->codes[k / 4 + 2 * i][half], even);
+            _mm512_store_si512(&panel->codes[k / 4 + 2 * i + 1][half], odd);
+        }
+    }
+}
+
+/* Codes of columns [first, first + cols) of rows [row, row + 16), to panel rows [half, half + 16). */
 static void pack_codes(struct panel *panel, const struct bb_weight *weight, const struct bb_unpacker *unpacker, int64_t row, int64_t first,
                        int64_t cols, int32_t half)
 {
-    const int64_t row_bytes = (int64_t)bb_weight_row_bytes(weight);
-    const uint8_t *codes = (const uint8_t *)weight->data + row * row_bytes + first / 8 * unpacker->bits;
-    const int64_t last = weight->rows - 1 - row;
-    for (int64_t k = 0; k < cols; k += 64, codes += 8 * unpacker->bits) {
+    struct rows from = { .row_bytes = (int64_t)bb_weight_row_bytes(weight), .last = weight->rows - 1 - row };
+    from.codes = (const uint8_t *)weight->data + row * from.row_bytes + first / 8 * unpacker->bits;
+    if (unpacker->bits == 4) {
+        pack_nibbles(panel, from, unpacker, cols, half);
+        return;
+    }
+    for (int64_t k = 0; k < cols; k += 64, from.codes += 8 * unpacker->bits) {
         const int64_t count = cols - k < 64 ? cols - k : 64;
         __m512i rows[16];
-        for (int64_t i = 0; i < 16; i++) {
-            const uint8_t *from = codes + (i < last ? i : last) * row_bytes;
-            _mm_prefetch((const char *)from + PANEL_ROWS * row_bytes, _MM_HINT_T1); /* the next panel's */
-            rows[i] = bb_unpack_codes(unpacker, from, count);
-        }
+        for (int64_t i = 0; i < 16; i++)
+            rows[i] = bb_unpack_codes(unpacker, row_codes(&from, i), count);
         bb_transpose(rows);
         for (int64_t i = 0; i < count / 4; i++)
             _mm512_store_si512(&panel->codes[k / 4 + i][half], rows[i]);
@@ -177,7 +214,7 @@ static void multiply_rounded(const struct bb_linear_task *task)
         bb_avx512_multiply_few(task);
         return;
     }
-    const struct bb_unpacker unpacker = bb_unpacker_of(task->weight->scheme);
+    const struct bb_unpacker unpacker = bb_unpacker_of(task->weight->scheme, true);
     for (int64_t row = 0; row < task->weight->rows; row += PANEL_ROWS)
         multiply_panel(task, &unpacker, row);
 }
@@ -194,11 +231,12 @@ static void round_unit(const float *x, int32_t unit, int8_t *codes, int64_t widt
     memcpy(&limit, &bits, sizeof limit);
     const bool is_finite = bits < 0x7F800000, is_empty = !is_finite || limit < 1e-30f;
     const __m512 inverse = _mm512_set1_ps(is_empty ? 0.0f : 127.0f / limit);
+    const __m128i paired = _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
     int8_t rounded[BB_UNIT_LIMIT];
     for (int32_t i = 0; i < unit; i += 16) {
         const __m512i code = is_empty ? _mm512_setzero_si512() : _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i), inverse));
         total = _mm512_add_epi32(total, code);
-        _mm_storeu_si128((__m128i *)(rounded + i), _mm512_cvtepi32_epi8(code));
+        _mm_storeu_si128((__m128i *)(rounded + i), _mm_shuffle_epi8(_mm512_cvtepi32_epi8(code), paired));
     }
     for (int32_t i = 0; i < unit; i += 4)
         memcpy(codes + i * width, rounded + i, 4);

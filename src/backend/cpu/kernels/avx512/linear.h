@@ -26,13 +26,15 @@ struct bb_unpacker {
     int32_t bits;
 };
 
-static inline struct bb_unpacker bb_unpacker_of(struct bb_scheme scheme)
+/* is_paired: of each 8 codes the even ones first, then the odd ones; else in order. */
+static inline struct bb_unpacker bb_unpacker_of(struct bb_scheme scheme, bool is_paired)
 {
     uint8_t index[64], shift[64];
     for (int32_t i = 0; i < 64; i++) {
         const int32_t byte = i / 8 * scheme.bits + i % 8;
         index[i] = (uint8_t)(byte < 64 ? byte : 63);
-        shift[i] = (uint8_t)(i % 8 * scheme.bits);
+        const int32_t code = is_paired ? i % 4 * 2 + i % 8 / 4 : i % 8;
+        shift[i] = (uint8_t)(code * scheme.bits);
     }
     return (struct bb_unpacker){
         .index = _mm512_loadu_si512(index),

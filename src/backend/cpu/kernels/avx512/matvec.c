@@ -65,14 +65,15 @@ struct form {
     bool is_split, has_values;
 };
 
-/* Partial sums of register i of a run: 64 columns in order; or 128 columns, of which x has the 64 even ones first. */
+/* Partial sums of register i of a run: 64 columns, of each 8 the even ones first; or 128 columns, of which x has the 64 even ones first. */
 BB_INLINE __m512i dot(const struct form *form, const uint8_t *run, const int8_t *x, int32_t i)
 {
     if (!form->is_split) {
         const __m512i packed = _mm512_maskz_loadu_epi8(~UINT64_C(0) >> (64 - 8 * form->bits), run + 8 * form->bits * i);
-        __m512i codes = packed;
+        __m512i codes = form->bits == 8 ? packed : _mm512_permutexvar_epi8(form->index, packed);
+        codes = _mm512_multishift_epi64_epi8(form->shift, codes);
         if (form->bits != 8)
-            codes = _mm512_and_si512(_mm512_multishift_epi64_epi8(form->shift, _mm512_permutexvar_epi8(form->index, packed)), form->mask);
+            codes = _mm512_and_si512(codes, form->mask);
         if (form->has_values)
             codes = _mm512_shuffle_epi8(form->values, codes);
         return _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, _mm512_load_si512(x + 64 * i));
@@ -257,15 +258,15 @@ static __m512 multiply_rows(const struct one *one, int64_t row, int64_t count)
     return total;
 }
 
-/* x for nibbles, in place: of each 128 columns the 64 even ones, then the 64 odd ones. */
+/* x for nibbles, in place: of each 128 columns the 64 even ones, then the 64 odd ones. They come in fours in turn. */
 static void split_columns(int8_t *x, int64_t cols)
 {
+    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
     for (int64_t i = 0; i < cols; i += 128, x += 128) {
         const __m512i low = _mm512_load_si512(x), high = _mm512_load_si512(x + 64);
-        _mm256_store_si256((__m256i *)x, _mm512_cvtepi16_epi8(low));
-        _mm256_store_si256((__m256i *)(x + 32), _mm512_cvtepi16_epi8(high));
-        _mm256_store_si256((__m256i *)(x + 64), _mm512_cvtepi16_epi8(_mm512_srli_epi16(low, 8)));
-        _mm256_store_si256((__m256i *)(x + 96), _mm512_cvtepi16_epi8(_mm512_srli_epi16(high, 8)));
+        _mm512_store_si512(x, _mm512_permutex2var_epi32(low, even, high));
+        _mm512_store_si512(x + 64, _mm512_permutex2var_epi32(low, odd, high));
     }
 }
 
@@ -294,7 +295,7 @@ void bb_avx512_multiply_few(const struct bb_linear_task *task)
     float *floats = (float *)(void *)(x + rounded->rows * padded_cols);
     struct one ones[BB_AVX512_FEW];
     for (int64_t t = 0; t < rounded->rows; t++, x += padded_cols, floats += 2 * padded_units) {
-        ones[t] = (struct one){ .task = task, .unpacker = bb_unpacker_of(weight->scheme), .row = t, .x = x, .sums = floats, .steps = floats + padded_units,
+        ones[t] = (struct one){ .task = task, .unpacker = bb_unpacker_of(weight->scheme, true), .row = t, .x = x, .sums = floats, .steps = floats + padded_units,
             .units = rounded->cols / rounded->unit, .padded_units = padded_units, .row_bytes = bb_weight_row_bytes(weight),
             .group_bytes = bb_weight_scale_row_bytes(weight) };
         ones[t].is_usual = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && weight->scheme.group_size == rounded->unit;
