@@ -3,7 +3,7 @@
  * The sum of a row: four registers, column c in lane c % 8 of register c / 8 % 4, one FMA a column in ascending order, folded at the end. The
  * order does not depend on how many rows of x there are: few rows of x take the values as they are unpacked; for many, 16 weight rows are
  * unpacked to scratch, and a weight row meets 3 rows of x at once, with 12 registers of sums. */
-#include "backend/cpu/kernels/avx2/linear.h"
+#include "backend/cpu/kernels/avx2/unpack.h"
 
 enum {
     PANEL_ROWS = 16, /* weight rows unpacked at once */

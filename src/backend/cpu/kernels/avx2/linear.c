@@ -8,7 +8,7 @@
  * vpmaddubsw gives sums of two products in 16 bits. As many of them are added there as surely fit (HELD steps), before a vpmaddwd by ones takes
  * them to 32 bits. Bound: vpmaddubsw + vpaddw for 32 multiply-adds. 8-bit codes do not fit unsigned: they are taken as code - 128, its absolute
  * value times x with its sign; 128 times the sum of x is added at the end. */
-#include "backend/cpu/kernels/avx2/linear.h"
+#include "backend/cpu/kernels/avx2/unpack.h"
 
 #include <math.h>
 

@@ -6,7 +6,7 @@
  *
  * 4-bit codes are not put in order: of 32 bytes the low nibbles are the even columns, the high nibbles the odd ones, and x is laid out to match
  * once a task. */
-#include "backend/cpu/kernels/avx2/linear.h"
+#include "backend/cpu/kernels/avx2/unpack.h"
 
 enum {
     ROWS = 8

@@ -8,7 +8,7 @@
  * One or two rows of x: of 8 bytes (16 columns), spread over a register, even lanes are the first word, odd lanes the second, and each pair of
  * lanes masks a nibble in its place: code * 16^k, for which x is scaled by 16^-k, both without rounding. More rows: 16 weight rows of codes
  * are unpacked to f32, and tiles of 2 weight rows x 3 rows of x keep 12 registers of a group's sums. */
-#include "backend/cpu/kernels/avx2/linear.h"
+#include "backend/cpu/kernels/avx2/unpack.h"
 
 #include "base/compiler.h"
 

@@ -4,7 +4,7 @@
  * registers are added, and their 16 sums to the row's 16 totals, which are folded at the end. The order does not depend on how many rows of x
  * there are: one row of x takes the values as they are unpacked; for many, a panel of 16 weight rows x 1024 columns is unpacked to scratch, and
  * tiles of 2 weight rows x 3 rows of x keep 24 registers of sums. */
-#include "backend/cpu/kernels/avx512/linear.h"
+#include "backend/cpu/kernels/avx512/unpack.h"
 
 #include <string.h>
 
@@ -65,7 +65,7 @@ static inline __mmask16 mask_of(int64_t rest)
     return (__mmask16)(rest >= 16 ? 0xFFFFu : rest > 0 ? (1u << rest) - 1u : 0u);
 }
 
-/* 16 e4m3 codes as f32 (linear.h says how). */
+/* 16 e4m3 codes as f32 (unpack.h says how). */
 static inline __m512 e4m3_values(__m128i codes)
 {
     const __m512i code = _mm512_cvtepu8_epi32(codes), magnitude = _mm512_and_si512(code, _mm512_set1_epi32(127));

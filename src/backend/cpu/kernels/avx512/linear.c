@@ -9,7 +9,7 @@
  *
  * vpdpbusd adds 4 products in each of 16 lanes (weight rows); 2 x 12 sums are in registers at once. At the end of a unit they become f32 and
  * go to the totals [rows of x][32 weight rows], which stay in the first cache. Bound: one vpdpbusd for 64 multiply-adds. */
-#include "backend/cpu/kernels/avx512/linear.h"
+#include "backend/cpu/kernels/avx512/unpack.h"
 
 #include "base/compiler.h"
 

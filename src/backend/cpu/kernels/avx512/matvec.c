@@ -8,7 +8,7 @@
  *
  * 4-bit codes are not put in order: of 64 bytes (128 columns) the low nibbles are the even columns, the high nibbles the odd ones, and x is laid
  * out to match once a task. */
-#include "backend/cpu/kernels/avx512/linear.h"
+#include "backend/cpu/kernels/avx512/unpack.h"
 
 #include "base/compiler.h"
 

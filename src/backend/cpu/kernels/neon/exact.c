@@ -3,7 +3,7 @@
  * The sum of a row: four registers, column c in lane c % 4 of register c / 4 % 4, one FMA a column in ascending order, folded at the end. The
  * order does not depend on how many rows of x there are: one row of x takes the values of two weight rows as they are unpacked; for many, 8
  * weight rows are unpacked to scratch, and tiles of 2 weight rows x 3 rows of x keep 24 registers of sums. */
-#include "backend/cpu/kernels/neon/linear.h"
+#include "backend/cpu/kernels/neon/unpack.h"
 
 enum {
     PANEL_ROWS = 8, /* weight rows unpacked at once */

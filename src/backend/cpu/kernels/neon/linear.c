@@ -1,6 +1,6 @@
 /* Rounded products of many rows of x with plain NEON: smull and smlal give products of 16 columns in 8 lanes of 16 bits, where as many are
  * added as surely fit; sadalp takes them to 32 bits. Bound, 4 bits: 9 instructions for 64 multiply-adds. */
-#include "backend/cpu/kernels/neon/linear.h"
+#include "backend/cpu/kernels/neon/unpack.h"
 
 #include "backend/cpu/kernels/neon/dot.h"
 

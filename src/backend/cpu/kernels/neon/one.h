@@ -10,7 +10,7 @@
 #ifndef BB_NEON_ONE_H
 #define BB_NEON_ONE_H
 
-#include "backend/cpu/kernels/neon/linear.h"
+#include "backend/cpu/kernels/neon/unpack.h"
 
 enum {
     ROWS = 8,

@@ -15,7 +15,7 @@
 #ifndef BB_NEON_PANEL_H
 #define BB_NEON_PANEL_H
 
-#include "backend/cpu/kernels/neon/linear.h"
+#include "backend/cpu/kernels/neon/unpack.h"
 
 #include <math.h>
 

@@ -1,6 +1,6 @@
 /* Rounded products of many rows of x with dotprod: sdot adds 4 products in each of 4 lanes, 4 columns of 4 weight rows times those of one
  * row of x. 8 x 8 sums are 16 registers; each 4 columns take 4 loads and 16 sdot. Bound: one sdot for 16 multiply-adds. */
-#include "backend/cpu/kernels/neon/linear.h"
+#include "backend/cpu/kernels/neon/unpack.h"
 
 enum {
     DEPTH = 4,

@@ -1,5 +1,5 @@
 /* Rounded product of one row of x with dotprod. */
-#include "backend/cpu/kernels/neon/linear.h"
+#include "backend/cpu/kernels/neon/unpack.h"
 
 /* Lane sums of the products of `count` registers. */
 BB_INLINE int32x4_t dot_registers(const int8x16_t *codes, const int8_t *x, const int32_t count, const int32_t bits)

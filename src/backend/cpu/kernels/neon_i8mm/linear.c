@@ -1,6 +1,6 @@
 /* Rounded products of many rows of x with i8mm: smmla multiplies 8 columns of 2 rows of x by those of 2 weight rows. 8 x 8 sums are 16
  * registers; each 8 columns take 8 loads and 16 smmla. Bound: one smmla for 32 multiply-adds. One row of x gains nothing here: neon_dot's. */
-#include "backend/cpu/kernels/neon/linear.h"
+#include "backend/cpu/kernels/neon/unpack.h"
 
 enum {
     DEPTH = 8,

@@ -1,6 +1,6 @@
 /* What the AVX2 products share: unpacking codes and scales to registers, and an 8 x 8 transpose. */
-#ifndef BB_AVX2_LINEAR_H
-#define BB_AVX2_LINEAR_H
+#ifndef BB_AVX2_UNPACK_H
+#define BB_AVX2_UNPACK_H
 
 #include "backend/cpu/kernels/kernel.h"
 #include "base/compiler.h"

@@ -1,6 +1,6 @@
 /* What the NEON products share: codes and scales to registers, and a 4 x 4 transpose. Nothing is aligned; nothing behind a row is read. */
-#ifndef BB_NEON_LINEAR_H
-#define BB_NEON_LINEAR_H
+#ifndef BB_NEON_UNPACK_H
+#define BB_NEON_UNPACK_H
 
 #include "backend/cpu/kernels/kernel.h"
 #include "base/compiler.h"

@@ -1,6 +1,6 @@
 /* What the AVX-512 products share: unpacking codes and scales to registers, and a 16 x 16 transpose. */
-#ifndef BB_AVX512_LINEAR_H
-#define BB_AVX512_LINEAR_H
+#ifndef BB_AVX512_UNPACK_H
+#define BB_AVX512_UNPACK_H
 
 #include "backend/cpu/kernels/kernel.h"
 #include "base/compiler.h"
