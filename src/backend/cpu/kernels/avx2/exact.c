@@ -118,10 +118,7 @@ static void seek_row(struct source *source, const struct bb_weight *weight, int6
 /* The end of a row: four registers of sums to one number. */
 static inline float fold(const __m256 sums[4])
 {
-    const __m256 eight = _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]));
-    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+    return bb_fold_lanes(_mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3])));
 }
 
 /* The products of 32 columns of a weight row and a row of x. */

@@ -48,14 +48,6 @@ static struct work work_of(const struct bb_linear_task *task)
     return work;
 }
 
-/* The sum of eight lanes. */
-static inline float fold(__m256 eight)
-{
-    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
-}
-
 /* The sums of the groups of each row of x. */
 static void sum_groups(const struct work *work)
 {
@@ -66,7 +58,7 @@ static void sum_groups(const struct work *work)
             even = _mm256_add_ps(even, _mm256_loadu_ps(x + c));
             odd = _mm256_add_ps(odd, _mm256_loadu_ps(x + c + 8));
         }
-        work->sums[i] = fold(_mm256_add_ps(even, odd));
+        work->sums[i] = bb_fold_lanes(_mm256_add_ps(even, odd));
     }
 }
 
@@ -92,7 +84,7 @@ static inline float finish(const struct work *work, __m256 low, __m256 high, int
         offset = _mm256_fmadd_ps(_mm256_loadu_ps(biases + g), _mm256_loadu_ps(sums + g), offset);
     if (g < work->groups)
         offset = _mm256_fmadd_ps(bb_load_floats(biases, BB_F32, g, work->groups - g), bb_load_floats(sums, BB_F32, g, work->groups - g), offset);
-    return fold(_mm256_add_ps(_mm256_add_ps(low, high), offset));
+    return bb_fold_lanes(_mm256_add_ps(_mm256_add_ps(low, high), offset));
 }
 
 /* ---- few rows of x ---- */

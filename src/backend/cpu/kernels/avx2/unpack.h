@@ -163,6 +163,14 @@ static inline __m256 bb_load_bias(const struct bb_linear_task *task, int64_t row
     return bb_load_floats(task->bias, task->bias_dtype, row, rest < 8 ? rest : 8);
 }
 
+/* The sum of eight lanes. */
+static inline float bb_fold_lanes(__m256 eight)
+{
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
 void bb_avx2_multiply_one(const struct bb_linear_task *task);   /* rounded product of one row of x (matvec.c) */
 size_t bb_avx2_one_scratch(int64_t cols);
 void bb_avx2_multiply_exact(const struct bb_linear_task *task); /* exact.c */
