@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "golden.h"
+#include "open_or_skip.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -43,14 +44,6 @@ static inline void close_model(struct opened *opened)
     bombus_model_close(opened->model);
     bombus_tokenizer_close(opened->tokenizer);
 }
-
-#define OPEN_OR_SKIP(opened, name, threads)                                                                            \
-    do {                                                                                                               \
-        if (!open_model(&(opened), (name), (threads))) {                                                               \
-            SKIP_WITHOUT_GOLDEN(NULL);                                                                                 \
-            return;                                                                                                    \
-        }                                                                                                              \
-    } while (0)
 
 /* What the callbacks of one request saw. cmocka's assertions are of the main thread alone: here things are written down. */
 struct log {

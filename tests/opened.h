@@ -4,6 +4,7 @@
 
 #include "golden.h"
 #include "model/weights.h"
+#include "open_or_skip.h"
 #include "ops/backends.h"
 
 struct opened {
@@ -34,13 +35,5 @@ static inline void close_model(struct opened *opened)
     bb_model_close(opened->model);
     bb_backend_close(opened->backend);
 }
-
-#define OPEN_OR_SKIP(opened, name, threads)                                                                            \
-    do {                                                                                                               \
-        if (!open_model(&(opened), (name), (threads))) {                                                               \
-            SKIP_WITHOUT_GOLDEN(NULL);                                                                                 \
-            return;                                                                                                    \
-        }                                                                                                              \
-    } while (0)
 
 #endif
