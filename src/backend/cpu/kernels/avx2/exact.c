@@ -91,18 +91,8 @@ static struct source source_of(const struct bb_linear_task *task)
 /* Widens the scales and biases of `count` rows from `row` on. */
 static void widen_groups(const struct source *source, const struct bb_weight *weight, int64_t row, int64_t count)
 {
-    if (weight->scheme.mode == BB_QUANT_NONE)
-        return;
-    const int64_t groups = weight->cols / weight->scheme.group_size, first = row * groups, all = count * groups;
-    for (int64_t g = 0; g < all; g += 8) {
-        __m256 scale, bias = _mm256_setzero_ps();
-        if (weight->scheme.mode == BB_QUANT_MXFP8)
-            scale = bb_load_scale_bytes(weight->scales, weight->scheme.mode, first + g, all - g);
-        else
-            bb_load_groups(weight, first + g, all - g, &scale, &bias);
-        _mm256_storeu_ps(source->all_scales + g, scale);
-        _mm256_storeu_ps(source->all_biases + g, bias);
-    }
+    if (weight->scheme.mode != BB_QUANT_NONE)
+        bb_widen_groups(weight, row, count, source->all_scales, source->all_biases);
 }
 
 /* Points the source at row `row`, the `index`-th of those whose groups were widened. */

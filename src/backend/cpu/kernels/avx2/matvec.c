@@ -175,12 +175,7 @@ static void widen_groups(const struct one *one, int64_t row, int64_t count)
         widen(one->biases, weight->biases, first, all, BB_BF16);
         return;
     }
-    for (int64_t g = 0; g < all; g += 8) {
-        __m256 scale, bias;
-        bb_load_groups(weight, first + g, all - g, &scale, &bias);
-        _mm256_storeu_ps(one->scales + g, scale);
-        _mm256_storeu_ps(one->biases + g, bias);
-    }
+    bb_widen_groups(weight, row, count, one->scales, one->biases);
 }
 
 /* Adds the terms of 8 rows from `row` on, unit by unit. is_double: two units a group. */

@@ -62,18 +62,6 @@ static void sum_groups(const struct work *work)
     }
 }
 
-/* Scales and biases of `count` weight rows from `row` on. */
-static void widen_groups(const struct work *work, int64_t row, int64_t count)
-{
-    const int64_t all = count * work->groups;
-    for (int64_t g = 0; g < all; g += 8) {
-        __m256 scale, bias;
-        bb_load_groups(work->task->weight, row * work->groups + g, all - g, &scale, &bias);
-        _mm256_storeu_ps(work->scales + g, scale);
-        _mm256_storeu_ps(work->biases + g, bias);
-    }
-}
-
 /* A row's totals of classes 0..7 and 8..15, and the terms of its biases, to one number. sums: of the row of x. */
 static inline float finish(const struct work *work, __m256 low, __m256 high, int64_t panel_row, const float *sums)
 {
@@ -138,7 +126,7 @@ static void multiply_few(const struct work *work)
         const int64_t rest = weight->rows - row;
         const uint8_t *codes = (const uint8_t *)weight->data + (size_t)row * bb_weight_row_bytes(weight);
         if (row % PANEL_ROWS == 0)
-            widen_groups(work, row, rest < PANEL_ROWS ? rest : PANEL_ROWS);
+            bb_widen_groups(weight, row, rest < PANEL_ROWS ? rest : PANEL_ROWS, work->scales, work->biases);
         for (int64_t t = 0; t < task->row_count; t++)
             bb_linear_store(task, row, task->first_row + t,
                             multiply_row(work, codes, row % PANEL_ROWS, work->columns + t * work->cols, work->sums + t * work->groups));
@@ -256,7 +244,7 @@ void bb_avx2_multiply_nibbles(const struct bb_linear_task *task)
     }
     for (int64_t row = 0; row < task->weight->rows; row += PANEL_ROWS) {
         const int64_t rest = task->weight->rows - row, count = rest < PANEL_ROWS ? rest : PANEL_ROWS;
-        widen_groups(&work, row, count);
+        bb_widen_groups(task->weight, row, count, work.scales, work.biases);
         unpack_panel(&work, row, count);
         multiply_panel(&work, row, count);
     }

@@ -163,6 +163,21 @@ static inline __m256 bb_load_bias(const struct bb_linear_task *task, int64_t row
     return bb_load_floats(task->bias, task->bias_dtype, row, rest < 8 ? rest : 8);
 }
 
+/* Scales and biases [count, groups of a row] of `count` rows from `row` on as f32; up to 7 more entries of each are written. */
+static inline void bb_widen_groups(const struct bb_weight *weight, int64_t row, int64_t count, float *scales, float *biases)
+{
+    const int64_t groups = weight->cols / weight->scheme.group_size, first = row * groups, all = count * groups;
+    for (int64_t g = 0; g < all; g += 8) {
+        __m256 scale, bias = _mm256_setzero_ps();
+        if (weight->scheme.mode == BB_QUANT_MXFP8)
+            scale = bb_load_scale_bytes(weight->scales, weight->scheme.mode, first + g, all - g);
+        else
+            bb_load_groups(weight, first + g, all - g, &scale, &bias);
+        _mm256_storeu_ps(scales + g, scale);
+        _mm256_storeu_ps(biases + g, bias);
+    }
+}
+
 /* The sum of eight lanes. */
 static inline float bb_fold_lanes(__m256 eight)
 {
