@@ -3,8 +3,10 @@
  * One row of weights at a time, in address order to the last load: the processor then reads ahead by itself, and where that is too little
  * (kernels.c), prefetches of codes help it. 16 units (a run) at a time: each register of 64 byte codes gives, by vpdpbusd, 16 partial sums;
  * registers are folded together until the 16 lanes are the sums of 16 units, so that scale, bias and conversion are one instruction each for 16
- * units. The sums of 16 rows are kept; then their terms are made, transposed and added unit by unit: the order that kernel.h wants. A second
- * row of x finds the 16 rows in a cache.
+ * units. The sums of a group of rows are kept until its last row: as that is read, run by run the group's terms are made, transposed and added
+ * unit by unit, the order that kernel.h wants. A group is no larger than what stays in the first cache beside x (any other line that
+ * is missed there interrupts the reading ahead), and its additions are few enough to be done while the next codes come. A second row of x finds the
+ * group in that cache.
  *
  * 4-bit codes are not put in order: of 64 bytes (128 columns) the low nibbles are the even columns, the high nibbles the odd ones, and x is laid
  * out to match once a task. */
@@ -15,8 +17,11 @@
 #include <string.h>
 
 enum {
-    ROWS = 16,
-    UNITS = 16 /* of a run */
+    ROWS = 4,                 /* of a group, at most */
+    BLOCK = 16,               /* rows of weights that are stored at once */
+    UNITS = 16,               /* of a run */
+    CACHE_BYTES = 18 << 10,   /* what a group's codes, sums and x may take of the first cache (32 KB and more) */
+    WIDE_AHEAD = 16 << 10     /* bytes of codes to ask for early where x alone takes so much */
 };
 
 /* A task, and one of its rows of x. */
@@ -30,6 +35,7 @@ struct one {
     bool is_usual;     /* groups are units, with bf16 scales and biases: nearly every model */
     int64_t units, padded_units;
     size_t row_bytes, group_bytes; /* of codes; of scales, or of biases */
+    int64_t read_ahead;
 };
 
 /* Columns of x and units, padded to whole runs of 16 units of at most 64 columns. */
@@ -115,65 +121,26 @@ BB_INLINE __m512i sum_units(const struct form *form, const uint8_t *run, const i
     return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), fold_dots(form, run, x, 0));
 }
 
-/* The sums of `count` rows. Behind a row's last, partial run come the next row's codes, where x is 0; behind the last row nothing is read. */
-BB_INLINE void sum_rows(const struct one *one, int64_t row, int64_t count, const int32_t unit, const int32_t bits, const bool is_split,
-                        const bool has_values)
-{
-    const int32_t lanes = unit / (is_split ? 8 : 4), run_bytes = 2 * unit * bits;
-    const struct form form = { .index = one->unpacker.index, .shift = one->unpacker.shift, .mask = one->unpacker.mask,
-        .values = one->unpacker.values, .bits = bits, .is_split = is_split, .has_values = has_values };
-    const int64_t units = one->units;
-    const uint8_t *codes = (const uint8_t *)one->task->weight->data + (size_t)row * one->row_bytes;
-    const uint8_t *end = (const uint8_t *)one->task->weight->data + (size_t)one->task->weight->rows * one->row_bytes;
-    int32_t *dots = one->dots;
-    for (int64_t i = 0; i < count; i++, dots += one->padded_units) {
-        const int8_t *x = one->x;
-        const int64_t ahead = i % one->task->rounded->rows == one->row ? one->task->read_ahead : 0; /* rows of x take turns */
-        int64_t first = 0;
-        for (; first + UNITS <= units; first += UNITS, codes += run_bytes, x += UNITS * unit) {
-            bb_read_ahead(codes, run_bytes, ahead);
-            _mm512_store_si512(dots + first, sum_units(&form, codes, x, lanes));
-        }
-        if (first < units) {
-            const size_t bytes = (size_t)((units - first) * unit / 8 * bits);
-            uint8_t copy[UNITS * BB_UNIT_LIMIT] = { 0 };
-            const uint8_t *run = codes;
-            bb_read_ahead(codes, (int64_t)bytes, ahead);
-            if (end - codes < run_bytes)
-                run = memcpy(copy, codes, bytes);
-            _mm512_store_si512(dots + first, sum_units(&form, run, x, lanes));
-            codes += bytes;
-        }
-    }
-}
+/* Where the codes are being read. */
+struct reader {
+    const uint8_t *codes, *end; /* of the weight */
+    int64_t ahead;
+};
 
-/* The same with the constants of the scheme. */
-static void sum_codes(const struct one *one, int64_t row, int64_t count)
+/* Sums of the run of units from `first` on, whose codes come next. Behind a row's last, partial run come the next row's codes, where x is 0;
+ * behind the last row nothing is read. */
+BB_INLINE __m512i next_run(const struct one *one, const struct form *form, struct reader *reader, int64_t first, const int32_t unit)
 {
-    const int32_t unit = one->task->rounded->unit;
-    const bool has_values = one->unpacker.has_values;
-    switch (one->unpacker.bits + (unit == 64 ? 16 : 0)) {
-    case 1: sum_rows(one, row, count, 32, 1, false, false); break;
-    case 2: sum_rows(one, row, count, 32, 2, false, false); break;
-    case 3: sum_rows(one, row, count, 32, 3, false, false); break;
-    case 5: sum_rows(one, row, count, 32, 5, false, false); break;
-    case 6: sum_rows(one, row, count, 32, 6, false, false); break;
-    case 8: sum_rows(one, row, count, 32, 8, false, false); break;
-    case 16 + 1: sum_rows(one, row, count, 64, 1, false, false); break;
-    case 16 + 2: sum_rows(one, row, count, 64, 2, false, false); break;
-    case 16 + 3: sum_rows(one, row, count, 64, 3, false, false); break;
-    case 16 + 4: sum_rows(one, row, count, 64, 4, true, false); break;
-    case 16 + 5: sum_rows(one, row, count, 64, 5, false, false); break;
-    case 16 + 6: sum_rows(one, row, count, 64, 6, false, false); break;
-    case 16 + 8: sum_rows(one, row, count, 64, 8, false, false); break;
-    default: /* 4 bits, units of 32 or 16 */
-        if (!has_values)
-            sum_rows(one, row, count, 32, 4, true, false);
-        else if (unit == 32)
-            sum_rows(one, row, count, 32, 4, true, true);
-        else
-            sum_rows(one, row, count, 16, 4, true, true);
-    }
+    const int32_t lanes = unit / (form->is_split ? 8 : 4), run_bytes = 2 * unit * form->bits;
+    const int64_t units = one->units - first < UNITS ? one->units - first : UNITS, bytes = units * (run_bytes / UNITS);
+    const int8_t *x = one->x + first * unit;
+    const uint8_t *codes = reader->codes;
+    bb_read_ahead(codes, bytes, reader->ahead);
+    reader->codes += bytes;
+    if (units == UNITS || reader->end - codes >= run_bytes)
+        return sum_units(form, codes, x, lanes);
+    uint8_t copy[UNITS * BB_UNIT_LIMIT] = { 0 };
+    return sum_units(form, memcpy(copy, codes, (size_t)bytes), x, lanes);
 }
 
 /* 16 bf16 as f32. */
@@ -183,79 +150,142 @@ static inline __m512 load_brain(const void *data, int64_t first)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
 }
 
-/* The terms scale * dot + bias * sum of `count` rows for the run of units from `first` on; rows that are not there give 0. */
-static void make_terms(const struct one *one, int64_t row, int64_t count, int64_t first, __m512i terms[ROWS])
+/* The terms scale * dot + bias * sum of a row for a whole run of the usual scheme. */
+BB_INLINE __m512 usual_terms(const struct one *one, int64_t row, int64_t first, __m512 dots)
+{
+    const struct bb_weight *weight = one->task->weight;
+    const int64_t place = row * one->units + first;
+    const __m512 sums = _mm512_load_ps(one->sums + first);
+    return _mm512_fmadd_ps(load_brain(weight->scales, place), dots, _mm512_mul_ps(load_brain(weight->biases, place), sums));
+}
+
+/* The same of any scheme and run. */
+static __m512 any_terms(const struct one *one, int64_t row, int64_t first, __m512 dots)
 {
     const struct bb_weight *weight = one->task->weight;
     const bool is_double = weight->scheme.group_size > BB_UNIT_LIMIT; /* two units a group */
     const int64_t units = one->units - first < UNITS ? one->units - first : UNITS, groups = weight->cols / weight->scheme.group_size;
-    const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
-    const __m512 sums = _mm512_load_ps(one->sums + first);
-    for (int64_t i = 0; i < count; i++) {
-        const __m512 dots = _mm512_cvtepi32_ps(_mm512_load_si512(one->dots + i * one->padded_units + first));
-        __m512 scale, bias;
-        if (is_double) {
-            bb_load_groups(weight, (row + i) * groups + first / 2, (units + 1) / 2, &scale, &bias);
-            scale = _mm512_permutexvar_ps(twice, scale);
-            bias = _mm512_permutexvar_ps(twice, bias);
-        } else {
-            bb_load_groups(weight, (row + i) * groups + first, units, &scale, &bias);
-        }
-        terms[i] = _mm512_castps_si512(_mm512_fmadd_ps(scale, dots, _mm512_mul_ps(bias, sums)));
+    __m512 scale, bias;
+    if (is_double) {
+        const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+        bb_load_groups(weight, row * groups + first / 2, (units + 1) / 2, &scale, &bias);
+        scale = _mm512_permutexvar_ps(twice, scale);
+        bias = _mm512_permutexvar_ps(twice, bias);
+    } else {
+        bb_load_groups(weight, row * groups + first, units, &scale, &bias);
     }
-    for (int64_t i = count; i < ROWS; i++)
-        terms[i] = _mm512_setzero_si512();
+    return _mm512_fmadd_ps(scale, dots, _mm512_mul_ps(bias, _mm512_load_ps(one->sums + first)));
 }
 
-/* The same of 16 rows for a whole run of the usual scheme. */
-BB_INLINE void make_usual_terms(const struct one *one, int64_t row, int64_t first, __m512i terms[ROWS])
+/* In each 128-bit lane, the lower halves of a's and b's; the upper ones. */
+static inline __m512 join_low(__m512 a, __m512 b)
 {
-    const struct bb_weight *weight = one->task->weight;
-    const __m512 sums = _mm512_load_ps(one->sums + first);
+    return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+}
+
+static inline __m512 join_high(__m512 a, __m512 b)
+{
+    return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+}
+
+/* Adds the terms of four rows, of the run of units from `first` on, to the rows' totals. */
+BB_INLINE __m128 add_terms(const struct one *one, int64_t first, const __m512 terms[ROWS], int64_t units, __m128 total)
+{
+    const __m512 low01 = _mm512_unpacklo_ps(terms[0], terms[1]), high01 = _mm512_unpackhi_ps(terms[0], terms[1]);
+    const __m512 low23 = _mm512_unpacklo_ps(terms[2], terms[3]), high23 = _mm512_unpackhi_ps(terms[2], terms[3]);
+    const __m512 quads[4] = { /* quads[j], 128-bit lane l: unit 4l + j of the rows */
+        join_low(low01, low23), join_high(low01, low23), join_low(high01, high23), join_high(high01, high23) };
+    __m128 by_unit[UNITS];
+    BB_UNROLL
+    for (int32_t j = 0; j < 4; j++) {
+        by_unit[j] = _mm512_castps512_ps128(quads[j]);
+        by_unit[4 + j] = _mm512_extractf32x4_ps(quads[j], 1);
+        by_unit[8 + j] = _mm512_extractf32x4_ps(quads[j], 2);
+        by_unit[12 + j] = _mm512_extractf32x4_ps(quads[j], 3);
+    }
+    BB_UNROLL
+    for (int32_t i = 0; i < UNITS; i++) {
+        if (i < units)
+            total = _mm_fmadd_ps(by_unit[i], _mm_set1_ps(one->steps[first + i]), total);
+    }
+    return total;
+}
+
+/* The same from the sums of `count` rows. */
+BB_INLINE __m128 add_run(const struct one *one, int64_t row, int64_t count, int64_t first, __m128 total)
+{
+    const int64_t units = one->units - first < UNITS ? one->units - first : UNITS;
+    const bool is_usual = one->is_usual && units == UNITS;
+    __m512 terms[ROWS];
     BB_UNROLL
     for (int64_t i = 0; i < ROWS; i++) {
-        const int64_t place = (row + i) * one->units + first;
+        terms[i] = _mm512_setzero_ps();
+        if (i >= count)
+            continue;
         const __m512 dots = _mm512_cvtepi32_ps(_mm512_load_si512(one->dots + i * one->padded_units + first));
-        terms[i] = _mm512_castps_si512(_mm512_fmadd_ps(load_brain(weight->scales, place), dots,
-                                                       _mm512_mul_ps(load_brain(weight->biases, place), sums)));
+        terms[i] = is_usual ? usual_terms(one, row + i, first, dots) : any_terms(one, row + i, first, dots);
+    }
+    return add_terms(one, first, terms, units, total);
+}
+
+/* Rows [row, row + count) . x, at most ROWS; rows that are not there give 0. */
+BB_INLINE __m128 multiply_group(const struct one *one, int64_t row, int64_t count, const int32_t unit, const int32_t bits, const bool is_split,
+                                const bool has_values)
+{
+    const struct form form = { .index = one->unpacker.index, .shift = one->unpacker.shift, .mask = one->unpacker.mask,
+        .values = one->unpacker.values, .bits = bits, .is_split = is_split, .has_values = has_values };
+    const struct bb_weight *weight = one->task->weight;
+    struct reader reader = { .codes = (const uint8_t *)weight->data + (size_t)row * one->row_bytes,
+        .end = (const uint8_t *)weight->data + (size_t)weight->rows * one->row_bytes };
+    __m128 total = _mm_setzero_ps();
+    int32_t *dots = one->dots;
+    for (int64_t i = 0; i < count; i++, dots += one->padded_units) {
+        reader.ahead = i % one->task->rounded->rows == one->row ? one->read_ahead : 0; /* rows of x take turns */
+        for (int64_t first = 0; first < one->units; first += UNITS) {
+            _mm512_store_si512(dots + first, next_run(one, &form, &reader, first, unit));
+            if (i == count - 1)
+                total = add_run(one, row, count, first, total);
+        }
+    }
+    return total;
+}
+
+/* The same with the constants of the scheme. */
+static __m128 multiply_rows(const struct one *one, int64_t row, int64_t count)
+{
+    const int32_t unit = one->task->rounded->unit;
+    const bool has_values = one->unpacker.has_values;
+    switch (one->unpacker.bits + (unit == 64 ? 16 : 0)) {
+    case 1: return multiply_group(one, row, count, 32, 1, false, false);
+    case 2: return multiply_group(one, row, count, 32, 2, false, false);
+    case 3: return multiply_group(one, row, count, 32, 3, false, false);
+    case 5: return multiply_group(one, row, count, 32, 5, false, false);
+    case 6: return multiply_group(one, row, count, 32, 6, false, false);
+    case 8: return multiply_group(one, row, count, 32, 8, false, false);
+    case 16 + 1: return multiply_group(one, row, count, 64, 1, false, false);
+    case 16 + 2: return multiply_group(one, row, count, 64, 2, false, false);
+    case 16 + 3: return multiply_group(one, row, count, 64, 3, false, false);
+    case 16 + 4: return multiply_group(one, row, count, 64, 4, true, false);
+    case 16 + 5: return multiply_group(one, row, count, 64, 5, false, false);
+    case 16 + 6: return multiply_group(one, row, count, 64, 6, false, false);
+    case 16 + 8: return multiply_group(one, row, count, 64, 8, false, false);
+    default: /* 4 bits, units of 32 or 16 */
+        if (!has_values)
+            return multiply_group(one, row, count, 32, 4, true, false);
+        return unit == 32 ? multiply_group(one, row, count, 32, 4, true, true) : multiply_group(one, row, count, 16, 4, true, true);
     }
 }
 
-/* Asks early for the scales and biases of 16 rows, all at once and no nearer than the second cache: mixed among the codes, their lines would
- * upset the reading ahead of these. */
-static void prefetch_groups(const struct one *one, int64_t row)
+/* Asks early for the scales and biases of a group, no nearer than the second cache: mixed among the codes, their lines would upset the reading
+ * ahead of these. */
+static void prefetch_groups(const struct one *one, int64_t row, int64_t count)
 {
     const struct bb_weight *weight = one->task->weight;
-    const size_t begin = (size_t)row * one->group_bytes, bytes = ROWS * one->group_bytes;
+    const size_t begin = (size_t)row * one->group_bytes, bytes = (size_t)count * one->group_bytes;
     for (size_t i = 0; i < bytes; i += 64)
         _mm_prefetch((const char *)weight->scales + begin + i, _MM_HINT_T1);
     for (size_t i = 0; i < bytes && weight->biases != NULL; i += 64)
         _mm_prefetch((const char *)weight->biases + begin + i, _MM_HINT_T1);
-}
-
-/* Rows [row, row + 16) . x; rows that are not there give 0. */
-static __m512 multiply_rows(const struct one *one, int64_t row, int64_t count)
-{
-    const bool is_usual = one->is_usual && count == ROWS;
-    __m512 total = _mm512_setzero_ps();
-    sum_codes(one, row, count);
-    for (int64_t first = 0; first < one->units; first += UNITS) {
-        const int64_t units = one->units - first < UNITS ? one->units - first : UNITS;
-        __m512i by_unit[ROWS];
-        if (is_usual && units == UNITS) {
-            make_usual_terms(one, row, first, by_unit);
-            bb_transpose(by_unit);
-            BB_UNROLL
-            for (int64_t i = 0; i < UNITS; i++)
-                total = _mm512_fmadd_ps(_mm512_castsi512_ps(by_unit[i]), _mm512_set1_ps(one->steps[first + i]), total);
-            continue;
-        }
-        make_terms(one, row, count, first, by_unit);
-        bb_transpose(by_unit);
-        for (int64_t i = 0; i < units; i++)
-            total = _mm512_fmadd_ps(_mm512_castsi512_ps(by_unit[i]), _mm512_set1_ps(one->steps[first + i]), total);
-    }
-    return total;
 }
 
 /* x for nibbles, in place: of each 128 columns the 64 even ones, then the 64 odd ones. They come in fours in turn. */
@@ -276,14 +306,25 @@ static void lay_out_row(const struct one *one, int64_t t)
     const struct bb_rounded *rounded = one->task->rounded;
     const int64_t cols = rounded->cols, padded_cols = one->padded_units * rounded->unit;
     const int8_t *codes = bb_rounded_row(rounded, t);
-    for (int64_t i = 0; i < cols; i += 4)
-        memcpy(one->x + i, codes + i * rounded->rows, 4);
+    if (rounded->rows == 1)
+        memcpy(one->x, codes, (size_t)cols);
+    else
+        for (int64_t i = 0; i < cols; i += 4)
+            memcpy(one->x + i, codes + i * rounded->rows, 4);
     memset(one->x + cols, 0, (size_t)(padded_cols - cols));
     if (one->unpacker.bits == 4)
         split_columns(one->x, padded_cols);
     memcpy(one->sums, rounded->sums + t * one->units, (size_t)one->units * sizeof(float));
     memcpy(one->steps, rounded->steps + t * one->units, (size_t)one->units * sizeof(float));
     memset(one->sums + one->units, 0, (size_t)(one->padded_units - one->units) * sizeof(float));
+}
+
+/* How many rows of weights a group has room for in the first cache; 0 or 1: x is too wide for that. */
+static int64_t group_rows(const struct one *one)
+{
+    const int64_t x_bytes = one->padded_units * one->task->rounded->unit, row_bytes = (int64_t)one->row_bytes + one->padded_units * 4;
+    const int64_t rows = x_bytes < CACHE_BYTES ? (CACHE_BYTES - x_bytes) / row_bytes : 0;
+    return rows < ROWS ? rows : ROWS;
 }
 
 void bb_avx512_multiply_few(const struct bb_linear_task *task)
@@ -301,16 +342,26 @@ void bb_avx512_multiply_few(const struct bb_linear_task *task)
         ones[t].is_usual = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && weight->scheme.group_size == rounded->unit;
         lay_out_row(&ones[t], t);
     }
-    for (int64_t t = 0; t < rounded->rows; t++)
+    const int64_t room = group_rows(&ones[0]), rows = room < ROWS ? 2 : ROWS;
+    for (int64_t t = 0; t < rounded->rows; t++) {
         ones[t].dots = (int32_t *)(void *)floats;
-    struct bb_ahead_place ahead = bb_ahead_begin(task, (weight->rows + ROWS - 1) / ROWS);
-    prefetch_groups(&ones[0], 0);
-    for (int64_t row = 0; row < weight->rows; row += ROWS) {
+        ones[t].read_ahead = room < 2 && task->read_ahead == 0 ? WIDE_AHEAD : task->read_ahead;
+    }
+    struct bb_ahead_place ahead = bb_ahead_begin(task, (weight->rows + BLOCK - 1) / BLOCK);
+    for (int64_t row = 0; row < weight->rows; row += BLOCK) {
         bb_ahead_ask(&ahead);
-        const int64_t count = weight->rows - row < ROWS ? weight->rows - row : ROWS;
+        const int64_t count = weight->rows - row < BLOCK ? weight->rows - row : BLOCK;
         const __m512 bias = bb_load_bias(task, row);
-        prefetch_groups(&ones[0], row + ROWS);
+        __m512 totals[BB_AVX512_FEW] = { _mm512_setzero_ps(), _mm512_setzero_ps() };
+        for (int64_t i = 0; i < count; i += rows) {
+            prefetch_groups(&ones[0], row + i + 2 * rows, rows);
+            const __mmask16 places = (__mmask16)(((1u << rows) - 1u) << i);
+            for (int64_t t = 0; t < rounded->rows; t++) {
+                const __m128 group = multiply_rows(&ones[t], row + i, count - i < rows ? count - i : rows);
+                totals[t] = _mm512_mask_expand_ps(totals[t], places, _mm512_castps128_ps512(group));
+            }
+        }
         for (int64_t t = 0; t < rounded->rows; t++)
-            bb_store_rows(task, row, t, bias, multiply_rows(&ones[t], row, count));
+            bb_store_rows(task, row, t, bias, totals[t]);
     }
 }
