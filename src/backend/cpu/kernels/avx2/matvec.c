@@ -1,15 +1,18 @@
 /* Rounded product of one row of x with AVX2: bound by reading the weights.
  *
  * One row of weights at a time, in address order: the processor reads ahead by itself, and where that is too little (kernels.c), prefetches of
- * codes help it. Units give 2, 4 or 8 lanes of partial sums; those of 8 units are folded together until the lanes are the sums of the units. The sums of 8 rows are kept;
- * then their terms are made, transposed, and added unit by unit: the order that kernel.h wants.
+ * codes help it. Units give 2, 4 or 8 lanes of partial sums; those of 8 units (a run) are folded together until the lanes are the sums of the
+ * units. The sums of 4 rows are kept: as the last of them is read, run by run their terms are made, transposed, and added unit by unit, the order
+ * that kernel.h wants. More rows at once would not stay in the first cache beside x, and lines that are missed there interrupt the reading ahead.
  *
  * 4-bit codes are not put in order: of 32 bytes the low nibbles are the even columns, the high nibbles the odd ones, and x is laid out to match
  * once a task. */
 #include "backend/cpu/kernels/avx2/unpack.h"
 
 enum {
-    ROWS = 8
+    ROWS = 4,  /* of a group, at most */
+    BLOCK = 8, /* rows that are stored at once */
+    UNITS = 8  /* of a run */
 };
 
 struct one {
@@ -17,8 +20,10 @@ struct one {
     const int8_t *x;         /* codes, laid out to match the weights; zeroed up to a whole run of 8 units */
     const float *sums;       /* [units], zeroed up to a multiple of 8 */
     int32_t *dots;           /* [ROWS][padded units] */
-    float *scales, *biases;  /* [ROWS][groups] as f32, of the rows whose terms are being added */
+    float *scales, *biases;  /* [ROWS][groups] as f32, of the rows whose terms are being added, unless is_usual */
+    bool is_usual;           /* groups are units, with bf16 scales and biases: nearly every model */
     int64_t units, padded_units;
+    int64_t read_ahead;
 };
 
 /* Columns of x, padded to whole runs of 8 units of at most 64 columns. */
@@ -108,51 +113,16 @@ BB_INLINE __m256i sum_units(const uint8_t *codes, const int8_t *x, const int32_t
     return _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31));
 }
 
-/* The sums of one row. The last, partial run of 8 units is copied first, so that nothing behind the row is read. */
-BB_INLINE void row_dots(const struct one *one, int64_t row, int32_t *dots, const int32_t unit, const int32_t bits, const bool has_values)
+/* Sums of the run of units from `first` on. The last, partial run of a row is copied first, so that nothing behind the row is read. */
+BB_INLINE __m256i sum_run(const struct one *one, const uint8_t *codes, int64_t first, const int32_t unit, const int32_t bits, const bool has_values)
 {
-    const int32_t run_bytes = unit * bits; /* of 8 units */
-    const uint8_t *codes = (const uint8_t *)one->task->weight->data + row * (one->units * unit / 8 * bits);
-    const int8_t *x = one->x;
-    int64_t u = 0;
-    for (; u + 8 <= one->units; u += 8, codes += run_bytes, x += 8 * unit) {
-        bb_read_ahead(codes, run_bytes, one->task->read_ahead);
-        _mm256_storeu_si256((__m256i *)(void *)(dots + u), sum_units(codes, x, unit, bits, has_values));
-    }
-    if (u < one->units) {
-        uint8_t copy[8 * BB_UNIT_LIMIT] = { 0 };
-        memcpy(copy, codes, (size_t)((one->units - u) * unit / 8 * bits));
-        _mm256_storeu_si256((__m256i *)(void *)(dots + u), sum_units(copy, x, unit, bits, has_values));
-    }
-}
-
-/* A row with the constants of its scheme. */
-static void one_row(const struct one *one, int64_t row, int32_t *dots)
-{
-    const struct bb_scheme scheme = one->task->weight->scheme;
-    const int32_t unit = one->task->rounded->unit;
-    switch (scheme.bits + (unit == 64 ? 16 : 0)) {
-    case 1: row_dots(one, row, dots, 32, 1, false); break;
-    case 2: row_dots(one, row, dots, 32, 2, false); break;
-    case 3: row_dots(one, row, dots, 32, 3, false); break;
-    case 5: row_dots(one, row, dots, 32, 5, false); break;
-    case 6: row_dots(one, row, dots, 32, 6, false); break;
-    case 8: row_dots(one, row, dots, 32, 8, false); break;
-    case 16 + 1: row_dots(one, row, dots, 64, 1, false); break;
-    case 16 + 2: row_dots(one, row, dots, 64, 2, false); break;
-    case 16 + 3: row_dots(one, row, dots, 64, 3, false); break;
-    case 16 + 4: row_dots(one, row, dots, 64, 4, false); break;
-    case 16 + 5: row_dots(one, row, dots, 64, 5, false); break;
-    case 16 + 6: row_dots(one, row, dots, 64, 6, false); break;
-    case 16 + 8: row_dots(one, row, dots, 64, 8, false); break;
-    default: /* 4 bits, units of 32 or 16 */
-        if (scheme.mode == BB_QUANT_AFFINE)
-            row_dots(one, row, dots, 32, 4, false);
-        else if (unit == 32)
-            row_dots(one, row, dots, 32, 4, true);
-        else
-            row_dots(one, row, dots, 16, 4, true);
-    }
+    const int64_t units = one->units - first;
+    bb_read_ahead(codes, unit * bits, one->read_ahead);
+    if (units >= UNITS)
+        return sum_units(codes, one->x + first * unit, unit, bits, has_values);
+    uint8_t copy[UNITS * BB_UNIT_LIMIT] = { 0 };
+    memcpy(copy, codes, (size_t)(units * unit / 8 * bits));
+    return sum_units(copy, one->x + first * unit, unit, bits, has_values);
 }
 
 /* `count` scales or biases from `first` on as f32; dtype is a constant. */
@@ -178,42 +148,118 @@ static void widen_groups(const struct one *one, int64_t row, int64_t count)
     bb_widen_groups(weight, row, count, one->scales, one->biases);
 }
 
-/* Adds the terms of 8 rows from `row` on, unit by unit. is_double: two units a group. */
-BB_INLINE __m256 add_terms(const struct one *one, const bool is_double)
+/* Scales and biases of the run of units from `first` on of row `row`, which is row i of the group. */
+BB_INLINE void load_groups(const struct one *one, int64_t row, int64_t i, int64_t first, const bool is_usual, __m256 *scale, __m256 *bias)
 {
     const struct bb_weight *weight = one->task->weight;
-    const float *steps = one->task->rounded->steps;
     const int64_t groups = weight->cols / weight->scheme.group_size;
-    const __m256 offset = _mm256_set1_ps(weight->scheme.bits == 8 ? 128.0f : 0.0f); /* of 8-bit codes */
-    const __m256i twice = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
-    __m256 total = _mm256_setzero_ps();
-    for (int64_t u = 0; u < one->units; u += 8) {
-        const int64_t count = one->units - u < 8 ? one->units - u : 8;
-        const __m256 sums = _mm256_loadu_ps(one->sums + u);
-        __m256i terms[ROWS];
-        BB_UNROLL
-        for (int64_t i = 0; i < ROWS; i++) {
-            const int64_t place = i * groups + (is_double ? u / 2 : u); /* behind a row: of the next, in terms that are not added */
-            __m256 scale = _mm256_loadu_ps(one->scales + place), bias = _mm256_loadu_ps(one->biases + place);
-            if (is_double) {
-                scale = _mm256_permutevar8x32_ps(scale, twice);
-                bias = _mm256_permutevar8x32_ps(bias, twice);
-            }
-            __m256 dots = _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(const void *)(one->dots + i * one->padded_units + u)));
-            dots = _mm256_fmadd_ps(offset, sums, dots); /* exact: whole numbers below 2^24 */
-            terms[i] = _mm256_castps_si256(_mm256_fmadd_ps(scale, dots, _mm256_mul_ps(bias, sums)));
-        }
-        bb_transpose(terms);
-        if (count == 8) {
-            BB_UNROLL
-            for (int64_t i = 0; i < 8; i++)
-                total = _mm256_fmadd_ps(_mm256_castsi256_ps(terms[i]), _mm256_set1_ps(steps[u + i]), total);
+    if (is_usual) {
+        *scale = bb_load_8(weight->scales, BB_BF16, row * groups + first);
+        *bias = bb_load_8(weight->biases, BB_BF16, row * groups + first);
+        return;
+    }
+    const bool is_double = weight->scheme.group_size > BB_UNIT_LIMIT; /* two units a group */
+    const int64_t place = i * groups + (is_double ? first / 2 : first); /* behind a row: of the next, in terms that are not added */
+    *scale = _mm256_loadu_ps(one->scales + place);
+    *bias = _mm256_loadu_ps(one->biases + place);
+    if (is_double) {
+        const __m256i twice = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
+        *scale = _mm256_permutevar8x32_ps(*scale, twice);
+        *bias = _mm256_permutevar8x32_ps(*bias, twice);
+    }
+}
+
+/* In each half, the lower halves of a's and b's; the upper ones. */
+static inline __m256 join_low(__m256 a, __m256 b)
+{
+    return _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
+}
+
+static inline __m256 join_high(__m256 a, __m256 b)
+{
+    return _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
+}
+
+/* Adds the terms of `count` rows from `row` on, of the run of units from `first` on, to the rows' totals, unit by unit. */
+BB_INLINE __m128 add_terms(const struct one *one, int64_t row, int64_t count, int64_t first, const bool is_usual, __m128 total)
+{
+    const __m256 offset = _mm256_set1_ps(one->task->weight->scheme.bits == 8 ? 128.0f : 0.0f); /* of 8-bit codes */
+    const __m256 sums = _mm256_loadu_ps(one->sums + first);
+    const float *steps = one->task->rounded->steps + first;
+    __m256 terms[ROWS];
+    BB_UNROLL
+    for (int64_t i = 0; i < ROWS; i++) {
+        terms[i] = _mm256_setzero_ps();
+        if (i >= count)
             continue;
-        }
-        for (int64_t i = 0; i < count; i++)
-            total = _mm256_fmadd_ps(_mm256_castsi256_ps(terms[i]), _mm256_set1_ps(steps[u + i]), total);
+        __m256 scale, bias, dots = _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(const void *)(one->dots + i * one->padded_units + first)));
+        load_groups(one, row + i, i, first, is_usual, &scale, &bias);
+        dots = _mm256_fmadd_ps(offset, sums, dots); /* exact: whole numbers below 2^24 */
+        terms[i] = _mm256_fmadd_ps(scale, dots, _mm256_mul_ps(bias, sums));
+    }
+    const __m256 low01 = _mm256_unpacklo_ps(terms[0], terms[1]), high01 = _mm256_unpackhi_ps(terms[0], terms[1]);
+    const __m256 low23 = _mm256_unpacklo_ps(terms[2], terms[3]), high23 = _mm256_unpackhi_ps(terms[2], terms[3]);
+    const __m256 quads[4] = { /* quads[j], half h: unit 4h + j of the rows */
+        join_low(low01, low23), join_high(low01, low23), join_low(high01, high23), join_high(high01, high23) };
+    __m128 by_unit[UNITS];
+    BB_UNROLL
+    for (int32_t j = 0; j < 4; j++) {
+        by_unit[j] = _mm256_castps256_ps128(quads[j]);
+        by_unit[4 + j] = _mm256_extractf128_ps(quads[j], 1);
+    }
+    BB_UNROLL
+    for (int32_t i = 0; i < UNITS; i++) {
+        if (is_usual || first + i < one->units)
+            total = _mm_fmadd_ps(by_unit[i], _mm_set1_ps(steps[i]), total);
     }
     return total;
+}
+
+/* Rows [row, row + count) . x, at most ROWS; rows that are not there give 0. */
+BB_INLINE __m128 multiply_group(const struct one *one, int64_t row, int64_t count, const int32_t unit, const int32_t bits, const bool has_values)
+{
+    const uint8_t *codes = (const uint8_t *)one->task->weight->data + row * (one->units * unit / 8 * bits);
+    __m128 total = _mm_setzero_ps();
+    int32_t *dots = one->dots;
+    for (int64_t i = 0; i < count; i++, dots += one->padded_units) {
+        const bool is_last = i == count - 1;
+        if (is_last && !one->is_usual)
+            widen_groups(one, row, count);
+        for (int64_t first = 0; first < one->units; first += UNITS) {
+            const int64_t units = one->units - first < UNITS ? one->units - first : UNITS;
+            _mm256_storeu_si256((__m256i *)(void *)(dots + first), sum_run(one, codes, first, unit, bits, has_values));
+            codes += units * unit / 8 * bits;
+            if (is_last)
+                total = one->is_usual ? add_terms(one, row, count, first, true, total) : add_terms(one, row, count, first, false, total);
+        }
+    }
+    return total;
+}
+
+/* The same with the constants of the scheme. */
+static __m128 multiply_rows(const struct one *one, int64_t row, int64_t count)
+{
+    const struct bb_scheme scheme = one->task->weight->scheme;
+    const int32_t unit = one->task->rounded->unit;
+    switch (scheme.bits + (unit == 64 ? 16 : 0)) {
+    case 1: return multiply_group(one, row, count, 32, 1, false);
+    case 2: return multiply_group(one, row, count, 32, 2, false);
+    case 3: return multiply_group(one, row, count, 32, 3, false);
+    case 5: return multiply_group(one, row, count, 32, 5, false);
+    case 6: return multiply_group(one, row, count, 32, 6, false);
+    case 8: return multiply_group(one, row, count, 32, 8, false);
+    case 16 + 1: return multiply_group(one, row, count, 64, 1, false);
+    case 16 + 2: return multiply_group(one, row, count, 64, 2, false);
+    case 16 + 3: return multiply_group(one, row, count, 64, 3, false);
+    case 16 + 4: return multiply_group(one, row, count, 64, 4, false);
+    case 16 + 5: return multiply_group(one, row, count, 64, 5, false);
+    case 16 + 6: return multiply_group(one, row, count, 64, 6, false);
+    case 16 + 8: return multiply_group(one, row, count, 64, 8, false);
+    default: /* 4 bits, units of 32 or 16 */
+        if (scheme.mode == BB_QUANT_AFFINE)
+            return multiply_group(one, row, count, 32, 4, false);
+        return unit == 32 ? multiply_group(one, row, count, 32, 4, true) : multiply_group(one, row, count, 16, 4, true);
+    }
 }
 
 /* x for nibbles: of each 64 columns the 32 even ones, then the 32 odd ones. In place; cols is a multiple of 64. */
@@ -229,7 +275,7 @@ static void split_columns(int8_t *x, int64_t cols)
     }
 }
 
-/* Asks for the scales and biases of a row early: add_terms reads those of 8 rows at once, which would wait for memory. */
+/* Asks for the scales and biases of a row early: add_terms reads those of 4 rows at once, which would wait for memory. */
 static void prefetch_groups(const struct bb_weight *weight, int64_t row)
 {
     const size_t bytes = bb_weight_scale_row_bytes(weight);
@@ -252,27 +298,27 @@ void bb_avx2_multiply_one(const struct bb_linear_task *task)
         .padded_units = padded_units };
     one.scales = (float *)(void *)(one.dots + ROWS * padded_units);
     one.biases = one.scales + ROWS * padded_units + 8;
+    one.is_usual = task->weight->scheme.mode == BB_QUANT_AFFINE && task->weight->dtype == BB_BF16 && units % UNITS == 0 &&
+                   task->weight->scheme.group_size == rounded->unit;
     memset(one.scales, 0, (size_t)(2 * (ROWS * padded_units + 8)) * sizeof(float));
-    memset(one.dots, 0, (size_t)(ROWS * padded_units) * sizeof(int32_t)); /* rows that are not there */
     memset(x + cols, 0, (size_t)(padded_cols - cols));
     for (int64_t i = 0; i < padded_units; i++)
         sums[i] = i < units ? rounded->sums[i] : 0.0f;
     memcpy(x, rounded->codes, (size_t)cols);
     if (task->weight->scheme.bits == 4)
         split_columns(x, padded_cols);
-    struct bb_ahead_place ahead = bb_ahead_begin(task, (task->weight->rows + ROWS - 1) / ROWS);
-    for (int64_t row = 0; row < ROWS && row < task->weight->rows; row++)
-        prefetch_groups(task->weight, row);
-    for (int64_t row = 0; row < task->weight->rows; row += ROWS) {
+    const struct bb_group group = bb_group_of(task, padded_cols, units * rounded->unit / 8 * task->weight->scheme.bits + padded_units * 4);
+    one.read_ahead = group.read_ahead;
+    struct bb_ahead_place ahead = bb_ahead_begin(task, (task->weight->rows + BLOCK - 1) / BLOCK);
+    for (int64_t row = 0; row < task->weight->rows; row += BLOCK) {
         bb_ahead_ask(&ahead);
-        const int64_t count = task->weight->rows - row < ROWS ? task->weight->rows - row : ROWS;
-        for (int64_t i = 0; i < count; i++) {
-            if (row + i + ROWS < task->weight->rows)
-                prefetch_groups(task->weight, row + i + ROWS);
-            one_row(&one, row + i, one.dots + i * padded_units);
+        const int64_t count = task->weight->rows - row < BLOCK ? task->weight->rows - row : BLOCK;
+        float totals[BLOCK + ROWS] = { 0 };
+        for (int64_t i = 0; i < count; i += group.rows) {
+            for (int64_t j = 0; j < group.rows; j++)
+                prefetch_groups(task->weight, row + i + group.rows + j);
+            _mm_storeu_ps(totals + i, multiply_rows(&one, row + i, count - i < group.rows ? count - i : group.rows));
         }
-        widen_groups(&one, row, count);
-        const bool is_double = task->weight->scheme.group_size > BB_UNIT_LIMIT;
-        bb_store_rows(task, row, 0, bb_load_bias(task, row), is_double ? add_terms(&one, true) : add_terms(&one, false));
+        bb_store_rows(task, row, 0, bb_load_bias(task, row), _mm256_loadu_ps(totals));
     }
 }

@@ -17,11 +17,9 @@
 #include <string.h>
 
 enum {
-    ROWS = 4,                 /* of a group, at most */
-    BLOCK = 16,               /* rows of weights that are stored at once */
-    UNITS = 16,               /* of a run */
-    CACHE_BYTES = 18 << 10,   /* what a group's codes, sums and x may take of the first cache (32 KB and more) */
-    WIDE_AHEAD = 16 << 10     /* bytes of codes to ask for early where x alone takes so much */
+    ROWS = 4,   /* of a group, at most */
+    BLOCK = 16, /* rows that are stored at once */
+    UNITS = 16 /* of a run */
 };
 
 /* A task, and one of its rows of x. */
@@ -319,14 +317,6 @@ static void lay_out_row(const struct one *one, int64_t t)
     memset(one->sums + one->units, 0, (size_t)(one->padded_units - one->units) * sizeof(float));
 }
 
-/* How many rows of weights a group has room for in the first cache; 0 or 1: x is too wide for that. */
-static int64_t group_rows(const struct one *one)
-{
-    const int64_t x_bytes = one->padded_units * one->task->rounded->unit, row_bytes = (int64_t)one->row_bytes + one->padded_units * 4;
-    const int64_t rows = x_bytes < CACHE_BYTES ? (CACHE_BYTES - x_bytes) / row_bytes : 0;
-    return rows < ROWS ? rows : ROWS;
-}
-
 void bb_avx512_multiply_few(const struct bb_linear_task *task)
 {
     const struct bb_rounded *rounded = task->rounded;
@@ -342,10 +332,10 @@ void bb_avx512_multiply_few(const struct bb_linear_task *task)
         ones[t].is_usual = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && weight->scheme.group_size == rounded->unit;
         lay_out_row(&ones[t], t);
     }
-    const int64_t room = group_rows(&ones[0]), rows = room < ROWS ? 2 : ROWS;
+    const struct bb_group group = bb_group_of(task, padded_cols, (int64_t)ones[0].row_bytes + padded_units * 4);
     for (int64_t t = 0; t < rounded->rows; t++) {
         ones[t].dots = (int32_t *)(void *)floats;
-        ones[t].read_ahead = room < 2 && task->read_ahead == 0 ? WIDE_AHEAD : task->read_ahead;
+        ones[t].read_ahead = group.read_ahead;
     }
     struct bb_ahead_place ahead = bb_ahead_begin(task, (weight->rows + BLOCK - 1) / BLOCK);
     for (int64_t row = 0; row < weight->rows; row += BLOCK) {
@@ -353,12 +343,12 @@ void bb_avx512_multiply_few(const struct bb_linear_task *task)
         const int64_t count = weight->rows - row < BLOCK ? weight->rows - row : BLOCK;
         const __m512 bias = bb_load_bias(task, row);
         __m512 totals[BB_AVX512_FEW] = { _mm512_setzero_ps(), _mm512_setzero_ps() };
-        for (int64_t i = 0; i < count; i += rows) {
-            prefetch_groups(&ones[0], row + i + 2 * rows, rows);
-            const __mmask16 places = (__mmask16)(((1u << rows) - 1u) << i);
+        for (int64_t i = 0; i < count; i += group.rows) {
+            prefetch_groups(&ones[0], row + i + 2 * group.rows, group.rows);
+            const __mmask16 places = (__mmask16)(((1u << group.rows) - 1u) << i);
             for (int64_t t = 0; t < rounded->rows; t++) {
-                const __m128 group = multiply_rows(&ones[t], row + i, count - i < rows ? count - i : rows);
-                totals[t] = _mm512_mask_expand_ps(totals[t], places, _mm512_castps128_ps512(group));
+                const __m128 four = multiply_rows(&ones[t], row + i, count - i < group.rows ? count - i : group.rows);
+                totals[t] = _mm512_mask_expand_ps(totals[t], places, _mm512_castps128_ps512(four));
             }
         }
         for (int64_t t = 0; t < rounded->rows; t++)
