@@ -167,22 +167,18 @@ BB_INLINE void bb_read_ahead(const void *data, int64_t bytes, int64_t ahead)
         __builtin_prefetch((const char *)data + ahead + i, 0, 2);
 }
 
-/* How products of few rows pass over a weight: so many of its rows at a time, whose sums are kept until the last of them is read. */
-struct bb_group {
-    int64_t rows;       /* 4 or 2 */
-    int64_t read_ahead; /* bytes of codes to ask for early; 0: none */
-};
-
-/* x_bytes are those of a row of x, row_bytes those of a row's codes and sums. A group should stay in the first cache (32 KB and more) beside x: any other
- * line that is missed there interrupts the processor's reading ahead (a third of the speed on Zen 4). Where x alone is too wide for that, the
- * codes are asked for early. */
-static inline struct bb_group bb_group_of(const struct bb_linear_task *task, int64_t x_bytes, int64_t row_bytes)
+/* How far ahead products of few rows ask for their weights, when so many bytes of x, codes and sums are in use besides: lines of theirs that the first
+ * cache (32 KB and more) cannot keep interrupt the processor's reading ahead (Zen 4), so that the codes had better be asked for. */
+static inline int64_t bb_read_ahead_beside(const struct bb_linear_task *task, int64_t bytes)
 {
-    const int64_t bytes = 18 << 10;
-    struct bb_group group = { .rows = x_bytes + 4 * row_bytes <= bytes ? 4 : 2, .read_ahead = task->read_ahead };
-    if (x_bytes + group.rows * row_bytes > bytes && group.read_ahead == 0)
-        group.read_ahead = 16 << 10;
-    return group;
+    return task->read_ahead == 0 && bytes > 18 << 10 ? 8 << 10 : task->read_ahead;
+}
+
+/* Rows of a weight whose sums are kept until the last of them is read, for a row of x of x_bytes and rows of codes and sums of row_bytes: as many as
+ * the first cache keeps, 4 or 2. */
+static inline int64_t bb_rows_at_once(int64_t x_bytes, int64_t row_bytes)
+{
+    return x_bytes + 4 * row_bytes <= 18 << 10 ? 4 : 2;
 }
 
 /* Each level sets the slots that it does better; called in the order of the list in kernels.c, as far as the machine goes. */

@@ -307,17 +307,17 @@ void bb_avx2_multiply_one(const struct bb_linear_task *task)
     memcpy(x, rounded->codes, (size_t)cols);
     if (task->weight->scheme.bits == 4)
         split_columns(x, padded_cols);
-    const struct bb_group group = bb_group_of(task, padded_cols, units * rounded->unit / 8 * task->weight->scheme.bits + padded_units * 4);
-    one.read_ahead = group.read_ahead;
+    const int64_t row_bytes = (int64_t)bb_weight_row_bytes(task->weight) + padded_units * 4, rows = bb_rows_at_once(padded_cols, row_bytes);
+    one.read_ahead = bb_read_ahead_beside(task, padded_cols + rows * row_bytes);
     struct bb_ahead_place ahead = bb_ahead_begin(task, (task->weight->rows + BLOCK - 1) / BLOCK);
     for (int64_t row = 0; row < task->weight->rows; row += BLOCK) {
         bb_ahead_ask(&ahead);
         const int64_t count = task->weight->rows - row < BLOCK ? task->weight->rows - row : BLOCK;
         float totals[BLOCK + ROWS] = { 0 };
-        for (int64_t i = 0; i < count; i += group.rows) {
-            for (int64_t j = 0; j < group.rows; j++)
-                prefetch_groups(task->weight, row + i + group.rows + j);
-            _mm_storeu_ps(totals + i, multiply_rows(&one, row + i, count - i < group.rows ? count - i : group.rows));
+        for (int64_t i = 0; i < count; i += rows) {
+            for (int64_t j = 0; j < rows; j++)
+                prefetch_groups(task->weight, row + i + rows + j);
+            _mm_storeu_ps(totals + i, multiply_rows(&one, row + i, count - i < rows ? count - i : rows));
         }
         bb_store_rows(task, row, 0, bb_load_bias(task, row), _mm256_loadu_ps(totals));
     }

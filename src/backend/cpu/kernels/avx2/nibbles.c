@@ -22,6 +22,7 @@ enum {
 struct work {
     const struct bb_linear_task *task;
     int64_t cols, groups, group_size;
+    int64_t read_ahead;
     float *scales, *biases; /* [PANEL_ROWS][groups] as f32, and what a load of 8 reads behind them */
     float *sums;            /* [rows of x][groups] of x, and the same */
     float *columns;         /* few rows of x: those rows, mixed; many: codes of PANEL_ROWS weight rows as f32 */
@@ -45,6 +46,7 @@ static struct work work_of(const struct bb_linear_task *task)
     work.scales = work.columns + PANEL_ROWS * cols;
     work.biases = work.scales + PANEL_ROWS * groups + 8;
     work.sums = work.biases + PANEL_ROWS * groups + 8;
+    work.read_ahead = bb_read_ahead_beside(task, (cols + 2 * PANEL_ROWS * groups) * (int64_t)sizeof(float));
     return work;
 }
 
@@ -91,23 +93,38 @@ static void mix_x(const struct work *work)
     }
 }
 
+/* Adds the products of 64 columns of a weight row and mixed x. is_last: behind the codes nothing may be read. */
+BB_INLINE void add_columns(const uint8_t *codes, const float *x, __m256 *even, __m256 *odd, const bool is_last)
+{
+    const __m256i mask = _mm256_setr_epi32(0xF, 0xF, 0xF0, 0xF0, 0xF00, 0xF00, 0xF000, 0xF000);
+    BB_UNROLL
+    for (int32_t i = 0; i < 4; i++) {
+        int64_t eight, upper; /* upper: of each word the higher half first */
+        memcpy(&eight, codes + 8 * i, sizeof eight);
+        memcpy(&upper, codes + 8 * i + (is_last && i == 3 ? 0 : 2), sizeof upper);
+        const __m256i words = _mm256_set1_epi64x(eight);
+        const __m256i halves = is_last && i == 3 ? _mm256_srli_epi32(words, 16) : _mm256_set1_epi64x(upper);
+        *even = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_and_si256(words, mask)), _mm256_loadu_ps(x + 16 * i), *even);
+        *odd = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_and_si256(halves, mask)), _mm256_loadu_ps(x + 16 * i + 8), *odd);
+    }
+}
+
 /* One weight row, one row of mixed x. codes: of the row; panel_row: where its scales are. */
 static inline float multiply_row(const struct work *work, const uint8_t *codes, int64_t panel_row, const float *x, const float *sums)
 {
-    const __m256i mask = _mm256_setr_epi32(0xF, 0xF, 0xF0, 0xF0, 0xF00, 0xF00, 0xF000, 0xF000);
     const float *scales = work->scales + panel_row * work->groups;
     __m256 even_total = _mm256_setzero_ps(), odd_total = _mm256_setzero_ps();
     for (int64_t g = 0; g < work->groups; g++) {
         __m256 even = _mm256_setzero_ps(), odd = _mm256_setzero_ps(); /* of nibbles 0 to 3, and 4 to 7, of both words */
-        bb_read_ahead(codes, work->group_size / 2, work->task->read_ahead);
-        for (int64_t end = work->group_size / 2, i = 0; i < end; i += 8, codes += 8, x += CLASSES) {
-            int64_t eight;
-            memcpy(&eight, codes, sizeof eight);
-            const __m256i words = _mm256_set1_epi64x(eight);
-            const __m256i first = _mm256_and_si256(words, mask), second = _mm256_and_si256(_mm256_srli_epi32(words, 16), mask);
-            even = _mm256_fmadd_ps(_mm256_cvtepi32_ps(first), _mm256_loadu_ps(x), even);
-            odd = _mm256_fmadd_ps(_mm256_cvtepi32_ps(second), _mm256_loadu_ps(x + 8), odd);
-        }
+        bb_read_ahead(codes, work->group_size / 2, work->read_ahead);
+        for (int64_t left = work->group_size - 64; left > 0; left -= 64, codes += 32, x += 64)
+            add_columns(codes, x, &even, &odd, false);
+        if (g < work->groups - 1)
+            add_columns(codes, x, &even, &odd, false);
+        else
+            add_columns(codes, x, &even, &odd, true);
+        codes += 32;
+        x += 64;
         const __m256 scale = _mm256_broadcast_ss(scales + g);
         even_total = _mm256_fmadd_ps(scale, even, even_total);
         odd_total = _mm256_fmadd_ps(scale, odd, odd_total);

@@ -27,7 +27,7 @@ struct source {
     float *all_scales, *all_biases; /* of PANEL_ROWS rows, in the task's scratch */
     int32_t group_shift;          /* log2 of the group */
     int64_t cols;
-    int64_t read_ahead;           /* of the task */
+    int64_t read_ahead;           /* as bb_read_ahead_beside has it */
 };
 
 static int64_t padded_cols_of(int64_t cols)
@@ -149,8 +149,9 @@ static struct source source_of(const struct bb_linear_task *task)
 {
     const struct bb_weight *weight = task->weight;
     float *groups = task->scratch;
+    const int64_t floats = weight->cols + 2 * padded_groups_of(weight->cols);
     struct source source = { .cols = weight->cols, .all_scales = groups, .all_biases = groups + padded_groups_of(weight->cols),
-        .read_ahead = task->read_ahead };
+        .read_ahead = bb_read_ahead_beside(task, floats * (int64_t)sizeof(float)) };
     memset(groups, 0, (size_t)(2 * padded_groups_of(weight->cols)) * sizeof(float));
     if (weight->scheme.mode != BB_QUANT_NONE) {
         const __m128i numbers = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);

@@ -332,10 +332,10 @@ void bb_avx512_multiply_few(const struct bb_linear_task *task)
         ones[t].is_usual = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && weight->scheme.group_size == rounded->unit;
         lay_out_row(&ones[t], t);
     }
-    const struct bb_group group = bb_group_of(task, padded_cols, (int64_t)ones[0].row_bytes + padded_units * 4);
+    const int64_t row_bytes = (int64_t)ones[0].row_bytes + padded_units * 4, rows = bb_rows_at_once(padded_cols, row_bytes);
     for (int64_t t = 0; t < rounded->rows; t++) {
         ones[t].dots = (int32_t *)(void *)floats;
-        ones[t].read_ahead = group.read_ahead;
+        ones[t].read_ahead = bb_read_ahead_beside(task, padded_cols + rows * row_bytes);
     }
     struct bb_ahead_place ahead = bb_ahead_begin(task, (weight->rows + BLOCK - 1) / BLOCK);
     for (int64_t row = 0; row < weight->rows; row += BLOCK) {
@@ -343,11 +343,11 @@ void bb_avx512_multiply_few(const struct bb_linear_task *task)
         const int64_t count = weight->rows - row < BLOCK ? weight->rows - row : BLOCK;
         const __m512 bias = bb_load_bias(task, row);
         __m512 totals[BB_AVX512_FEW] = { _mm512_setzero_ps(), _mm512_setzero_ps() };
-        for (int64_t i = 0; i < count; i += group.rows) {
-            prefetch_groups(&ones[0], row + i + 2 * group.rows, group.rows);
-            const __mmask16 places = (__mmask16)(((1u << group.rows) - 1u) << i);
+        for (int64_t i = 0; i < count; i += rows) {
+            prefetch_groups(&ones[0], row + i + 2 * rows, rows);
+            const __mmask16 places = (__mmask16)(((1u << rows) - 1u) << i);
             for (int64_t t = 0; t < rounded->rows; t++) {
-                const __m128 four = multiply_rows(&ones[t], row + i, count - i < group.rows ? count - i : group.rows);
+                const __m128 four = multiply_rows(&ones[t], row + i, count - i < rows ? count - i : rows);
                 totals[t] = _mm512_mask_expand_ps(totals[t], places, _mm512_castps128_ps512(four));
             }
         }
