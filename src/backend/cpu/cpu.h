@@ -78,8 +78,7 @@ bombus_status bb_cpu_low_rank_begin(struct bb_cpu *cpu, struct bb_cpu_low_rank *
  * part of B; how many (at most BB_CPU_AHEAD_LIMIT). None for prompts, which compute more than they read. */
 int32_t bb_cpu_low_rank_ahead(const struct bb_cpu_low_rank *work, struct bb_ahead *ahead, int32_t chunk,
                               const struct bb_cpu_product *product, int64_t first, int64_t count);
-/* Over the product's entries for weight rows and rows of x from the first on, which a chunk of the job has just
- * stored. */
+/* Over the product's entries for weight rows and rows of x from the first on, which this thread has stored. */
 void bb_cpu_low_rank_add(struct bb_cpu_low_rank *work, const struct bb_cpu_product *product, int64_t first_weight_row, int64_t weight_row_count,
                          int64_t first_row, int64_t row_count);
 /* A product's terms over W x + bias, which its out holds; x [row_count, cols] is what the pairs take. The caller holds

@@ -6,6 +6,8 @@
 #include "base/memory.h"
 #include "quant/quant_modes.h"
 
+#include <stdatomic.h>
+
 enum {
     /* Of weights, when few rows of x make the product memory-bound: the more at once, the longer the processor reads ahead undisturbed;
      * but some for each thread. */
@@ -15,7 +17,8 @@ enum {
     BLOCK_BYTES = 512 << 10,  /* of activations that pass over a chunk of weights at once: they stay in a core's second cache */
     FEW_ROWS = 16,            /* rows of x up to which memory is the bound */
     UNIT_COUNT = 3,           /* lengths of units: 16, 32, 64 */
-    ALIGNMENT = 64
+    ALIGNMENT = 64,
+    SHARE_CHUNKS = 64         /* whose terms wait, at most */
 };
 
 struct job {
@@ -30,6 +33,7 @@ struct job {
     char *worker_scratch;
     size_t worker_bytes;
     struct bb_cpu_low_rank *low_rank;
+    atomic_int next; /* the first chunk that nobody has taken: of run_share */
 };
 
 static size_t align_up(size_t bytes)
@@ -78,20 +82,38 @@ static int64_t chunks_of(const struct job *job, const struct bb_weight *weight)
     return (weight->rows + rows - 1) / rows;
 }
 
-static void multiply_chunk(void *context, int32_t chunk, int32_t worker)
+/* What one chunk does: rows of a product's weight, times rows of x. */
+struct chunk {
+    const struct bb_cpu_product *product;
+    int64_t first, count;         /* rows of the weight */
+    int64_t first_row, row_count; /* rows of x */
+};
+
+static struct chunk chunk_at(const struct job *job, int32_t index)
 {
-    const struct job *job = context;
-    const struct bb_cpu_product *product = job->products;
-    const int64_t block = chunk / job->chunk_count;
-    int64_t place = chunk % job->chunk_count;
-    for (int64_t count = chunks_of(job, &product->linear->weight); place >= count; count = chunks_of(job, &product->linear->weight)) {
+    struct chunk chunk = { .product = job->products };
+    int64_t place = index % job->chunk_count;
+    for (int64_t count = chunks_of(job, &chunk.product->linear->weight); place >= count;
+         count = chunks_of(job, &chunk.product->linear->weight)) {
         place -= count;
-        product++;
+        chunk.product++;
     }
+    const struct bb_weight *weight = &chunk.product->linear->weight;
+    const int64_t rows = chunk_rows(job, weight);
+    chunk.first = place * rows;
+    chunk.count = weight->rows - chunk.first < rows ? weight->rows - chunk.first : rows;
+    chunk.first_row = index / job->chunk_count * job->block_rows;
+    chunk.row_count = job->row_count - chunk.first_row < job->block_rows ? job->row_count - chunk.first_row : job->block_rows;
+    return chunk;
+}
+
+static void multiply_chunk(const struct job *job, int32_t index, int32_t worker)
+{
+    const struct chunk chunk = chunk_at(job, index);
+    const struct bb_cpu_product *product = chunk.product;
     const struct bb_linear *linear = product->linear;
-    const int64_t rows = chunk_rows(job, &linear->weight), first = place * rows, rest = linear->weight.rows - first;
-    const int64_t first_row = block * job->block_rows, row_rest = job->row_count - first_row;
-    const struct bb_weight weight = bb_weight_rows(&linear->weight, first, rest < rows ? rest : rows);
+    const int64_t first = chunk.first;
+    const struct bb_weight weight = bb_weight_rows(&linear->weight, first, chunk.count);
     const size_t bias_bytes = bb_dtype_bits(linear->bias_dtype) / 8;
     struct bb_ahead ahead[BB_CPU_AHEAD_LIMIT];
     const struct bb_linear_task task = {
@@ -101,21 +123,55 @@ static void multiply_chunk(void *context, int32_t chunk, int32_t worker)
         .scale = product->scale,
         .x = job->x,
         .rounded = &job->rounded[unit_index(&weight)],
-        .first_row = first_row,
-        .row_count = row_rest < job->block_rows ? row_rest : job->block_rows,
+        .first_row = chunk.first_row,
+        .row_count = chunk.row_count,
         .out = product->out + first,
         .residual = product->residual != NULL ? product->residual + first : NULL,
         .out_stride = product->out_stride,
         .read_ahead = job->cpu->kernels->read_ahead,
         .ahead = ahead,
-        .ahead_count = bb_cpu_low_rank_ahead(job->low_rank, ahead, chunk, product, first, weight.rows),
+        .ahead_count = bb_cpu_low_rank_ahead(job->low_rank, ahead, index, product, first, weight.rows),
         .scratch = job->worker_scratch + (size_t)worker * job->worker_bytes,
     };
     if (is_rounded(job, &weight))
         job->cpu->kernels->multiply_rounded(&task);
     else
         job->cpu->kernels->multiply_exact(&task);
-    bb_cpu_low_rank_add(job->low_rank, product, first, weight.rows, first_row, task.row_count);
+}
+
+static void add_low_rank(const struct job *job, int32_t index)
+{
+    const struct chunk chunk = chunk_at(job, index);
+    bb_cpu_low_rank_add(job->low_rank, chunk.product, chunk.first, chunk.count, chunk.first_row, chunk.row_count);
+}
+
+static void run_chunk(void *context, int32_t index, int32_t worker)
+{
+    const struct job *job = context;
+    multiply_chunk(job, index, worker);
+    add_low_rank(job, index);
+}
+
+/* A thread's share of a job with few rows of x and low-rank terms: takes chunks as long as there are any, and only then adds the terms to
+ * what it has stored. Each change from weights to pairs and back interrupts the processor's reading ahead, which costs more than reading the
+ * pairs. */
+static void run_share(void *context, int32_t share, int32_t worker)
+{
+    struct job *job = context;
+    int32_t done[SHARE_CHUNKS], count = 0;
+    (void)share;
+    for (;;) {
+        const int32_t index = atomic_fetch_add_explicit(&job->next, 1, memory_order_relaxed);
+        if (index >= job->chunk_count || count == SHARE_CHUNKS) {
+            for (int32_t i = 0; i < count; i++)
+                add_low_rank(job, done[i]);
+            count = 0;
+        }
+        if (index >= job->chunk_count)
+            return;
+        multiply_chunk(job, index, worker);
+        done[count++] = index;
+    }
 }
 
 static void round_tile(void *context, int32_t chunk, int32_t worker)
@@ -191,7 +247,11 @@ static bombus_status multiply_locked(struct bb_cpu *cpu, struct job *job, bombus
     } else {
         bb_pool_run(cpu->pool, (int32_t)tiles, round_tile, job);
     }
-    bb_pool_run(cpu->pool, (int32_t)(chunks * blocks), multiply_chunk, job);
+    atomic_init(&job->next, 0);
+    if (low_rank.sum_count > 0 && blocks == 1 && job->row_count <= FEW_ROWS)
+        bb_pool_run(cpu->pool, bb_pool_thread_count(cpu->pool), run_share, job);
+    else
+        bb_pool_run(cpu->pool, (int32_t)(chunks * blocks), run_chunk, job);
     return BOMBUS_OK;
 }
 

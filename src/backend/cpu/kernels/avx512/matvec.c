@@ -332,7 +332,7 @@ void bb_avx512_multiply_few(const struct bb_linear_task *task)
         ones[t].is_usual = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && weight->scheme.group_size == rounded->unit;
         lay_out_row(&ones[t], t);
     }
-    const int64_t row_bytes = (int64_t)ones[0].row_bytes + padded_units * 4, rows = bb_rows_at_once(padded_cols, row_bytes);
+    const int64_t row_bytes = (int64_t)bb_weight_row_bytes(weight) + padded_units * 4, rows = bb_rows_at_once(padded_cols, row_bytes);
     for (int64_t t = 0; t < rounded->rows; t++) {
         ones[t].dots = (int32_t *)(void *)floats;
         ones[t].read_ahead = bb_read_ahead_beside(task, padded_cols + rows * row_bytes);
