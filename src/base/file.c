@@ -146,10 +146,21 @@ bombus_status bb_file_writer_add(struct bb_file_writer *writer, const void *data
     return BOMBUS_OK;
 }
 
+bombus_status bb_file_flush(int descriptor, const char *path, bombus_error *error)
+{
+    if (fsync(descriptor) != 0)
+        return bb_fail_io(error, errno, "cannot write", path);
+#ifdef POSIX_FADV_DONTNEED
+    (void)posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED); /* advice: no failure matters */
+#endif
+    return BOMBUS_OK;
+}
+
 bombus_status bb_file_writer_finish(struct bb_file_writer *writer, bombus_error *error)
 {
-    if (fsync(writer->descriptor) != 0)
-        return bb_fail_io(error, errno, "cannot write", writer->path);
+    bombus_status status = bb_file_flush(writer->descriptor, writer->path, error);
+    if (status != BOMBUS_OK)
+        return status;
     int result = close(writer->descriptor);
     writer->descriptor = -1;
     if (result != 0)

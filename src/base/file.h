@@ -36,6 +36,10 @@ BB_RESULT bombus_status bb_file_writer_add(struct bb_file_writer *writer, const 
 BB_RESULT bombus_status bb_file_writer_finish(struct bb_file_writer *writer, bombus_error *error);
 void bb_file_writer_cancel(struct bb_file_writer *writer);
 
+/* All of a written file to the disk, and out of the system's cache, where it lies in small pages: what is mapped afterwards comes in large ones, in which
+ * weights are read a sixth faster (docs/performance.md). */
+BB_RESULT bombus_status bb_file_flush(int descriptor, const char *path, bombus_error *error);
+
 bool bb_file_exists(const char *path);
 bool bb_folder_exists(const char *path);
 

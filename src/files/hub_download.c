@@ -195,8 +195,9 @@ static bombus_status complete(struct transfer *transfer, bool *is_right, bombus_
         return bb_fail(error, BOMBUS_ERROR_NETWORK, "%s: the bytes that came have digest %s, the hub says %s",
                        transfer->url, digest, tag);
     }
-    if (fsync(transfer->descriptor) != 0)
-        return bb_fail_io(error, errno, "cannot write", transfer->incomplete);
+    bombus_status status = bb_file_flush(transfer->descriptor, transfer->incomplete, error);
+    if (status != BOMBUS_OK)
+        return status;
     if (rename(transfer->incomplete, transfer->blob) != 0)
         return bb_fail_io(error, errno, "cannot rename to", transfer->blob);
     return link_blob(transfer, error);
