@@ -21,6 +21,7 @@ struct one {
     const float *sums;       /* [units], zeroed up to a multiple of 8 */
     int32_t *dots;           /* [ROWS][padded units] */
     float *scales, *biases;  /* [ROWS][groups] as f32, of the rows whose terms are being added, unless is_usual */
+    uint8_t *tail;           /* [UNITS * BB_UNIT_LIMIT]: codes of a partial run */
     bool is_usual;           /* groups are units, with bf16 scales and biases: nearly every model */
     int64_t units, padded_units;
     int64_t read_ahead;
@@ -35,7 +36,7 @@ static size_t padded_cols_of(int64_t cols)
 size_t bb_avx2_one_scratch(int64_t cols)
 {
     const size_t padded = padded_cols_of(cols), units = padded / 16;
-    return padded + units * sizeof(float) + ROWS * units * sizeof(int32_t) + 2 * (ROWS * units + 8) * sizeof(float);
+    return padded + units * sizeof(float) + ROWS * units * sizeof(int32_t) + 2 * (ROWS * units + 8) * sizeof(float) + UNITS * BB_UNIT_LIMIT;
 }
 
 /* Four registers of partial sums -> one: in each half, the sums of that half of a, b, c, d. */
@@ -118,11 +119,9 @@ BB_INLINE __m256i sum_run(const struct one *one, const uint8_t *codes, int64_t f
 {
     const int64_t units = one->units - first;
     bb_read_ahead(codes, unit * bits, one->read_ahead);
-    if (units >= UNITS)
-        return sum_units(codes, one->x + first * unit, unit, bits, has_values);
-    uint8_t copy[UNITS * BB_UNIT_LIMIT] = { 0 };
-    memcpy(copy, codes, (size_t)(units * unit / 8 * bits));
-    return sum_units(copy, one->x + first * unit, unit, bits, has_values);
+    if (units < UNITS)
+        codes = memcpy(one->tail, codes, (size_t)(units * unit / 8 * bits));
+    return sum_units(codes, one->x + first * unit, unit, bits, has_values);
 }
 
 /* `count` scales or biases from `first` on as f32; dtype is a constant. */
@@ -181,7 +180,7 @@ static inline __m256 join_high(__m256 a, __m256 b)
 }
 
 /* Adds the terms of `count` rows from `row` on, of the run of units from `first` on, to the rows' totals, unit by unit. */
-BB_INLINE __m128 add_terms(const struct one *one, int64_t row, int64_t count, int64_t first, const bool is_usual, __m128 total)
+static __m128 add_terms(const struct one *one, int64_t row, int64_t count, int64_t first, const bool is_usual, __m128 total)
 {
     const __m256 offset = _mm256_set1_ps(one->task->weight->scheme.bits == 8 ? 128.0f : 0.0f); /* of 8-bit codes */
     const __m256 sums = _mm256_loadu_ps(one->sums + first);
@@ -298,6 +297,7 @@ void bb_avx2_multiply_one(const struct bb_linear_task *task)
         .padded_units = padded_units };
     one.scales = (float *)(void *)(one.dots + ROWS * padded_units);
     one.biases = one.scales + ROWS * padded_units + 8;
+    one.tail = (uint8_t *)(one.biases + ROWS * padded_units + 8);
     one.is_usual = task->weight->scheme.mode == BB_QUANT_AFFINE && task->weight->dtype == BB_BF16 && units % UNITS == 0 &&
                    task->weight->scheme.group_size == rounded->unit;
     memset(one.scales, 0, (size_t)(2 * (ROWS * padded_units + 8)) * sizeof(float));

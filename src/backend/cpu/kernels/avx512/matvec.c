@@ -30,6 +30,7 @@ struct one {
     int8_t *x;           /* its codes, laid out to match the weights; zeroed up to a whole run */
     float *sums, *steps; /* [units], zeroed up to a whole run */
     int32_t *dots;     /* [ROWS][padded units]: sums of code(w) * code(x) */
+    uint8_t *tail;     /* [UNITS * BB_UNIT_LIMIT]: codes of a partial run behind which nothing may be read */
     bool is_usual;     /* groups are units, with bf16 scales and biases: nearly every model */
     int64_t units, padded_units;
     size_t row_bytes, group_bytes; /* of codes; of scales, or of biases */
@@ -45,7 +46,7 @@ static size_t padded_cols_of(int64_t cols)
 size_t bb_avx512_few_scratch(int64_t cols)
 {
     const size_t padded = padded_cols_of(cols);
-    return BB_AVX512_FEW * padded + (2 * BB_AVX512_FEW + ROWS) * (padded / 16) * sizeof(float);
+    return BB_AVX512_FEW * padded + (2 * BB_AVX512_FEW + ROWS) * (padded / 16) * sizeof(float) + UNITS * BB_UNIT_LIMIT;
 }
 
 /* Four registers of partial sums -> one: in each 128-bit lane, the sums of that lane of a, b, c, d. */
@@ -135,10 +136,9 @@ BB_INLINE __m512i next_run(const struct one *one, const struct form *form, struc
     const uint8_t *codes = reader->codes;
     bb_read_ahead(codes, bytes, reader->ahead);
     reader->codes += bytes;
-    if (units == UNITS || reader->end - codes >= run_bytes)
-        return sum_units(form, codes, x, lanes);
-    uint8_t copy[UNITS * BB_UNIT_LIMIT] = { 0 };
-    return sum_units(form, memcpy(copy, codes, (size_t)bytes), x, lanes);
+    if (reader->end - codes < run_bytes)
+        codes = memcpy(one->tail, codes, (size_t)bytes);
+    return sum_units(form, codes, x, lanes);
 }
 
 /* 16 bf16 as f32. */
@@ -210,7 +210,7 @@ BB_INLINE __m128 add_terms(const struct one *one, int64_t first, const __m512 te
 }
 
 /* The same from the sums of `count` rows. */
-BB_INLINE __m128 add_run(const struct one *one, int64_t row, int64_t count, int64_t first, __m128 total)
+static __m128 add_run(const struct one *one, int64_t row, int64_t count, int64_t first, __m128 total)
 {
     const int64_t units = one->units - first < UNITS ? one->units - first : UNITS;
     const bool is_usual = one->is_usual && units == UNITS;
@@ -335,6 +335,7 @@ void bb_avx512_multiply_few(const struct bb_linear_task *task)
     const int64_t row_bytes = (int64_t)bb_weight_row_bytes(weight) + padded_units * 4, rows = bb_rows_at_once(padded_cols, row_bytes);
     for (int64_t t = 0; t < rounded->rows; t++) {
         ones[t].dots = (int32_t *)(void *)floats;
+        ones[t].tail = (uint8_t *)(ones[t].dots + ROWS * padded_units);
         ones[t].read_ahead = bb_read_ahead_beside(task, padded_cols + rows * row_bytes);
     }
     struct bb_ahead_place ahead = bb_ahead_begin(task, (weight->rows + BLOCK - 1) / BLOCK);
