@@ -107,24 +107,23 @@ static ERL_NIF_TERM finish_atom(ErlNifEnv *env, const struct request *request, b
 
 static void on_finished(void *context, uint64_t id, const bombus_generate_result *result, const bombus_error *error)
 {
-    static const char *const names[] = {"text",  "ids",           "finish_reason",  "prompt_count",      "reused_count",
-                                        "count", "queue_seconds", "prompt_seconds", "generation_seconds"};
     struct request *request = context;
     ErlNifEnv *env = request->mailbox.message;
     (void)id;
     if (error != NULL) {
         send_event(request, term_error(env, error));
     } else {
-        const ERL_NIF_TERM values[] = {term_text(env, result->text, result->text_length),
-                                       term_text(env, (const char *)result->ids, result->count * sizeof *result->ids),
-                                       finish_atom(env, request, result->finish_reason),
-                                       enif_make_uint64(env, result->prompt_count),
-                                       enif_make_uint64(env, result->reused_count),
-                                       enif_make_uint64(env, result->count),
-                                       enif_make_double(env, result->queue_seconds),
-                                       enif_make_double(env, result->prompt_seconds),
-                                       enif_make_double(env, result->generation_seconds)};
-        ERL_NIF_TERM map = term_map(env, names, values, sizeof values / sizeof *values);
+        const struct term_field fields[] = {
+            {"text", term_text(env, result->text, result->text_length)},
+            {"ids", term_text(env, (const char *)result->ids, result->count * sizeof *result->ids)},
+            {"finish_reason", finish_atom(env, request, result->finish_reason)},
+            {"prompt_count", enif_make_uint64(env, result->prompt_count)},
+            {"reused_count", enif_make_uint64(env, result->reused_count)},
+            {"count", enif_make_uint64(env, result->count)},
+            {"queue_seconds", enif_make_double(env, result->queue_seconds)},
+            {"prompt_seconds", enif_make_double(env, result->prompt_seconds)},
+            {"generation_seconds", enif_make_double(env, result->generation_seconds)}};
+        ERL_NIF_TERM map = term_map(env, fields, sizeof fields / sizeof *fields);
         send_event(request, enif_make_tuple2(env, term_atom(env, "done"), map));
     }
     enif_release_resource(request);
@@ -178,10 +177,6 @@ NIF(nif_engine_create)
 
 NIF(nif_engine_stats)
 {
-    static const char *const names[] = {"running",          "waiting",  "finished",       "failed",
-                                        "cancelled",        "steps",    "prompt_tokens",  "reused_tokens",
-                                        "generated_tokens", "kv_bytes", "kv_limit_bytes", "prefix_bytes",
-                                        "evicted_bytes"};
     bombus_engine_stats stats;
     ERL_NIF_TERM result;
     if (argc != 1)
@@ -191,15 +186,21 @@ NIF(nif_engine_stats)
         return result;
     bombus_engine_get_stats(engine->engine, &stats);
     object_leave(&engine->pair.object);
-    const ERL_NIF_TERM values[] = {
-        enif_make_int(env, stats.running_count),       enif_make_int(env, stats.waiting_count),
-        enif_make_uint64(env, stats.finished_count),   enif_make_uint64(env, stats.failed_count),
-        enif_make_uint64(env, stats.cancelled_count),  enif_make_uint64(env, stats.step_count),
-        enif_make_uint64(env, stats.prompt_tokens),    enif_make_uint64(env, stats.reused_tokens),
-        enif_make_uint64(env, stats.generated_tokens), enif_make_uint64(env, stats.kv_bytes),
-        enif_make_uint64(env, stats.kv_limit_bytes),   enif_make_uint64(env, stats.prefix_bytes),
-        enif_make_uint64(env, stats.evicted_bytes)};
-    return term_ok(env, term_map(env, names, values, sizeof values / sizeof *values));
+    const struct term_field fields[] = {
+        {"running", enif_make_int(env, stats.running_count)},
+        {"waiting", enif_make_int(env, stats.waiting_count)},
+        {"finished", enif_make_uint64(env, stats.finished_count)},
+        {"failed", enif_make_uint64(env, stats.failed_count)},
+        {"cancelled", enif_make_uint64(env, stats.cancelled_count)},
+        {"steps", enif_make_uint64(env, stats.step_count)},
+        {"prompt_tokens", enif_make_uint64(env, stats.prompt_tokens)},
+        {"reused_tokens", enif_make_uint64(env, stats.reused_tokens)},
+        {"generated_tokens", enif_make_uint64(env, stats.generated_tokens)},
+        {"kv_bytes", enif_make_uint64(env, stats.kv_bytes)},
+        {"kv_limit_bytes", enif_make_uint64(env, stats.kv_limit_bytes)},
+        {"prefix_bytes", enif_make_uint64(env, stats.prefix_bytes)},
+        {"evicted_bytes", enif_make_uint64(env, stats.evicted_bytes)}};
+    return term_ok(env, term_map(env, fields, sizeof fields / sizeof *fields));
 }
 
 /* ---- requests ---- */
@@ -404,7 +405,6 @@ NIF(nif_request_cancel)
 /* sampler_defaults(folder) -> {:ok, %{temperature, top_p, top_k, min_p, repetition_penalty}} */
 NIF(nif_sampler_defaults)
 {
-    static const char *const names[] = {"temperature", "top_p", "top_k", "min_p", "repetition_penalty"};
     bombus_sampler_options sampler = {0};
     bombus_error error;
     char *folder = argc == 1 ? read_string(env, argv[0]) : NULL;
@@ -414,9 +414,11 @@ NIF(nif_sampler_defaults)
     free_text(folder);
     if (status != BOMBUS_OK)
         return term_error(env, &error);
-    const ERL_NIF_TERM values[] = {enif_make_double(env, (double)sampler.temperature),
-                                   enif_make_double(env, (double)sampler.top_p), enif_make_int(env, sampler.top_k),
-                                   enif_make_double(env, (double)sampler.min_p),
-                                   enif_make_double(env, (double)sampler.repetition_penalty)};
-    return term_ok(env, term_map(env, names, values, sizeof values / sizeof *values));
+    const struct term_field fields[] = {
+        {"temperature", enif_make_double(env, (double)sampler.temperature)},
+        {"top_p", enif_make_double(env, (double)sampler.top_p)},
+        {"top_k", enif_make_int(env, sampler.top_k)},
+        {"min_p", enif_make_double(env, (double)sampler.min_p)},
+        {"repetition_penalty", enif_make_double(env, (double)sampler.repetition_penalty)}};
+    return term_ok(env, term_map(env, fields, sizeof fields / sizeof *fields));
 }

@@ -79,8 +79,6 @@ NIF(nif_model_open)
 
 NIF(nif_model_info)
 {
-    static const char *const names[] = {"architecture", "device",      "parameter_count", "weight_bytes",
-                                        "vocab_size",   "hidden_size", "layer_count",     "max_position_embeddings"};
     bombus_model_info info;
     ERL_NIF_TERM result;
     if (argc != 1)
@@ -89,21 +87,23 @@ NIF(nif_model_info)
     if (model == NULL)
         return result;
     bombus_model_get_info(model->model, &info);
-    const ERL_NIF_TERM values[] = {
-        term_string(env, info.architecture),        term_string(env, info.device),
-        enif_make_int64(env, info.parameter_count), enif_make_int64(env, info.weight_bytes),
-        enif_make_int(env, info.vocab_size),        enif_make_int(env, info.hidden_size),
-        enif_make_int(env, info.layer_count),       enif_make_int(env, info.max_position_embeddings)};
+    const struct term_field fields[] = {
+        {"architecture", term_string(env, info.architecture)},
+        {"device", term_string(env, info.device)},
+        {"parameter_count", enif_make_int64(env, info.parameter_count)},
+        {"weight_bytes", enif_make_int64(env, info.weight_bytes)},
+        {"vocab_size", enif_make_int(env, info.vocab_size)},
+        {"hidden_size", enif_make_int(env, info.hidden_size)},
+        {"layer_count", enif_make_int(env, info.layer_count)},
+        {"max_position_embeddings", enif_make_int(env, info.max_position_embeddings)}};
     object_leave(&model->object);
-    return term_ok(env, term_map(env, names, values, sizeof values / sizeof *values));
+    return term_ok(env, term_map(env, fields, sizeof fields / sizeof *fields));
 }
 
 /* model_weight(model, path) -> {:ok, %{mode, bits, group_size, dtype, rows, cols, data, scales, biases}}: the parts
  * as binaries */
 NIF(nif_model_weight)
 {
-    static const char *const names[] = {"mode", "bits", "group_size", "dtype", "rows",
-                                        "cols", "data", "scales",     "biases"};
     char *path = argc == 2 ? read_string(env, argv[1]) : NULL;
     bombus_matrix matrix;
     bombus_error error;
@@ -113,16 +113,17 @@ NIF(nif_model_weight)
     struct model_object *model = object_enter_term(env, argv[0], OBJECT_MODEL, &result);
     if (model != NULL) {
         if (bombus_model_get_matrix(model->model, path, &matrix, &error) == BOMBUS_OK) {
-            const ERL_NIF_TERM values[] = {term_string(env, matrix.mode),
-                                           enif_make_int(env, matrix.bits),
-                                           enif_make_int(env, matrix.group_size),
-                                           term_string(env, matrix.dtype),
-                                           enif_make_int64(env, matrix.rows),
-                                           enif_make_int64(env, matrix.cols),
-                                           term_text(env, matrix.data, matrix.data_bytes),
-                                           term_text(env, matrix.scales, matrix.scale_bytes),
-                                           term_text(env, matrix.biases, matrix.bias_bytes)};
-            result = term_ok(env, term_map(env, names, values, sizeof values / sizeof *values));
+            const struct term_field fields[] = {
+                {"mode", term_string(env, matrix.mode)},
+                {"bits", enif_make_int(env, matrix.bits)},
+                {"group_size", enif_make_int(env, matrix.group_size)},
+                {"dtype", term_string(env, matrix.dtype)},
+                {"rows", enif_make_int64(env, matrix.rows)},
+                {"cols", enif_make_int64(env, matrix.cols)},
+                {"data", term_text(env, matrix.data, matrix.data_bytes)},
+                {"scales", term_text(env, matrix.scales, matrix.scale_bytes)},
+                {"biases", term_text(env, matrix.biases, matrix.bias_bytes)}};
+            result = term_ok(env, term_map(env, fields, sizeof fields / sizeof *fields));
         } else {
             result = term_error(env, &error);
         }

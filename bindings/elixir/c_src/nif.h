@@ -81,8 +81,12 @@ ERL_NIF_TERM term_error(ErlNifEnv *env, const bombus_error *error);
 ERL_NIF_TERM term_failure(ErlNifEnv *env, bombus_status status, const char *message);
 ERL_NIF_TERM term_no_memory(ErlNifEnv *env);
 ERL_NIF_TERM status_atom(ErlNifEnv *env, bombus_status status);
-/* A map of `count` names and values. */
-ERL_NIF_TERM term_map(ErlNifEnv *env, const char *const *names, const ERL_NIF_TERM *values, size_t count);
+/* A map with atoms as keys. */
+struct term_field {
+    const char *name;
+    ERL_NIF_TERM value;
+};
+ERL_NIF_TERM term_map(ErlNifEnv *env, const struct term_field *fields, size_t count);
 
 /* A text, NUL-terminated, free with enif_free; NULL if the term is no binary, or holds a NUL. */
 char *read_string(ErlNifEnv *env, ERL_NIF_TERM term);

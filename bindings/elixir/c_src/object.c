@@ -322,10 +322,11 @@ NIF(nif_object_counts)
 {
     static const char *const names[OBJECT_KIND_COUNT] = {"models",  "tokenizers", "adapters",   "sessions",
                                                          "engines", "trainings",  "constraints"};
-    ERL_NIF_TERM values[OBJECT_KIND_COUNT];
+    struct term_field fields[OBJECT_KIND_COUNT];
     (void)argc;
     (void)argv;
     for (size_t i = 0; i < OBJECT_KIND_COUNT; i++)
-        values[i] = enif_make_int(env, atomic_load_explicit(&live_counts[i], memory_order_relaxed));
-    return term_map(env, names, values, OBJECT_KIND_COUNT);
+        fields[i] = (struct term_field){
+            names[i], enif_make_int(env, atomic_load_explicit(&live_counts[i], memory_order_relaxed))};
+    return term_map(env, fields, OBJECT_KIND_COUNT);
 }

@@ -4,16 +4,19 @@
 static ERL_NIF_TERM prepare(ErlNifEnv *env, char **posts, size_t count, const char *folder,
                             const bombus_prepare_options *options)
 {
-    static const char *const names[] = {"found", "empty", "too_short", "too_long", "duplicates", "train", "valid"};
     bombus_prepare_result result;
     bombus_error error;
     if (bombus_prepare_data((const char *const *)posts, NULL, count, folder, options, &result, &error) != BOMBUS_OK)
         return term_error(env, &error);
-    const ERL_NIF_TERM values[] = {enif_make_int64(env, result.found),      enif_make_int64(env, result.empty),
-                                   enif_make_int64(env, result.too_short),  enif_make_int64(env, result.too_long),
-                                   enif_make_int64(env, result.duplicates), enif_make_int64(env, result.train),
-                                   enif_make_int64(env, result.valid)};
-    return term_ok(env, term_map(env, names, values, sizeof values / sizeof *values));
+    const struct term_field fields[] = {
+        {"found", enif_make_int64(env, result.found)},
+        {"empty", enif_make_int64(env, result.empty)},
+        {"too_short", enif_make_int64(env, result.too_short)},
+        {"too_long", enif_make_int64(env, result.too_long)},
+        {"duplicates", enif_make_int64(env, result.duplicates)},
+        {"train", enif_make_int64(env, result.train)},
+        {"valid", enif_make_int64(env, result.valid)}};
+    return term_ok(env, term_map(env, fields, sizeof fields / sizeof *fields));
 }
 
 /* prepare_data(folder, %{posts, prompt, system, min_length, valid_share, shuffle_seed}) -> {:ok, counts} */

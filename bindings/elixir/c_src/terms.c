@@ -65,11 +65,11 @@ ERL_NIF_TERM term_no_memory(ErlNifEnv *env)
     return term_failure(env, BOMBUS_ERROR_MEMORY, "out of memory");
 }
 
-ERL_NIF_TERM term_map(ErlNifEnv *env, const char *const *names, const ERL_NIF_TERM *values, size_t count)
+ERL_NIF_TERM term_map(ErlNifEnv *env, const struct term_field *fields, size_t count)
 {
     ERL_NIF_TERM map = enif_make_new_map(env);
     for (size_t i = 0; i < count; i++)
-        enif_make_map_put(env, map, term_atom(env, names[i]), values[i], &map);
+        enif_make_map_put(env, map, term_atom(env, fields[i].name), fields[i].value, &map);
     return map;
 }
 

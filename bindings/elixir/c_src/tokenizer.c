@@ -35,7 +35,6 @@ NIF(nif_tokenizer_open)
 /* tokenizer_info(tokenizer) -> {:ok, %{eos_ids, bos_token, eos_token, has_template}} */
 NIF(nif_tokenizer_info)
 {
-    static const char *const names[] = {"eos_ids", "bos_token", "eos_token", "has_template"};
     ERL_NIF_TERM result, list = enif_make_list(env, 0);
     if (argc != 1)
         return enif_make_badarg(env);
@@ -46,12 +45,13 @@ NIF(nif_tokenizer_info)
     const int32_t *ids = bombus_tokenizer_eos_ids(tokenizer->tokenizer, &count);
     while (count > 0)
         list = enif_make_list_cell(env, enif_make_int(env, ids[--count]), list);
-    const ERL_NIF_TERM values[] = {list,
-                                   term_string(env, bombus_tokenizer_special_token(tokenizer->tokenizer, "bos_token")),
-                                   term_string(env, bombus_tokenizer_special_token(tokenizer->tokenizer, "eos_token")),
-                                   term_atom(env, tokenizer->template_ != NULL ? "true" : "false")};
+    const struct term_field fields[] = {
+        {"eos_ids", list},
+        {"bos_token", term_string(env, bombus_tokenizer_special_token(tokenizer->tokenizer, "bos_token"))},
+        {"eos_token", term_string(env, bombus_tokenizer_special_token(tokenizer->tokenizer, "eos_token"))},
+        {"has_template", term_atom(env, tokenizer->template_ != NULL ? "true" : "false")}};
     object_leave(&tokenizer->object);
-    return term_ok(env, term_map(env, names, values, sizeof values / sizeof *values));
+    return term_ok(env, term_map(env, fields, sizeof fields / sizeof *fields));
 }
 
 /* encode(tokenizer, text, add_special) -> {:ok, ids as 32-bit integers in a binary} */

@@ -68,30 +68,27 @@ static const char *event_name(bombus_train_event_type type)
 
 static bool on_event(void *context, const bombus_train_event *event)
 {
-    static const char *const names[] = {
-        "type",          "iter",           "loss",  "learning_rate",     "tokens_per_second", "iterations_per_second",
-        "seconds",       "trained_tokens", "best",  "estimated_seconds", "estimated_bytes",   "parameter_count",
-        "example_count", "text",           "prompt"};
     struct training_object *training = context;
     ErlNifEnv *env = training->mailbox.message;
     if (event->type == BOMBUS_TRAIN_STEP && !training->wants_steps)
         return true;
-    const ERL_NIF_TERM values[] = {term_atom(env, event_name(event->type)),
-                                   enif_make_int64(env, event->iteration),
-                                   number(env, event->loss),
-                                   number(env, event->learning_rate),
-                                   number(env, event->tokens_per_second),
-                                   number(env, event->iterations_per_second),
-                                   number(env, event->seconds),
-                                   enif_make_int64(env, event->trained_tokens),
-                                   term_atom(env, event->is_best ? "true" : "false"),
-                                   number(env, event->estimated_seconds),
-                                   enif_make_int64(env, event->estimated_bytes),
-                                   enif_make_int64(env, event->parameter_count),
-                                   enif_make_int64(env, event->example_count),
-                                   term_string(env, event->text),
-                                   term_string(env, event->prompt)};
-    ERL_NIF_TERM map = term_map(env, names, values, sizeof values / sizeof *values);
+    const struct term_field fields[] = {
+        {"type", term_atom(env, event_name(event->type))},
+        {"iter", enif_make_int64(env, event->iteration)},
+        {"loss", number(env, event->loss)},
+        {"learning_rate", number(env, event->learning_rate)},
+        {"tokens_per_second", number(env, event->tokens_per_second)},
+        {"iterations_per_second", number(env, event->iterations_per_second)},
+        {"seconds", number(env, event->seconds)},
+        {"trained_tokens", enif_make_int64(env, event->trained_tokens)},
+        {"best", term_atom(env, event->is_best ? "true" : "false")},
+        {"estimated_seconds", number(env, event->estimated_seconds)},
+        {"estimated_bytes", enif_make_int64(env, event->estimated_bytes)},
+        {"parameter_count", enif_make_int64(env, event->parameter_count)},
+        {"example_count", enif_make_int64(env, event->example_count)},
+        {"text", term_string(env, event->text)},
+        {"prompt", term_string(env, event->prompt)}};
+    ERL_NIF_TERM map = term_map(env, fields, sizeof fields / sizeof *fields);
     return mailbox_send(&training->mailbox, enif_make_tuple2(env, term_atom(env, "progress"),
                                                              map)); /* false, and training ends: the owner is dead */
 }
@@ -99,23 +96,22 @@ static bool on_event(void *context, const bombus_train_event *event)
 static void send_result(struct training_object *training, bombus_status status, const bombus_train_result *result,
                         const bombus_error *error)
 {
-    static const char *const names[] = {"end",       "iter",      "trained_tokens", "train_loss", "validation_loss",
-                                        "best_loss", "best_iter", "seconds"};
     static const char *const ends[] = {"finished", "stopped_early", "cancelled"};
     ErlNifEnv *env = training->mailbox.message;
     if (status != BOMBUS_OK) {
         (void)mailbox_send(&training->mailbox, term_error(env, error));
         return;
     }
-    const ERL_NIF_TERM values[] = {term_atom(env, ends[result->end]),
-                                   enif_make_int64(env, result->iteration),
-                                   enif_make_int64(env, result->trained_tokens),
-                                   number(env, result->train_loss),
-                                   number(env, result->validation_loss),
-                                   number(env, result->best_loss),
-                                   enif_make_int64(env, result->best_iteration),
-                                   number(env, result->seconds)};
-    ERL_NIF_TERM map = term_map(env, names, values, sizeof values / sizeof *values);
+    const struct term_field fields[] = {
+        {"end", term_atom(env, ends[result->end])},
+        {"iter", enif_make_int64(env, result->iteration)},
+        {"trained_tokens", enif_make_int64(env, result->trained_tokens)},
+        {"train_loss", number(env, result->train_loss)},
+        {"validation_loss", number(env, result->validation_loss)},
+        {"best_loss", number(env, result->best_loss)},
+        {"best_iter", enif_make_int64(env, result->best_iteration)},
+        {"seconds", number(env, result->seconds)}};
+    ERL_NIF_TERM map = term_map(env, fields, sizeof fields / sizeof *fields);
     (void)mailbox_send(&training->mailbox, enif_make_tuple2(env, term_atom(env, "done"), map));
 }
 
