@@ -11,6 +11,7 @@
 #include "test.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 static void test_error_is_cut_at_a_character(void **state)
 {
@@ -175,6 +176,14 @@ static void test_file(void **state)
     assert_int_equal(bb_file_map(&map, path, &error), BOMBUS_ERROR_NOT_FOUND);
     assert_non_null(strstr(error.message, path));
     assert_int_equal(bb_file_write("/dev/full/x", "x", 1, &error), BOMBUS_ERROR_IO);
+    char pipe[256]; /* what is no regular file stays what it is */
+    struct stat there;
+    snprintf(pipe, sizeof pipe, "%s.pipe", path);
+    assert_int_equal(mkfifo(pipe, 0600), 0);
+    assert_int_equal(bb_file_write(pipe, "x", 1, &error), BOMBUS_ERROR_IO);
+    assert_non_null(strstr(error.message, "not a regular file"));
+    assert_true(stat(pipe, &there) == 0 && S_ISFIFO(there.st_mode));
+    unlink(pipe);
     rmdir(nested);
     bb_release(path);
     bb_release(nested);

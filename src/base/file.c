@@ -110,7 +110,10 @@ done:
 bombus_status bb_file_writer_open(struct bb_file_writer *writer, const char *path, bombus_error *error)
 {
     size_t length = strlen(path);
+    struct stat there;
     *writer = (struct bb_file_writer){.descriptor = -1};
+    if (stat(path, &there) == 0 && !S_ISREG(there.st_mode)) /* a folder; or a device, which a rename would replace */
+        return bb_fail(error, BOMBUS_ERROR_IO, "%s: cannot write: not a regular file", path);
     writer->path = bb_copy_text(path, length);
     char *temporary = bb_allocate(length + 8, 1);
     if (writer->path == NULL || temporary == NULL) {

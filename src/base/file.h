@@ -21,7 +21,8 @@ void bb_file_unmap(struct bb_file_map *map);
 /* Reads a whole file of at most `limit` bytes; *data has a NUL behind *size bytes and is released by bb_release. */
 BB_RESULT bombus_status bb_file_read(char **data, size_t *size, const char *path, size_t limit, bombus_error *error);
 
-/* Writes to a temporary file beside `path`, syncs it and renames it over `path`: readers see the old or the new, never half. */
+/* Writes to a temporary file beside `path`, syncs it and renames it over `path`: readers see the old or the new, never half.
+ * What is there and is no regular file (a folder, /dev/null) is BOMBUS_ERROR_IO. */
 BB_RESULT bombus_status bb_file_write(const char *path, const void *data, size_t size, bombus_error *error);
 
 /* The same in pieces: open, any number of adds, then finish, which syncs and renames, or cancel, which removes the temporary file. After a failed add
