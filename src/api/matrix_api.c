@@ -45,26 +45,23 @@ static bombus_status read_matrix(struct bb_weight *weight, const bombus_matrix *
     return BOMBUS_OK;
 }
 
-static bool has_biases(const struct bb_weight *weight)
-{
-    return weight->scheme.mode != BB_QUANT_NONE && bb_quant_mode_of(weight->scheme.mode)->has_biases;
-}
-
 static bombus_status check_parts(const struct bb_weight *weight, bombus_error *error)
 {
+    const struct bb_matrix_sizes sizes = bb_matrix_measure(weight);
     bombus_status status = bb_check_pointer(weight->data, "data", error);
-    if (status == BOMBUS_OK && weight->scheme.mode != BB_QUANT_NONE)
+    if (status == BOMBUS_OK && sizes.scales > 0)
         status = bb_check_pointer(weight->scales, "scales", error);
-    if (status == BOMBUS_OK && has_biases(weight))
+    if (status == BOMBUS_OK && sizes.biases > 0)
         status = bb_check_pointer(weight->biases, "biases", error);
     return status;
 }
 
 static void measure(bombus_matrix *matrix, const struct bb_weight *weight)
 {
-    matrix->data_bytes = (size_t)weight->rows * bb_weight_row_bytes(weight);
-    matrix->scale_bytes = (size_t)weight->rows * bb_weight_scale_row_bytes(weight);
-    matrix->bias_bytes = has_biases(weight) ? matrix->scale_bytes : 0;
+    const struct bb_matrix_sizes sizes = bb_matrix_measure(weight);
+    matrix->data_bytes = sizes.data;
+    matrix->scale_bytes = sizes.scales;
+    matrix->bias_bytes = sizes.biases;
 }
 
 bombus_status bombus_matrix_measure(bombus_matrix *matrix, bombus_error *error)
@@ -108,11 +105,11 @@ bombus_status bombus_matrix_quantize(const bombus_matrix *matrix, const float *i
         status = bb_check_pointer(in, "in", error);
     weight.data = data;
     weight.scales = scales;
-    weight.biases = biases;
+    weight.biases = status == BOMBUS_OK && bb_matrix_measure(&weight).biases > 0 ? biases : NULL;
     if (status == BOMBUS_OK)
         status = check_parts(&weight, error);
     if (status == BOMBUS_OK)
-        bb_matrix_pack(&weight, in, data, scales, has_biases(&weight) ? biases : NULL);
+        bb_matrix_pack(&weight, in);
     return status;
 }
 

@@ -3,7 +3,7 @@
 
 #include "files/checkpoint_write.h"
 #include "quant/affine.h"
-#include "quant/quant_modes.h"
+#include "quant/matrix.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -199,23 +199,16 @@ static void pack(const struct matrix *matrix, const struct bb_weight *made, cons
 {
     const struct bb_scheme scheme = matrix->scheme;
     const int64_t cols = made->cols;
-    char *data = (char *)(uintptr_t)made->data + (size_t)index * bb_weight_row_bytes(made);
+    const struct bb_packed_row out = bb_matrix_row(made, index);
     if (scheme.mode == BB_QUANT_NONE) {
         for (int64_t i = 0; i < cols; i++)
-            bb_dtype_store(data, matrix->dtype, (size_t)i, row[i]);
-        return;
-    }
-    size_t scale_bytes = bb_weight_scale_row_bytes(made);
-    struct bb_packed_row out = {
-        .codes = (uint8_t *)data,
-        .scales = (char *)(uintptr_t)made->scales + (size_t)index * scale_bytes,
-        .biases = made->biases != NULL ? (char *)(uintptr_t)made->biases + (size_t)index * scale_bytes : NULL,
-        .dtype = matrix->dtype};
-    if (scheme.mode == BB_QUANT_AFFINE)
+            bb_dtype_store(out.codes, matrix->dtype, (size_t)i, row[i]);
+    } else if (scheme.mode == BB_QUANT_AFFINE) {
         bb_affine_pack_nearest(scheme, row, cols, scheme.bits == matrix->weight.scheme.bits ? &matrix->weight : NULL,
                                index, out);
-    else
+    } else {
         bb_quant_mode_of(scheme.mode)->pack_row(scheme, row, cols, out);
+    }
 }
 
 /* Sums over all rows, for the report. */
@@ -289,13 +282,10 @@ static bombus_status make_matrix(struct fuse *fuse, struct matrix *matrix, bombu
 /* Bytes of part i of the new matrix; 0 where it has none. */
 static size_t part_size(const struct matrix *matrix, size_t i)
 {
-    struct bb_weight made = {
+    const struct bb_weight made = {
         .dtype = matrix->dtype, .scheme = matrix->scheme, .rows = matrix->weight.rows, .cols = matrix->weight.cols};
-    bool has_scales = matrix->scheme.mode != BB_QUANT_NONE,
-         has_biases = has_scales && bb_quant_mode_of(matrix->scheme.mode)->has_biases;
-    if (i == 2)
-        return (size_t)made.rows * bb_weight_row_bytes(&made);
-    return (i == 1 ? has_scales : has_biases) ? (size_t)made.rows * bb_weight_scale_row_bytes(&made) : 0;
+    const struct bb_matrix_sizes sizes = bb_matrix_measure(&made);
+    return i == 2 ? sizes.data : i == 1 ? sizes.scales : sizes.biases;
 }
 
 static size_t part_of(const char *name)

@@ -15,15 +15,30 @@ void bb_matrix_multiply(float *out, const struct bb_weight *weight, const float 
     }
 }
 
-void bb_matrix_pack(const struct bb_weight *weight, const float *in, uint8_t *codes, uint8_t *scales, uint8_t *biases)
+struct bb_matrix_sizes bb_matrix_measure(const struct bb_weight *weight)
+{
+    const size_t rows = (size_t)weight->rows;
+    struct bb_matrix_sizes sizes = {.data = rows * bb_weight_row_bytes(weight)};
+    if (weight->scheme.mode != BB_QUANT_NONE)
+        sizes.scales = rows * bb_weight_scale_row_bytes(weight);
+    if (sizes.scales > 0 && bb_quant_mode_of(weight->scheme.mode)->has_biases)
+        sizes.biases = sizes.scales;
+    return sizes;
+}
+
+struct bb_packed_row bb_matrix_row(const struct bb_weight *weight, int64_t index)
+{
+    const size_t row = (size_t)index, scale_bytes = bb_weight_scale_row_bytes(weight);
+    return (struct bb_packed_row){
+        .codes = (uint8_t *)(uintptr_t)weight->data + row * bb_weight_row_bytes(weight),
+        .scales = weight->scales != NULL ? (uint8_t *)(uintptr_t)weight->scales + row * scale_bytes : NULL,
+        .biases = weight->biases != NULL ? (uint8_t *)(uintptr_t)weight->biases + row * scale_bytes : NULL,
+        .dtype = weight->dtype};
+}
+
+void bb_matrix_pack(const struct bb_weight *weight, const float *in)
 {
     const struct bb_quant_mode *mode = bb_quant_mode_of(weight->scheme.mode);
-    const size_t code_bytes = bb_weight_row_bytes(weight), scale_bytes = bb_weight_scale_row_bytes(weight);
-    for (size_t i = 0; i < (size_t)weight->rows; i++) {
-        struct bb_packed_row out = {.codes = codes + i * code_bytes,
-                                    .scales = scales + i * scale_bytes,
-                                    .biases = biases != NULL ? biases + i * scale_bytes : NULL,
-                                    .dtype = weight->dtype};
-        mode->pack_row(weight->scheme, in + i * (size_t)weight->cols, weight->cols, out);
-    }
+    for (int64_t i = 0; i < weight->rows; i++)
+        mode->pack_row(weight->scheme, in + i * weight->cols, weight->cols, bb_matrix_row(weight, i));
 }
