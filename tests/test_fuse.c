@@ -287,11 +287,18 @@ static void check_same_tensors(const char *first, const char *second, const char
     bb_safetensors_close(&tensors[1]);
 }
 
+/* A path in the scratch folder where nothing is: an adapter is not written over another. */
+static const char *fresh(const char *name)
+{
+    scratch_remove(scratch_path(name));
+    return scratch_path(name);
+}
+
 static void check_round_trip(const char *folder)
 {
     bombus_error error;
-    CHECK_OK(bb_adapter_convert(folder, BB_ADAPTER_PEFT, scratch_path("peft"), &error), error);
-    CHECK_OK(bb_adapter_convert(scratch_path("peft"), BB_ADAPTER_MLX, scratch_path("mlx"), &error), error);
+    CHECK_OK(bb_adapter_convert(folder, BB_ADAPTER_PEFT, fresh("peft"), &error), error);
+    CHECK_OK(bb_adapter_convert(scratch_path("peft"), BB_ADAPTER_MLX, fresh("mlx"), &error), error);
     check_same_tensors(folder, scratch_path("mlx"), "adapters.safetensors");
     struct bb_adapter_file before, after;
     CHECK_OK(bb_adapter_file_open(&before, folder, &error), error);
@@ -344,9 +351,10 @@ static void check_convert_memory(const char *model)
     make_adapter(opened.model, "first", false);
     for (int i = 0; i < 2; i++)
         for (uint64_t n = 1;; n++) {
+            const char *target = fresh(i == 0 ? "peft" : "mlx");
             bb_memory_fail_at(n, false);
-            bombus_status status = bb_adapter_convert(scratch_path(i == 0 ? "first" : "peft"), formats[i],
-                                                      scratch_path(i == 0 ? "peft" : "mlx"), &error);
+            bombus_status status =
+                bb_adapter_convert(scratch_path(i == 0 ? "first" : "peft"), formats[i], target, &error);
             bb_memory_fail_at(0, false);
             if (status == BOMBUS_OK)
                 break;
@@ -420,8 +428,8 @@ static void test_convert_kinds(void **state)
     check_peft_refused(BOMBUS_ERROR_UNSUPPORTED, "ensure_weight_tying");
     bombus_error error;
     write_peft(lookup, 1, "lora_embedding_A", "lora_embedding_B", "{\"r\": 4, \"ensure_weight_tying\": true}");
-    CHECK_OK(bb_adapter_convert(scratch_path("peft"), BB_ADAPTER_MLX, scratch_path("mlx"), &error), error);
-    CHECK_OK(bb_adapter_convert(scratch_path("mlx"), BB_ADAPTER_PEFT, scratch_path("again"), &error), error);
+    CHECK_OK(bb_adapter_convert(scratch_path("peft"), BB_ADAPTER_MLX, fresh("mlx"), &error), error);
+    CHECK_OK(bb_adapter_convert(scratch_path("mlx"), BB_ADAPTER_PEFT, fresh("again"), &error), error);
     check_same_tensors(scratch_path("peft"), scratch_path("again"), "adapter_model.safetensors");
 }
 
@@ -458,16 +466,28 @@ static void test_convert(void **state)
 {
     (void)state;
     bombus_error error;
+    struct bb_adapter_file file;
     check_round_trip(mlx_fixture);
     /* The fixtures are one adapter in two formats. */
-    CHECK_OK(bb_adapter_convert(peft_fixture, BB_ADAPTER_MLX, scratch_path("mlx"), &error), error);
+    CHECK_OK(bb_adapter_convert(peft_fixture, BB_ADAPTER_MLX, fresh("mlx"), &error), error);
     check_same_tensors(mlx_fixture, scratch_path("mlx"), "adapters.safetensors");
-    assert_int_equal(bb_adapter_convert(scratch_path("mlx"), BB_ADAPTER_MLX, scratch_path("mlx"), &error),
-                     BOMBUS_ERROR_ARGUMENT);
+    /* Nothing is written over an adapter: neither the one that is read, however its folder is spelt, nor another. */
+    static const char *const targets[] = {"mlx", "mlx/", "peft/."};
+    for (size_t i = 0; i < BB_COUNT(targets); i++)
+        for (int merges = 0; merges < 2; merges++) {
+            const char *const from[] = {scratch_path("mlx")}, *target = scratch_path(targets[i]);
+            bombus_status status = merges ? bb_adapter_merge(from, (const float[]){1.0f}, 1, target, &error)
+                                          : bb_adapter_convert(from[0], BB_ADAPTER_PEFT, target, &error);
+            assert_int_equal(status, BOMBUS_ERROR_ARGUMENT);
+            assert_non_null(strstr(error.message, "there is an adapter already"));
+        }
+    check_same_tensors(mlx_fixture, scratch_path("mlx"), "adapters.safetensors");
+    CHECK_OK(bb_adapter_file_open(&file, scratch_path("mlx"), &error), error);
+    bb_adapter_file_close(&file);
     SKIP_WITHOUT_GOLDEN(golden_path("lora/adapters"));
     check_round_trip(golden_path("lora/adapters/dora-r4"));
     check_round_trip(golden_path("lora/adapters/lora-bf16-r16-mlp"));
-    CHECK_OK(bb_adapter_convert(golden_path("lora/adapters/dora-r4"), BB_ADAPTER_PEFT, scratch_path("dora"), &error),
+    CHECK_OK(bb_adapter_convert(golden_path("lora/adapters/dora-r4"), BB_ADAPTER_PEFT, fresh("dora"), &error),
              error);
     check_same_tensors(golden_path("lora/adapters/peft-dora-r4"), scratch_path("dora"), "adapter_model.safetensors");
 }
@@ -491,7 +511,7 @@ static void test_merge(void **state)
         make_adapter(opened.model, "first", false);
         make_adapter(opened.model, "second", false);
         const char *folders[] = {scratch_path("first"), scratch_path("second")};
-        CHECK_OK(bb_adapter_merge(folders, weights, 2, scratch_path("merged"), &error), error);
+        CHECK_OK(bb_adapter_merge(folders, weights, 2, fresh("merged"), &error), error);
         adapters[0] = open_adapter(&opened, folders[0]);
         adapters[1] = open_adapter(&opened, folders[1]);
         merged = open_adapter(&opened, scratch_path("merged"));

@@ -15,11 +15,19 @@ struct parts {
     size_t count;
 };
 
-static bombus_status check_same_folder(const char *folder, const char *out_folder, bombus_error *error)
+/* An adapter is never written over another, nor over what it is read from. */
+static bombus_status check_target(const char *out_folder, bombus_error *error)
 {
-    if (strcmp(folder, out_folder) == 0)
-        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "%s: the adapter would be written over what it is read from",
-                       out_folder);
+    static const char *const names[] = {"adapter_config.json", "adapters.safetensors", "adapter_model.safetensors"};
+    for (size_t i = 0; i < BB_COUNT(names); i++) {
+        char *path = bb_path_join(out_folder, names[i]);
+        bool is_there = path != NULL && bb_file_exists(path);
+        bb_release(path);
+        if (path == NULL)
+            return bb_fail_memory(error, strlen(out_folder), out_folder);
+        if (is_there)
+            return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "%s: there is an adapter already (%s)", out_folder, names[i]);
+    }
     return BOMBUS_OK;
 }
 
@@ -275,7 +283,7 @@ bombus_status bb_adapter_convert(const char *folder, enum bb_adapter_format form
 {
     struct bb_adapter_file file;
     struct parts parts = {0};
-    bombus_status status = check_same_folder(folder, out_folder, error);
+    bombus_status status = check_target(out_folder, error);
     if (status != BOMBUS_OK)
         return status;
     status = bb_adapter_file_open(&file, folder, error);
@@ -402,11 +410,9 @@ bombus_status bb_adapter_merge(const char *const *folders, const float *weights,
     if (count < 1 || count > ADAPTER_LIMIT)
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "count: %zu adapters, expected a number in [1, %d]", count,
                        ADAPTER_LIMIT);
-    for (size_t i = 0; i < count && status == BOMBUS_OK; i++) {
-        status = check_same_folder(folders[i], out_folder, error);
-        if (status == BOMBUS_OK)
-            status = bb_adapter_file_open(&files[i], folders[i], error);
-    }
+    status = check_target(out_folder, error);
+    for (size_t i = 0; i < count && status == BOMBUS_OK; i++)
+        status = bb_adapter_file_open(&files[i], folders[i], error);
     if (status == BOMBUS_OK)
         status = merge_all(files, weights, count, &parts, &rank, error);
     if (status == BOMBUS_OK) {
