@@ -454,6 +454,10 @@ static void test_refused(void **state)
                   pair, 64, BOMBUS_ERROR_FORMAT, "magnitude");
     check_refused(&opened, peft, "{\"r\": 2, \"bias\": \"all\"}", pair, 64, BOMBUS_ERROR_UNSUPPORTED,
                   "bias is \"all\"");
+    check_refused(&opened, peft, "{\"r\": 2, \"alora_invocation_tokens\": [1, 2]}", pair, 64, BOMBUS_ERROR_UNSUPPORTED,
+                  "alora_invocation_tokens");
+    check_refused(&opened, peft, "{\"r\": 2, \"init_lora_weights\": \"lora_ga\"}", pair, 64, BOMBUS_ERROR_UNSUPPORTED,
+                  "init_lora_weights");
     check_refused(&opened, peft, "{\"r\": 2, \"modules_to_save\": [\"lm_head\"]}", pair, 64, BOMBUS_ERROR_UNSUPPORTED,
                   "modules_to_save");
     check_refused(&opened, peft, "{\"r\": 2, \"peft_type\": \"IA3\"}", pair, 64, BOMBUS_ERROR_UNSUPPORTED, "IA3");

@@ -105,8 +105,8 @@ static bombus_status read_mlx_config(struct bb_adapter_file *file, struct defaul
 static bombus_status check_peft_refusals(const struct bb_adapter_file *file, bombus_error *error)
 {
     static const char *const lists[] = {"modules_to_save", "target_parameters", "layer_replication",
-                                        "trainable_token_indices"};
-    static const char *const inits[] = {"pissa", "olora", "corda", "loftq"};
+                                        "trainable_token_indices", "alora_invocation_tokens", "arrow_config"};
+    static const char *const inits[] = {"pissa", "olora", "corda", "loftq", "lora_ga"};
     const char *type, *bias, *init = "";
     bool has_bias = false, has_qalora = false;
     bombus_status status = bb_config_text(file->config, "peft_type", "LORA", &type, error);
