@@ -38,11 +38,11 @@ static bool sum_doubles(void *context, double *values, size_t count)
 
 bombus_status process_group_open(bombus_process_group *group, bombus_error *error)
 {
-    int rank = 0, size = 1;
+    int rank = 0, size = 1, support; /* the training has threads, and this one alone calls MPI */
     *group = (bombus_process_group){.size = 1};
     if (environment_process_count() <= 1)
         return BOMBUS_OK;
-    if (MPI_Init(NULL, NULL) != MPI_SUCCESS)
+    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &support) != MPI_SUCCESS || support < MPI_THREAD_FUNNELED)
         return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "MPI could not be started");
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &size);
