@@ -105,6 +105,17 @@ int options_choice(const char *choices, const char *word)
     return place;
 }
 
+struct option_word options_word(const char *choices, int place)
+{
+    struct option_word word;
+    for (; place > 0 && choices[0] != '\0'; place--) {
+        choices += strcspn(choices, "|");
+        choices += *choices == '|';
+    }
+    snprintf(word.text, sizeof word.text, "%.*s", (int)strcspn(choices, "|"), choices);
+    return word;
+}
+
 static enum option_outcome set_number(struct parser *parser, const struct option *option, void *place,
                                       const char *value)
 {

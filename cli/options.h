@@ -68,6 +68,12 @@ void options_print_help(FILE *file, const struct command *command);
 /* Place of a word in "a|b|c", from 0; -1 if it is none of them. */
 int options_choice(const char *choices, const char *word);
 
+/* The word at a place of "a|b|c"; "" behind the last. */
+struct option_word {
+    char text[32];
+};
+struct option_word options_word(const char *choices, int place);
+
 /* The option of a name (hyphen or underscore, second names too; without dashes), or NULL. *group may be NULL. */
 const struct option *options_find(const struct command *command, const char *name, size_t length,
                                   const struct option_group **group);

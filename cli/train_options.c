@@ -9,12 +9,6 @@
 
 #define PLACE(field) offsetof(struct train_settings, field)
 
-/* Words of choices, in the order of bombus.h's constants. */
-#define FINE_TUNES "lora|dora|full"
-#define MODES "sft|dpo|orpo"
-#define DPO_LOSSES "sigmoid|ipo|hinge"
-#define OPTIMIZERS "adam|adamw|sgd|muon"
-
 const struct option train_data_options[8] = {
     {"config", 'c', OPTION_FILE, PLACE(config), "FILE.yaml", .help = "settings in mlx_lm's YAML; options given here come before it"},
     {"data", 0, OPTION_FILE, PLACE(data), "FOLDER", .help = "train.jsonl, and valid.jsonl and test.jsonl where there are; or one jsonl file"},
@@ -33,8 +27,8 @@ const struct option train_adapter_options[10] = {
     {"resume", 0, OPTION_FLAG, PLACE(resume), NULL, .help = "go on with the run in --adapter-path"},
     {"force", 0, OPTION_FLAG, PLACE(force), NULL, .help = "overwrite the run in --adapter-path"},
     {"resume-adapter-file", 0, OPTION_FILE, PLACE(resume_adapter_file), "FILE", .help = "begin with the values of a safetensors file"},
-    {"fine-tune-type", 0, OPTION_CHOICE, PLACE(fine_tune_type), FINE_TUNES, .help = "what is trained (lora)"},
-    {"num-layers", 0, OPTION_INTEGER, PLACE(num_layers), "N", .help = "the last N blocks; -1: all (16)", .least = -1, .most = 100000},
+    {"fine-tune-type", 0, OPTION_CHOICE, PLACE(fine_tune_type), TRAIN_FINE_TUNES, .help = "what is trained (lora)"},
+    {"num-layers", 0, OPTION_INTEGER, PLACE(num_layers), "N", .help = "the last N blocks; -1 or 0: all (16)", .least = -1, .most = 100000},
     {"rank", 0, OPTION_INTEGER, PLACE(rank), "N", .help = "of the adapter (8)", .least = 1, .most = 65536},
     {"scale", 0, OPTION_NUMBER, PLACE(scale), "X", .help = "of what the adapter adds (20)", .least = -1e6, .most = 1e6},
     {"rslora", 0, OPTION_FLAG, PLACE(rslora), NULL, .help = "divide the scale by the root of the rank"},
@@ -47,16 +41,16 @@ const struct option train_step_options[16] = {
     {"grad-accumulation-steps", 0, OPTION_INTEGER, PLACE(grad_accumulation_steps), "N", .help = "batches an update (1)", .least = 1,
      .most = 1 << 24},
     {"learning-rate", 0, OPTION_NUMBER, PLACE(learning_rate), "X", .help = "step of the optimizer (1e-5)", .least = 1e-30, .most = 1e6},
-    {"optimizer", 0, OPTION_CHOICE, PLACE(optimizer), OPTIMIZERS, .help = "as mlx defines them (adam)"},
+    {"optimizer", 0, OPTION_CHOICE, PLACE(optimizer), TRAIN_OPTIMIZERS, .help = "as mlx defines them (adam)"},
     {"bias-correction", 0, OPTION_FLAG, PLACE(bias_correction), NULL, .help = "Adam with the correction of its first steps, which mlx leaves out"},
     {"max-grad-norm", 0, OPTION_NUMBER, PLACE(max_grad_norm), "X", .help = "scale gradients down to this norm; not if not given",
      .least = 0, .most = 1e30},
-    {"steps-per-report", 0, OPTION_INTEGER, PLACE(steps_per_report), "N", .help = "batches between reports; -1: none (10)", .least = -1,
+    {"steps-per-report", 0, OPTION_INTEGER, PLACE(steps_per_report), "N", .help = "batches between reports; 0: none (10)", .least = -1,
      .most = 1e12},
-    {"steps-per-eval", 0, OPTION_INTEGER, PLACE(steps_per_eval), "N", .help = "batches between evaluations; -1: none (200)", .least = -1,
+    {"steps-per-eval", 0, OPTION_INTEGER, PLACE(steps_per_eval), "N", .help = "batches between evaluations; 0: none (200)", .least = -1,
      .most = 1e12},
     {"val-batches", 0, OPTION_INTEGER, PLACE(val_batches), "N", .help = "batches of an evaluation; -1: all (25)", .least = -1, .most = 1e12},
-    {"save-every", 0, OPTION_INTEGER, PLACE(save_every), "N", .help = "batches between saved adapters; -1: only at the end (100)",
+    {"save-every", 0, OPTION_INTEGER, PLACE(save_every), "N", .help = "batches between saved adapters; 0: only at the end (100)",
      .least = -1, .most = 1e12},
     {"patience", 0, OPTION_INTEGER, PLACE(patience), "N", .help = "stop after N evaluations without a better one; never if not given",
      .least = 0, .most = 1e12},
@@ -68,9 +62,9 @@ const struct option train_step_options[16] = {
 };
 
 const struct option train_loss_options[8] = {
-    {"train-mode", 0, OPTION_CHOICE, PLACE(train_mode), MODES, .help = "examples, or pairs of a chosen and a rejected answer (sft)"},
+    {"train-mode", 0, OPTION_CHOICE, PLACE(train_mode), TRAIN_MODES, .help = "examples, or pairs of a chosen and a rejected answer (sft)"},
     {"beta", 0, OPTION_NUMBER, PLACE(beta), "X", .help = "of dpo and orpo (0.1)", .least = 1e-9, .most = 1e6},
-    {"dpo-loss", 0, OPTION_CHOICE, PLACE(dpo_loss), DPO_LOSSES, .help = "kind of dpo (sigmoid)"},
+    {"dpo-loss", 0, OPTION_CHOICE, PLACE(dpo_loss), TRAIN_DPO_LOSSES, .help = "kind of dpo (sigmoid)"},
     {"label-smoothing", 0, OPTION_NUMBER, PLACE(label_smoothing), "X", .help = "share of pairs taken as mislabelled (0)", .least = 0,
      .most = 0.5},
     {"dropout", 0, OPTION_NUMBER, PLACE(dropout), "X", .help = "of the adapter's input (0)", .least = 0, .most = 0.999},
@@ -105,18 +99,25 @@ static void set_text(const char *given, const char **value)
         *value = given;
 }
 
-static void set_choices(bombus_train_options *options, const struct train_settings *settings)
+/* How often: 0 and less are never. */
+static void set_times(int64_t given, int64_t *value)
+{
+    if (given != OPTION_UNSET)
+        *value = given > 0 ? given : -1;
+}
+
+static void set_choices(bombus_train_options *options, const bombus_train_config *config, const struct train_settings *settings)
 {
     if (settings->fine_tune_type != NULL)
-        options->fine_tune = (bombus_fine_tune)options_choice(FINE_TUNES, settings->fine_tune_type);
+        options->fine_tune = (bombus_fine_tune)options_choice(TRAIN_FINE_TUNES, settings->fine_tune_type);
     if (settings->train_mode != NULL)
-        options->mode = (bombus_train_mode)options_choice(MODES, settings->train_mode);
+        options->mode = (bombus_train_mode)options_choice(TRAIN_MODES, settings->train_mode);
     if (settings->dpo_loss != NULL)
-        options->dpo_loss = (bombus_dpo_loss)options_choice(DPO_LOSSES, settings->dpo_loss);
+        options->dpo_loss = (bombus_dpo_loss)options_choice(TRAIN_DPO_LOSSES, settings->dpo_loss);
     if (settings->optimizer != NULL) {
-        bombus_optimizer kind = (bombus_optimizer)options_choice(OPTIMIZERS, settings->optimizer);
-        options->has_optimizer_options = options->has_optimizer_options && kind == options->optimizer;
-        options->optimizer = kind;
+        options->optimizer = (bombus_optimizer)options_choice(TRAIN_OPTIMIZERS, settings->optimizer);
+        options->optimizer_options = bombus_train_config_optimizer(config, options->optimizer); /* the file may name several */
+        options->has_optimizer_options = true;
     }
     if (!settings->bias_correction)
         return;
@@ -127,15 +128,15 @@ static void set_choices(bombus_train_options *options, const struct train_settin
 
 static void set_numbers(bombus_train_options *options, const struct train_settings *settings)
 {
-    set_small(settings->num_layers, &options->num_layers);
+    set_small(settings->num_layers == 0 ? -1 : settings->num_layers, &options->num_layers);
     set_small(settings->rank, &options->rank);
     set_small(settings->batch_size, &options->batch_size);
     set_small(settings->grad_accumulation_steps, &options->grad_accumulation_steps);
     set_small(settings->max_seq_length, &options->max_seq_length);
     set_integer(settings->iters, &options->iters);
-    set_integer(settings->steps_per_report, &options->steps_per_report);
-    set_integer(settings->steps_per_eval, &options->steps_per_eval);
-    set_integer(settings->save_every, &options->save_every);
+    set_times(settings->steps_per_report, &options->steps_per_report);
+    set_times(settings->steps_per_eval, &options->steps_per_eval);
+    set_times(settings->save_every, &options->save_every);
     set_integer(settings->val_batches, &options->val_batches);
     set_integer(settings->patience, &options->patience);
     if (settings->test && options->test_batches == 0)
@@ -170,13 +171,31 @@ static void set_flags(bombus_train_options *options, const struct train_settings
     options->keep_activations = options->keep_activations || settings->keep_activations;
 }
 
+/* 0 is the default in bombus_train_options, so one that was typed is not to be taken for it. */
+static bombus_status check_zeros(const struct train_settings *settings, bombus_error *error)
+{
+    const struct {
+        bool is_zero;
+        const char *message;
+    } zeros[] = {{settings->scale == 0.0, "--scale: 0, with which nothing is learnt"},
+                 {settings->val_batches == 0, "--val-batches: 0, expected a count of batches, or -1 for all"},
+                 {settings->test_batches == 0, "--test-batches: 0, expected a count of batches, or -1 for all"}};
+    for (size_t i = 0; i < BB_COUNT(zeros); i++)
+        if (zeros[i].is_zero)
+            return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "%s", zeros[i].message);
+    return BOMBUS_OK;
+}
+
 bombus_status train_options_read(bombus_train_options *options, bombus_train_config **config,
                                  const struct train_settings *settings, const char **keys, bombus_error *error)
 {
     *options = (bombus_train_options){.adapter_path = "adapters"};
     *config = NULL;
+    bombus_status status = check_zeros(settings, error);
+    if (status != BOMBUS_OK)
+        return status;
     if (settings->config != NULL) {
-        bombus_status status = bombus_train_config_open(config, settings->config, error);
+        status = bombus_train_config_open(config, settings->config, error);
         if (status != BOMBUS_OK)
             return status;
         *options = *bombus_train_config_options(*config);
@@ -184,7 +203,7 @@ bombus_status train_options_read(bombus_train_options *options, bombus_train_con
     set_text(settings->data, &options->data);
     set_text(settings->adapter_path, &options->adapter_path);
     set_text(settings->resume_adapter_file, &options->resume_adapter_file);
-    set_choices(options, settings);
+    set_choices(options, *config, settings);
     set_numbers(options, settings);
     set_flags(options, settings);
     if (settings->keys.count > 0) {
@@ -193,6 +212,8 @@ bombus_status train_options_read(bombus_train_options *options, bombus_train_con
         options->keys = keys;
         options->key_count = settings->keys.count;
     }
+    if (settings->grad_checkpoint && settings->keep_activations)
+        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "--grad-checkpoint and --keep-activations: give one of them");
     if (options->data == NULL)
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "--data: not given; a folder with train.jsonl, or one jsonl file");
     return BOMBUS_OK;

@@ -6,6 +6,12 @@
 
 #include "bombus.h"
 
+/* Words of choices, in the order of bombus.h's constants. */
+#define TRAIN_FINE_TUNES "lora|dora|full"
+#define TRAIN_MODES "sft|dpo|orpo"
+#define TRAIN_DPO_LOSSES "sigmoid|ipo|hinge"
+#define TRAIN_OPTIMIZERS "adam|adamw|sgd|muon"
+
 struct train_settings {
     const char *config, *data, *adapter_path, *resume_adapter_file;
     bool resume, force, test;

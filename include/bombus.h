@@ -567,7 +567,7 @@ typedef struct bombus_process_group {
 } bombus_process_group;
 
 typedef enum bombus_train_event_type {
-    BOMBUS_TRAIN_BEGIN,      /* iteration (0, or where a resumed run goes on), parameter_count, example_count, text: what is unusual */
+    BOMBUS_TRAIN_BEGIN,      /* iteration (0, or where a resumed run goes on), parameter_count, example_count, text: which lines of the data are not used as they are, or NULL */
     BOMBUS_TRAIN_ESTIMATE,   /* estimated_seconds, estimated_bytes, seconds: of the warm-up step */
     BOMBUS_TRAIN_STEP,       /* after every iteration: loss, learning_rate, tokens_per_second of this one */
     BOMBUS_TRAIN_REPORT,     /* every steps_per_report: means since the last report */
@@ -575,7 +575,7 @@ typedef enum bombus_train_event_type {
     BOMBUS_TRAIN_TEST,       /* loss, seconds */
     BOMBUS_TRAIN_SAVED,      /* text: the folder or file */
     BOMBUS_TRAIN_SAMPLE,     /* text: what the adapter, as it is now, answers to the sample prompt; prompt: the text of it */
-    BOMBUS_TRAIN_LINE        /* text: what is wrong with a line of the data, by file and number */
+    BOMBUS_TRAIN_LINE        /* text: what is wrong with a line of the data, by file and number; at the end, how many there were */
 } bombus_train_event_type;
 
 /* Fields that a type does not name are 0 or NULL. Texts are valid during the call. */
@@ -673,6 +673,9 @@ BOMBUS_RESULT bombus_status bombus_trainer_create(bombus_trainer **trainer, bomb
                                                   bombus_error *error);
 BOMBUS_API void bombus_trainer_free(bombus_trainer *trainer);
 
+/* The options that it trains with: those given, with the default in the place of each 0. They live as long as the trainer. */
+BOMBUS_API const bombus_train_options *bombus_trainer_options(const bombus_trainer *trainer);
+
 /* Trains. The folder then holds adapters.safetensors (the last) and adapter_config.json in mlx-lm's format, best/ (the one of the
  * lowest validation loss, the same two files), 0000100_adapters.safetensors every save_every iterations, and what `resume` goes on from. A
  * resumed run ends in the same bits as one that was never broken off. On a loss that is no number, a full disk or any other failure the
@@ -690,6 +693,8 @@ BOMBUS_RESULT bombus_status bombus_train_config_open(bombus_train_config **confi
 BOMBUS_API void bombus_train_config_close(bombus_train_config *config);
 /* The settings as options, mlx_lm's defaults where the file is silent; texts live as long as the config. */
 BOMBUS_API const bombus_train_options *bombus_train_config_options(const bombus_train_config *config);
+/* What its optimizer_config says of an optimizer, the chosen one or another; mlx's defaults where it is silent. */
+BOMBUS_API bombus_optimizer_options bombus_train_config_optimizer(const bombus_train_config *config, bombus_optimizer kind);
 /* The model that the file names, NULL where it names none. */
 BOMBUS_API const char *bombus_train_config_model(const bombus_train_config *config);
 /* Key `index` that was given and has no effect here; NULL behind the last. */

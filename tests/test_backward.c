@@ -86,7 +86,7 @@ static void run_case(const char *name, bool is_exact, double loss_tolerance, dou
     struct step_batch *batch = calloc(1, sizeof *batch);
     CHECK_OK(bb_backend_open(&backend, "cpu", &(struct bb_backend_options){.thread_count = 2}, &error), error);
     CHECK_OK(bb_model_open(&model, folder, backend, &error), error);
-    struct bb_trainable_options options = {.type = json_is_true(json_object_get(json, "dora")) ? BB_FINE_TUNE_DORA : BB_FINE_TUNE_LORA,
+    struct bb_trainable_options options = {.type = json_is_true(json_object_get(json, "dora")) ? BOMBUS_FINE_TUNE_DORA : BOMBUS_FINE_TUNE_LORA,
                                            .num_layers = (int32_t)json_integer_value(json_object_get(json, "num_layers")),
                                            .rank = (int32_t)json_integer_value(json_object_get(parameters, "rank")),
                                            .scale = (float)json_real_value(json_object_get(parameters, "scale")),
@@ -210,7 +210,7 @@ static bool check_slope(struct bb_trainable *trainable, const struct bb_paramete
     bombus_error error;
     float *kept = malloc(parameter->count * sizeof *kept);
     memcpy(kept, parameter->value, parameter->count * sizeof *kept);
-    bool is_dora = trainable->options.type == BB_FINE_TUNE_DORA && strstr(parameter->name, ".lora_") != NULL;
+    bool is_dora = trainable->options.type == BOMBUS_FINE_TUNE_DORA && strstr(parameter->name, ".lora_") != NULL;
     for (int side = 0; side < 2; side++) {
         for (size_t k = 0; k < parameter->count; k++)
             parameter->value[k] = kept[k] + (float)((side == 0 ? step : -step) * (double)parameter->gradient[k] / length);
@@ -281,7 +281,7 @@ static void test_embedding(void **state)
     for (size_t i = 0; i < 2 * BB_COUNT(models); i++) {
         struct setup setup;
         open_setup(&setup, models[i / 2], NULL, 2,
-                   &(struct bb_trainable_options){.type = i % 2 == 0 ? BB_FINE_TUNE_LORA : BB_FINE_TUNE_DORA,
+                   &(struct bb_trainable_options){.type = i % 2 == 0 ? BOMBUS_FINE_TUNE_LORA : BOMBUS_FINE_TUNE_DORA,
                                                   .num_layers = 1,
                                                   .rank = 3,
                                                   .scale = 2.0f,
@@ -300,7 +300,7 @@ static void test_dora(void **state)
     for (size_t i = 0; i < BB_COUNT(models); i++) {
         struct setup setup;
         open_setup(&setup, models[i], NULL, 2,
-                   &(struct bb_trainable_options){.type = BB_FINE_TUNE_DORA, .rank = 3, .scale = 2.0f, .use_rslora = true});
+                   &(struct bb_trainable_options){.type = BOMBUS_FINE_TUNE_DORA, .rank = 3, .scale = 1.2f});
         check_differences(&setup, models[i]);
         close_setup(&setup);
     }
@@ -315,7 +315,7 @@ static void test_dropout(void **state)
     for (size_t i = 0; i < 2 * BB_COUNT(models); i++) {
         struct setup setup;
         open_setup(&setup, models[i / 2], NULL, 2,
-                   &(struct bb_trainable_options){.type = i % 2 == 0 ? BB_FINE_TUNE_LORA : BB_FINE_TUNE_DORA,
+                   &(struct bb_trainable_options){.type = i % 2 == 0 ? BOMBUS_FINE_TUNE_LORA : BOMBUS_FINE_TUNE_DORA,
                                                   .num_layers = 2,
                                                   .rank = 3,
                                                   .scale = 2.0f,
@@ -346,7 +346,7 @@ static void test_gains_threads(void **state)
     for (int i = 0; i < 2; i++)
         open_setup(&setup[i], "qwen3-yarn-mixed", NULL, 2,
                    &(struct bb_trainable_options){
-                       .type = BB_FINE_TUNE_DORA, .rank = 3, .scale = 2.0f, .pool = i == 0 ? NULL : pool});
+                       .type = BOMBUS_FINE_TUNE_DORA, .rank = 3, .scale = 2.0f, .pool = i == 0 ? NULL : pool});
     for (int32_t slot = 0; slot < setup[0].model->slot_count; slot++) {
         const struct bb_low_rank *one = bb_adapter_use_pair(&setup[0].trainable->set->uses[0], slot);
         const struct bb_low_rank *several = bb_adapter_use_pair(&setup[1].trainable->set->uses[0], slot);
@@ -368,7 +368,7 @@ static void test_full(void **state)
         struct setup setup;
         bombus_error error;
         bombus_status status =
-            try_setup(&setup, families[i], NULL, 2, &(struct bb_trainable_options){.type = BB_FINE_TUNE_FULL, .num_layers = 1}, &error);
+            try_setup(&setup, families[i], NULL, 2, &(struct bb_trainable_options){.type = BOMBUS_FINE_TUNE_FULL, .num_layers = 1}, &error);
         if (status == BOMBUS_OK) {
             check_differences(&setup, families[i]);
             done++;

@@ -56,6 +56,18 @@ static enum option_outcome parse(const char *const *words)
     return options_parse(&command, count, copies, &settings, &operands, message, sizeof message);
 }
 
+static void test_words(void **state)
+{
+    (void)state;
+    static const char words[] = "fast|exact|other";
+    static const char *const expected[] = {"fast", "exact", "other", "", ""};
+    for (int i = 0; i < 5; i++) {
+        assert_string_equal(options_word(words, i).text, expected[i]);
+        if (i < 3)
+            assert_int_equal(options_choice(words, expected[i]), i);
+    }
+}
+
 static void test_unset_and_fallback(void **state)
 {
     (void)state;
@@ -224,7 +236,7 @@ static void test_documents_escape(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_unset_and_fallback),          cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_words), cmocka_unit_test(test_unset_and_fallback),          cmocka_unit_test(test_forms),
         cmocka_unit_test(test_errors_name_the_option),      cmocka_unit_test(test_too_many_repetitions),
         cmocka_unit_test(test_documents_hold_every_option), cmocka_unit_test(test_documents_escape),
     };

@@ -36,25 +36,25 @@ static void test_posts_file(void **state)
     bb_train_config_init(&config);
     CHECK_OK(bb_train_config_read(&config, path, &error), error);
     assert_string_equal(config.model, "lmstudio-community/Qwen3-8B-MLX-4bit");
-    assert_string_equal(config.data, "data");
-    assert_string_equal(config.adapter_path, "adapters/posts");
-    assert_true(config.train && config.mask_prompt && !config.test);
-    assert_int_equal(config.batch_size, 1);
-    assert_int_equal(config.grad_accumulation_steps, 8);
-    assert_int_equal(config.iters, 25000);
-    assert_true(config.learning_rate == 1e-5);
-    assert_int_equal(config.max_seq_length, 256);
-    assert_int_equal(config.save_every, 2500);
-    assert_int_equal(config.steps_per_report, 500);
-    assert_int_equal(config.steps_per_eval, 2500);
-    assert_int_equal(config.seed, 42);
-    assert_int_equal(config.num_layers, 16);
-    assert_int_equal(config.lora_parameters.rank, 8);
-    assert_true(config.lora_parameters.dropout == 0.0 && config.lora_parameters.scale == 20.0);
-    assert_null(config.lora_parameters.keys);
-    assert_int_equal(config.val_batches, 25); /* what the file does not say is mlx_lm's default */
-    assert_int_equal(config.optimizer, BB_OPTIMIZER_ADAM);
-    assert_int_equal(config.lr_schedule.part_count, 0);
+    assert_string_equal(config.options.data, "data");
+    assert_string_equal(config.options.adapter_path, "adapters/posts");
+    assert_true(config.train && config.options.mask_prompt && !config.test);
+    assert_int_equal(config.options.batch_size, 1);
+    assert_int_equal(config.options.grad_accumulation_steps, 8);
+    assert_int_equal(config.options.iters, 25000);
+    assert_true(config.options.learning_rate == 1e-5);
+    assert_int_equal(config.options.max_seq_length, 256);
+    assert_int_equal(config.options.save_every, 2500);
+    assert_int_equal(config.options.steps_per_report, 500);
+    assert_int_equal(config.options.steps_per_eval, 2500);
+    assert_int_equal(config.options.seed, 42);
+    assert_int_equal(config.options.num_layers, 16);
+    assert_int_equal(config.options.rank, 8);
+    assert_true(config.options.dropout == 0.0 && config.options.scale == 20.0);
+    assert_null(config.options.keys);
+    assert_int_equal(config.options.val_batches, 25); /* what the file does not say is mlx_lm's default */
+    assert_int_equal(config.options.optimizer, BOMBUS_ADAM);
+    assert_int_equal(config.options.schedule.part_count, 0);
     bb_train_config_clear(&config);
 }
 
@@ -81,28 +81,28 @@ static void test_all_sections(void **state)
                    "prompt_feature: input\n",
                    &error),
              error);
-    assert_int_equal(config.optimizer, BB_OPTIMIZER_ADAMW);
-    assert_int_equal(config.fine_tune_type, BB_FINE_TUNE_DORA);
-    assert_int_equal(config.training_mode, BB_TRAINING_ORPO);
-    const struct bb_optimizer_config *adamw = &config.optimizer_config[BB_OPTIMIZER_ADAMW];
-    assert_true(adamw->betas[0] == 0.9 && adamw->betas[1] == 0.98 && adamw->eps == 1e-6 && adamw->weight_decay == 0.05);
-    assert_true(adamw->bias_correction && adamw->has_bias_correction);
-    assert_false(config.optimizer_config[BB_OPTIMIZER_ADAM].has_bias_correction);
-    const struct bb_optimizer_config *muon = &config.optimizer_config[BB_OPTIMIZER_MUON];
+    assert_int_equal(config.options.optimizer, BOMBUS_ADAMW);
+    assert_int_equal(config.options.fine_tune, BOMBUS_FINE_TUNE_DORA);
+    assert_int_equal(config.options.mode, BOMBUS_TRAIN_ORPO);
+    const bombus_optimizer_options *adamw = &config.optimizers[BOMBUS_ADAMW];
+    assert_true(adamw->beta1 == 0.9 && adamw->beta2 == 0.98 && adamw->eps == 1e-6 && adamw->weight_decay == 0.05);
+    assert_true(adamw->bias_correction);
+    assert_false(config.optimizers[BOMBUS_ADAM].bias_correction);
+    const bombus_optimizer_options *muon = &config.optimizers[BOMBUS_MUON];
     assert_true(muon->momentum == 0.9 && muon->ns_steps == 6 && muon->nesterov && muon->weight_decay == 0.01);
-    assert_true(config.optimizer_config[BB_OPTIMIZER_SGD].nesterov);
-    assert_null(config.resume_adapter_file);
+    assert_true(config.optimizers[BOMBUS_SGD].nesterov);
+    assert_null(config.options.resume_adapter_file);
     assert_int_equal(config.ignored_count, 3);
     assert_string_equal(config.ignored[0], "report_to");
-    assert_int_equal(config.iters, 1000);
-    assert_int_equal(config.lora_parameters.key_count, 2);
-    assert_string_equal(config.lora_parameters.keys[1], "mlp.down_proj");
-    assert_int_equal(config.lora_parameters.rank, 16);
-    assert_true(config.lora_parameters.scale == 20.0);
-    assert_string_equal(config.prompt_feature, "input");
-    const struct bb_schedule *schedule = &config.lr_schedule;
+    assert_int_equal(config.options.iters, 1000);
+    assert_int_equal(config.options.key_count, 2);
+    assert_string_equal(config.options.keys[1], "mlp.down_proj");
+    assert_int_equal(config.options.rank, 16);
+    assert_true(config.options.scale == 20.0);
+    assert_string_equal(config.options.prompt_feature, "input");
+    const bombus_schedule *schedule = &config.options.schedule;
     assert_int_equal(schedule->part_count, 1);
-    assert_int_equal(schedule->parts[0].kind, BB_SCHEDULE_COSINE_DECAY);
+    assert_int_equal(schedule->parts[0].kind, BOMBUS_COSINE_DECAY);
     assert_int_equal(schedule->warmup, 100);
     assert_true(schedule->warmup_init == 1e-7 && schedule->parts[0].arguments[0] == 1e-5);
     assert_true(schedule->parts[0].arguments[1] == 1000 && schedule->parts[0].arguments[2] == 1e-7);
@@ -115,9 +115,36 @@ static void test_all_sections(void **state)
                    "  - {name: exponential_decay, arguments: [1e-4, 0.99]}\n  boundaries: [100, 200]\n",
                    &error),
              error);
-    assert_int_equal(config.lr_schedule.part_count, 3);
-    assert_int_equal(config.lr_schedule.parts[1].kind, BB_SCHEDULE_STEP_DECAY);
-    assert_int_equal(config.lr_schedule.boundaries[1], 200);
+    assert_int_equal(config.options.schedule.part_count, 3);
+    assert_int_equal(config.options.schedule.parts[1].kind, BOMBUS_STEP_DECAY);
+    assert_int_equal(config.options.schedule.boundaries[1], 200);
+    bb_train_config_clear(&config);
+}
+
+/* The options that a file gives: of the chosen optimizer, and what mlx_lm means by its numbers. */
+static void test_options(void **state)
+{
+    (void)state;
+    struct bb_train_config config;
+    bombus_error error;
+    CHECK_OK(parse(&config,
+                   "train: false\ntest: true\nshuffle: false\nnum_layers: 0\nmodel: m\noptimizer: adamw\n"
+                   "optimizer_config: {adamw: {weight_decay: 0.5}}\n",
+                   &error),
+             error);
+    bombus_train_options options = bb_train_config_options(&config);
+    assert_true(options.optimizer == BOMBUS_ADAMW && options.has_optimizer_options);
+    assert_true(options.optimizer_options.weight_decay == 0.5 && options.optimizer_options.beta2 == 0.999);
+    assert_true(options.no_shuffle);
+    assert_int_equal(options.test_batches, 500);
+    assert_int_equal(options.num_layers, -1); /* all */
+    assert_string_equal(options.model_name, "m");
+    assert_int_equal(config.ignored_count, 1);
+    assert_string_equal(config.ignored[0], "train: false");
+    bb_train_config_clear(&config);
+    CHECK_OK(parse(&config, "test_batches: 3\n", &error), error);
+    assert_int_equal(bb_train_config_options(&config).test_batches, 0); /* no test is wanted */
+    assert_int_equal(config.ignored_count, 0);
     bb_train_config_clear(&config);
 }
 
@@ -152,6 +179,19 @@ static void test_wrong_files(void **state)
         {"- a\n", "c.yaml: line 1: 'the file' must be a map of keys to values, not a list or a map", 5},
         {"", "c.yaml: there are no settings in it", 5},
         {"iters: 5\n---\niters: 6\n", "c.yaml: more than one YAML document", 5},
+        /* what would mean a default or nothing here */
+        {"learning_rate: 0\n", "c.yaml: line 1: 'learning_rate' must be within 1e-30 and 1000000, not 0", 5},
+        {"lora_parameters: {scale: 0}\n", "c.yaml: line 1: 'scale' must be other than 0, with which nothing is learnt, not 0", 5},
+        {"val_batches: 0\n", "c.yaml: line 1: 'val_batches' must be a count of batches, or -1 for all, not 0", 5},
+        {"test: true\ntest_batches: 0\n",
+         "c.yaml: line 2: 'test_batches' must be a count of batches, or -1 for all, not 0", 5},
+        {"beta: 0\n", "c.yaml: line 1: 'beta' must be within 1e-09 and 1000000, not 0", 5},
+        {"lr_schedule: {name: cosine_decay, arguments: [1, 2], boundaries: [1]}\n",
+         "c.yaml: line 1: unknown key 'boundaries' in lr_schedule", 5},
+        {"lr_schedule:\n  name: join\n  arguments: [1]\n  schedules: [{name: exponential_decay, arguments: [1, 1]}]\n",
+         "c.yaml: line 3: unknown key 'arguments' in lr_schedule", 5},
+        {"lr_schedule:\n  name: join\n  schedules:\n  - {name: exponential_decay, arguments: [1, 1], warmup: 9}\n",
+         "c.yaml: line 4: unknown key 'warmup' in schedules", 5},
         {"optimizer_config: {adam: {betas: [1, 2]}}\n",
          "c.yaml: line 1: 'betas' must be numbers from 0 to below 1, not 1", 5},
     };
@@ -160,7 +200,7 @@ static void test_wrong_files(void **state)
         bombus_error error;
         assert_int_equal(parse(&config, cases[i].text, &error), cases[i].status);
         assert_string_equal(error.message, cases[i].message);
-        assert_int_equal(config.iters, 1000); /* as before */
+        assert_int_equal(config.options.iters, 1000); /* as before */
         bb_train_config_clear(&config);
     }
     struct bb_train_config config;
@@ -195,6 +235,6 @@ static void test_allocation_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_posts_file), cmocka_unit_test(test_all_sections),
-                                       cmocka_unit_test(test_wrong_files), cmocka_unit_test(test_allocation_failures)};
+                                       cmocka_unit_test(test_options),   cmocka_unit_test(test_wrong_files), cmocka_unit_test(test_allocation_failures)};
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

@@ -2,6 +2,7 @@
 #include "adapters.h"
 #include "base/memory.h"
 #include "scratch.h"
+#include "train/train_options.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -210,7 +211,7 @@ static void test_arguments(void **state)
     bombus_error error;
     bombus_trainer *trainer = NULL;
     const bombus_train_options good = options_for(&paths, "arguments");
-    bombus_train_options wrong[12];
+    bombus_train_options wrong[18];
     for (size_t i = 0; i < BB_COUNT(wrong); i++)
         wrong[i] = good;
     wrong[0].data = NULL;
@@ -228,6 +229,16 @@ static void test_arguments(void **state)
     wrong[9].iters = -5;
     wrong[10].process_group = &(bombus_process_group){.rank = 3, .size = 2};
     wrong[11].key_count = 1;
+    wrong[12].mode = BOMBUS_TRAIN_DPO;
+    wrong[12].mlx_compatible = true; /* mlx-lm has none, and its padding would be an answer's last token */
+    wrong[13].label_smoothing = 0.1;
+    wrong[14].dpo_loss = BOMBUS_DPO_IPO;
+    wrong[15].optimizer = BOMBUS_SGD;
+    wrong[15].has_optimizer_options = wrong[15].optimizer_options.bias_correction = true;
+    wrong[16].patience = 2;
+    wrong[16].steps_per_eval = -1;
+    wrong[17].mlx_compatible = true;
+    wrong[17].seed = UINT64_C(1) << 32;
     for (size_t i = 0; i < BB_COUNT(wrong); i++) {
         bombus_status status =
             bombus_trainer_create(&trainer, opened.model, opened.tokenizer, NULL, &wrong[i], &error);
@@ -240,6 +251,73 @@ static void test_arguments(void **state)
     assert_int_equal(bombus_trainer_run(NULL, NULL, &error), BOMBUS_ERROR_ARGUMENT);
     bombus_trainer_free(NULL);
     bombus_trainer_cancel(NULL);
+}
+
+/* Sets that options speak of must be there. */
+static void test_missing_sets(void **state)
+{
+    (void)state;
+    struct paths paths;
+    bombus_error error;
+    bombus_train_result result;
+    char alone[160];
+    bombus_train_options options = options_for(&paths, "missing");
+    options.test_batches = -1;
+    assert_int_equal(train(&options, &result, &error), BOMBUS_ERROR_NOT_FOUND);
+    assert_non_null(strstr(error.message, "test.jsonl"));
+    snprintf(alone, sizeof alone, "%s/train.jsonl", paths.data);
+    options.data = alone;
+    options.test_batches = 0;
+    options.patience = 2;
+    assert_int_equal(train(&options, &result, &error), BOMBUS_ERROR_NOT_FOUND);
+    assert_non_null(strstr(error.message, "valid.jsonl"));
+    assert_false(bb_folder_exists(paths.adapter));
+}
+
+/* The trainer's own options have the defaults that the caller left out. */
+static void test_options(void **state)
+{
+    (void)state;
+    struct paths paths;
+    bombus_error error;
+    bombus_trainer *trainer;
+    bombus_train_options options = options_for(&paths, "options");
+    options.num_layers = -1;
+    CHECK_OK(bombus_trainer_create(&trainer, opened.model, opened.tokenizer, NULL, &options, &error), error);
+    bombus_model_info info;
+    bombus_model_get_info(opened.model, &info);
+    const bombus_train_options *resolved = bombus_trainer_options(trainer);
+    assert_int_equal(resolved->rank, 2);
+    assert_int_equal(resolved->grad_accumulation_steps, 1);
+    assert_int_equal(resolved->num_layers, info.layer_count);
+    assert_true(resolved->scale == 20.0 && resolved->has_optimizer_options);
+    bombus_trainer_free(trainer);
+    assert_null(bombus_trainer_options(NULL));
+}
+
+/* The whole of each setting decides whether a run may go on, however long its text is. */
+static void test_long_settings(void **state)
+{
+    (void)state;
+    struct bb_train_settings settings[2] = {0};
+    static char names[2][2000];
+    for (int i = 0; i < 2; i++) {
+        memset(names[i], 'x', sizeof names[i] - 1);
+        names[i][sizeof names[i] - 2] = (char)('a' + i);
+        const char *const keys[] = {names[i]};
+        bombus_train_options options = {.keys = keys, .key_count = 1, .text_feature = names[i], .template_arguments = names[i]};
+        options.schedule.part_count = BOMBUS_SCHEDULE_PART_LIMIT;
+        for (int part = 0; part < BOMBUS_SCHEDULE_PART_LIMIT; part++)
+            options.schedule.parts[part] = (bombus_schedule_part){BOMBUS_STEP_DECAY, {1.23456789e-5, 0.987654321, 1000 + (part == BOMBUS_SCHEDULE_PART_LIMIT - 1 ? i : 0)}};
+        bb_train_settings_add_options(&settings[i], &options);
+        assert_false(settings[i].is_failed);
+    }
+    int differences = 0;
+    for (size_t i = 0; i < settings[0].count; i++)
+        differences += strcmp(settings[0].items[i].text, settings[1].items[i].text) != 0;
+    assert_int_equal(differences, 4); /* schedule, keys, features, template's arguments */
+    bb_train_settings_clear(&settings[0]);
+    bb_train_settings_clear(&settings[1]);
 }
 
 /* Each allocation may fail: no crash, nothing lost, and nothing half open. */
@@ -404,7 +482,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_events),       cmocka_unit_test(test_stop),      cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_memory_limit), cmocka_unit_test(test_arguments), cmocka_unit_test(test_processes),
-        cmocka_unit_test(test_processes_stop), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_processes_stop), cmocka_unit_test(test_missing_sets), cmocka_unit_test(test_options),
+        cmocka_unit_test(test_long_settings), cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -2,7 +2,6 @@
 #include "api/handles.h"
 #include "train/optimizer.h"
 #include "train/train_config.h"
-#include "train/train_options.h"
 #include "train/trainer.h"
 
 struct bombus_trainer {
@@ -64,6 +63,11 @@ void bombus_trainer_free(bombus_trainer *trainer)
     bb_release(trainer);
 }
 
+const bombus_train_options *bombus_trainer_options(const bombus_trainer *trainer)
+{
+    return trainer != NULL ? &trainer->trainer->options : NULL;
+}
+
 bombus_status bombus_trainer_run(bombus_trainer *trainer, bombus_train_result *result, bombus_error *error)
 {
     bombus_train_result ignored;
@@ -97,7 +101,7 @@ bombus_status bombus_train_config_open(bombus_train_config **config, const char 
         bombus_train_config_close(made);
         return status;
     }
-    bb_train_options_from_config(&made->options, &made->config);
+    made->options = bb_train_config_options(&made->config);
     *config = made;
     return BOMBUS_OK;
 }
@@ -113,6 +117,12 @@ void bombus_train_config_close(bombus_train_config *config)
 const bombus_train_options *bombus_train_config_options(const bombus_train_config *config)
 {
     return config != NULL ? &config->options : NULL;
+}
+
+bombus_optimizer_options bombus_train_config_optimizer(const bombus_train_config *config, bombus_optimizer kind)
+{
+    bool is_known = config != NULL && (int)kind >= 0 && (int)kind < (int)BB_OPTIMIZER_KINDS;
+    return is_known ? config->config.optimizers[kind] : bb_optimizer_defaults(kind);
 }
 
 const char *bombus_train_config_model(const bombus_train_config *config)

@@ -104,11 +104,6 @@ static void fill_lengths(const struct maker *maker, const struct bb_weight *weig
     }
 }
 
-static float scale_of(const struct bb_trainable_options *options)
-{
-    return options->use_rslora ? options->scale / sqrtf((float)options->rank) : options->scale;
-}
-
 /* The pairs of a projection's slots. */
 static void place_pairs(struct maker *maker, const struct bb_projection *projection, float *a, float *b, float *magnitudes)
 {
@@ -118,7 +113,7 @@ static void place_pairs(struct maker *maker, const struct bb_projection *project
     for (int32_t i = 0; i < projection->slot_count; i++) {
         const struct bb_weight *weight = &owner->base->slots[projection->first_slot + i]->weight;
         struct bb_low_rank *pair = &owner->pairs[projection->first_slot + i];
-        *pair = (struct bb_low_rank){.a = a, .b = b + first, .b_stride = projection->rows, .rank = options->rank, .scale = scale_of(options)};
+        *pair = (struct bb_low_rank){.a = a, .b = b + first, .b_stride = projection->rows, .rank = options->rank, .scale = options->scale};
         if (projection->expert_count > 0) { /* each has a pair of its own */
             pair->a = a + i * options->rank * projection->cols;
             pair->b = b + i * options->rank * projection->rows;
@@ -140,7 +135,7 @@ static void add_pair(struct maker *maker, const struct bb_projection *projection
 {
     const struct bb_trainable_options *options = &maker->owner->trainable.options;
     const int64_t rows = projection->rows, cols = projection->cols, rank = options->rank, experts = projection->expert_count;
-    const bool is_dora = options->type == BB_FINE_TUNE_DORA;
+    const bool is_dora = options->type == BOMBUS_FINE_TUNE_DORA;
     struct bb_parameter *a, *b, *magnitudes = NULL;
     if (is_dora && experts > 0 && !has_failed(maker))
         maker->status = bb_fail(maker->error, BOMBUS_ERROR_UNSUPPORTED,
@@ -181,6 +176,14 @@ static const char *name_in_block(const struct bb_projection *projection)
 static bool is_named(const struct bb_projection *projection, const char *key)
 {
     return strcmp(projection->path, key) == 0 || (projection->layer >= 0 && strcmp(name_in_block(projection), key) == 0);
+}
+
+static bool is_listed(const struct bb_trainable_options *options, const struct bb_projection *projection)
+{
+    for (size_t i = 0; i < options->key_count; i++)
+        if (is_named(projection, options->keys[i]))
+            return true;
+    return false;
 }
 
 static bool is_chosen(const struct maker *maker, const struct bb_projection *projection)
@@ -340,7 +343,7 @@ static bombus_status check_options(const struct maker *maker)
 {
     const struct bb_trainable_options *options = &maker->owner->trainable.options;
     const struct bb_model *model = maker->owner->base;
-    if (options->type == BB_FINE_TUNE_FULL)
+    if (options->type == BOMBUS_FINE_TUNE_FULL)
         return BOMBUS_OK;
     if (options->rank < 1 || options->rank > (1 << 16))
         return bb_fail(maker->error, BOMBUS_ERROR_ARGUMENT, "rank %d, expected at least 1", options->rank);
@@ -353,6 +356,11 @@ static bombus_status check_options(const struct maker *maker)
             is_found = is_named(&model->projections[i], options->keys[k]);
         if (!is_found)
             return bb_fail(maker->error, BOMBUS_ERROR_ARGUMENT, "key '%s' is no projection of the model", options->keys[k]);
+        if (model->recipe.tie_word_embeddings && is_named(&model->projections[1], options->keys[k]) &&
+            !is_listed(options, &model->projections[0]))
+            return bb_fail(maker->error, BOMBUS_ERROR_ARGUMENT,
+                           "key '%s': the head of this model is its embedding, name '%s'", options->keys[k],
+                           model->projections[0].path);
     }
     return BOMBUS_OK;
 }
@@ -376,7 +384,7 @@ static void add_all(struct maker *maker)
 {
     maker->parameter_count = maker->value_count = maker->gain_count = 0;
     maker->owner->trainable.first_layer = recipe_of(maker)->num_hidden_layers;
-    if (maker->owner->trainable.options.type == BB_FINE_TUNE_FULL)
+    if (maker->owner->trainable.options.type == BOMBUS_FINE_TUNE_FULL)
         add_blocks(maker);
     else
         add_pairs(maker);
@@ -431,7 +439,7 @@ bombus_status bb_trainable_create(struct bb_trainable **trainable, const struct 
     maker.status = copy_keys(owner, error);
     if (!has_failed(&maker))
         maker.status = check_options(&maker);
-    if (!has_failed(&maker) && options->type == BB_FINE_TUNE_FULL)
+    if (!has_failed(&maker) && options->type == BOMBUS_FINE_TUNE_FULL)
         make_view(&maker);
     if (!has_failed(&maker))
         add_all(&maker);
@@ -440,7 +448,7 @@ bombus_status bb_trainable_create(struct bb_trainable **trainable, const struct 
     maker.is_filling = true;
     if (!has_failed(&maker))
         add_all(&maker);
-    if (options->type == BB_FINE_TUNE_FULL) {
+    if (options->type == BOMBUS_FINE_TUNE_FULL) {
         owner->trainable.model = &owner->view;
     } else {
         owner->use = (struct bb_adapter_use){.pairs = owner->pairs, .slot_count = model->slot_count, .weight = 1.0f};
@@ -488,7 +496,7 @@ bombus_status bb_trainable_refresh(struct bb_trainable *trainable, bombus_error 
 {
     struct owner *owner = (struct owner *)trainable;
     (void)error;
-    for (int32_t i = 0; i < owner->base->slot_count && trainable->options.type == BB_FINE_TUNE_DORA; i++) {
+    for (int32_t i = 0; i < owner->base->slot_count && trainable->options.type == BOMBUS_FINE_TUNE_DORA; i++) {
         struct gain_job job = {.owner = owner, .pair = &owner->pairs[i]};
         if (job.pair->gains == NULL || (i == owner->base->head.slot && owner->base->recipe.tie_word_embeddings))
             continue;

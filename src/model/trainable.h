@@ -5,18 +5,11 @@
 #include "base/threads.h"
 #include "model/weights.h"
 
-enum bb_fine_tune {
-    BB_FINE_TUNE_LORA,
-    BB_FINE_TUNE_DORA,
-    BB_FINE_TUNE_FULL /* all projections, biases and norms of the blocks; the model must not be quantized there */
-};
-
 struct bb_trainable_options {
-    enum bb_fine_tune type;
+    bombus_fine_tune type;    /* full: all projections, biases and norms of the blocks, which must not be quantized */
     int32_t num_layers;       /* the last so many blocks; <= 0: all */
     int32_t rank;
     float scale;              /* used as it is */
-    bool use_rslora;          /* scale / sqrt(rank) in its place */
     float dropout;            /* while training: of a pair's input; of an embedding's lookup, of what the pair adds */
     const char *const *keys;  /* [key_count]: projections as mlx-lm names them ("self_attn.q_proj", "model.embed_tokens"); NULL: every projection of
                                * the blocks */

@@ -4,10 +4,10 @@
 #include "base/buffer.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "text/unicode.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,10 +16,14 @@
 #define CONFIG_FILE "adapter_config.json"
 #define BEST_FOLDER "best"
 
+/* A path may be no UTF-8, which a reader of JSON would refuse. */
 static void add_string(struct bb_buffer *text, const char *value)
 {
+    struct bb_buffer repaired = {0};
+    bb_utf8_add_repaired(&repaired, value, strlen(value));
+    text->is_failed = text->is_failed || repaired.is_failed;
     bb_buffer_add_byte(text, '"');
-    for (const char *letter = value; *letter != '\0'; letter++) {
+    for (const char *letter = repaired.data != NULL ? repaired.data : ""; *letter != '\0'; letter++) {
         if ((unsigned char)*letter < 0x20)
             bb_buffer_format(text, "\\u%04x", (unsigned)*letter);
         else if (*letter == '"' || *letter == '\\')
@@ -28,12 +32,13 @@ static void add_string(struct bb_buffer *text, const char *value)
             bb_buffer_add_byte(text, *letter);
     }
     bb_buffer_add_byte(text, '"');
+    bb_buffer_clear(&repaired);
 }
 
 static void add_parameters(struct bb_buffer *text, const bombus_train_options *options)
 {
     bb_buffer_format(text, "    \"lora_parameters\": {\n        \"rank\": %d,\n        \"scale\": %.17g,\n", options->rank,
-                     options->use_rslora ? options->scale / sqrt((double)options->rank) : options->scale);
+                     bb_train_options_scale(options));
     bb_buffer_format(text, "        \"dropout\": %.17g", options->dropout);
     for (size_t i = 0; i < options->key_count; i++) {
         bb_buffer_add_text(text, i == 0 ? ",\n        \"keys\": [" : ", ");
@@ -46,7 +51,7 @@ static void add_parameters(struct bb_buffer *text, const bombus_train_options *o
 static void add_config(struct bb_buffer *text, const bombus_train_options *options)
 {
     bb_buffer_format(text, "{\n    \"fine_tune_type\": \"%s\",\n    \"num_layers\": %d,\n",
-                     bb_fine_tune_name(options->fine_tune), options->num_layers);
+                     bb_fine_tune_names[options->fine_tune], options->num_layers);
     if (options->fine_tune != BOMBUS_FINE_TUNE_FULL)
         add_parameters(text, options);
     if (options->model_name != NULL) {
@@ -60,7 +65,7 @@ static void add_config(struct bb_buffer *text, const bombus_train_options *optio
                      ",\n    \"optimizer\": \"%s\",\n    \"learning_rate\": %.9g,\n    \"batch_size\": %d,\n"
                      "    \"grad_accumulation_steps\": %d,\n    \"iters\": %lld,\n    \"max_seq_length\": %d,\n"
                      "    \"mask_prompt\": %s,\n    \"seed\": %llu,\n    \"train\": true\n}\n",
-                     bb_optimizer_name(options->optimizer), options->learning_rate, options->batch_size,
+                     bb_optimizer_names[options->optimizer], options->learning_rate, options->batch_size,
                      options->grad_accumulation_steps, (long long)options->iters, options->max_seq_length,
                      options->mask_prompt || options->mask_history ? "true" : "false",
                      (unsigned long long)options->seed);
@@ -152,24 +157,31 @@ static void find_file(char *found, size_t size, const char *path)
     closedir(directory);
 }
 
-bombus_status bb_adapter_folder_prepare(const struct bb_adapter_folder *folder, bool force, bombus_error *error)
+static bombus_status refuse_files(const char *path, bombus_error *error)
 {
     char found[256];
-    find_file(found, sizeof found, folder->path);
-    if (found[0] != '\0' && !force)
-        return bb_fail(error, BOMBUS_ERROR_MISMATCH,
-                       "%s: holds %s of another run; resume goes on with it, force overwrites it, or give another adapter_path",
-                       folder->path, found);
+    find_file(found, sizeof found, path);
+    if (found[0] == '\0')
+        return BOMBUS_OK;
+    return bb_fail(error, BOMBUS_ERROR_MISMATCH,
+                   "%s: holds %s of another run; resume goes on with it, force overwrites it, or give another adapter_path",
+                   path, found);
+}
+
+bombus_status bb_adapter_folder_prepare(const struct bb_adapter_folder *folder, bool force, bombus_error *error)
+{
     char *best = bb_path_join(folder->path, BEST_FOLDER);
     if (best == NULL)
         return bb_fail_memory(error, strlen(folder->path), folder->path);
+    bombus_status status = force ? BOMBUS_OK : refuse_files(folder->path, error);
+    if (status == BOMBUS_OK && !force)
+        status = refuse_files(best, error);
     /* The state goes first of all, so that nothing can go on with half of what was there. */
-    bombus_status status = BOMBUS_OK;
-    if (unlink(folder->state_path) != 0 && errno != ENOENT && errno != ENOTDIR)
+    if (status == BOMBUS_OK && unlink(folder->state_path) != 0 && errno != ENOENT && errno != ENOTDIR)
         status = bb_fail_io(error, errno, "cannot remove", folder->state_path);
     if (status == BOMBUS_OK)
         status = bb_folder_create(folder->path, error);
-    if (status == BOMBUS_OK && force)
+    if (status == BOMBUS_OK)
         status = remove_files(best, false, error);
     if (status == BOMBUS_OK)
         status = remove_files(folder->path, false, error);

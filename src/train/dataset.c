@@ -310,6 +310,24 @@ void bb_example_clear(struct bb_example *example)
     *example = (struct bb_example){0};
 }
 
+bombus_status bb_dataset_check_learnable(struct bb_dataset *dataset, bombus_error *error)
+{
+    struct bb_example example = {0};
+    bombus_status status = BOMBUS_OK;
+    bool is_found = false;
+    for (size_t i = 0; i < dataset->count && status == BOMBUS_OK && !is_found; i++) {
+        bool is_usable = false;
+        status = bb_dataset_read(dataset, i, &example, &is_usable, error);
+        is_found = status == BOMBUS_OK && is_usable && learns(&example);
+    }
+    bb_example_clear(&example);
+    if (status == BOMBUS_OK && !is_found)
+        status = bb_fail(error, BOMBUS_ERROR_FORMAT,
+                         "%s: there is nothing to learn in any of its %zu examples (max_seq_length %d)", dataset->path,
+                         dataset->count, (int)dataset->options.max_seq_length);
+    return status;
+}
+
 uint32_t bb_dataset_line_bytes(const struct bb_dataset *dataset, size_t index)
 {
     return dataset->lines[index].length;

@@ -103,6 +103,9 @@ BB_RESULT bombus_status bb_dataset_read(struct bb_dataset *dataset, size_t index
                                         bool *is_usable, bombus_error *error);
 void bb_example_clear(struct bb_example *example);
 
+/* Reads examples until one teaches something; BOMBUS_ERROR_FORMAT where none does. */
+BB_RESULT bombus_status bb_dataset_check_learnable(struct bb_dataset *dataset, bombus_error *error);
+
 /* Bytes of the line of example `index`, a measure of its length; and its JSON fields, by which mlx-lm orders. */
 uint32_t bb_dataset_line_bytes(const struct bb_dataset *dataset, size_t index);
 uint32_t bb_dataset_field_count(const struct bb_dataset *dataset, size_t index);

@@ -22,6 +22,11 @@ bombus_optimizer_options bb_optimizer_defaults(bombus_optimizer kind)
     return options;
 }
 
+static bool has_second(bombus_optimizer kind)
+{
+    return kind == BOMBUS_ADAM || kind == BOMBUS_ADAMW;
+}
+
 static bombus_status check_range(double value, double least, double below, const char *name, bombus_error *error)
 {
     if (value >= least && value < below)
@@ -45,7 +50,9 @@ bombus_status bb_optimizer_check(bombus_optimizer kind, const bombus_optimizer_o
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "optimizer: nesterov needs a momentum and no dampening");
     if (kind == BOMBUS_MUON && (options->ns_steps < 0 || options->ns_steps > 100))
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "optimizer: ns_steps is %d, expected 0 to 100", options->ns_steps);
-    if (kind != BOMBUS_ADAM && kind != BOMBUS_ADAMW)
+    if (options->bias_correction && !has_second(kind))
+        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "optimizer: bias_correction is of adam and adamw");
+    if (!has_second(kind))
         return BOMBUS_OK;
     status = check_range(options->beta1, 0.0, 1.0, "beta1", error);
     if (status == BOMBUS_OK)
@@ -58,11 +65,6 @@ bombus_status bb_optimizer_check(bombus_optimizer kind, const bombus_optimizer_o
 static bool has_first(bombus_optimizer kind, const bombus_optimizer_options *options)
 {
     return kind != BOMBUS_SGD || options->momentum > 0.0;
-}
-
-static bool has_second(bombus_optimizer kind)
-{
-    return kind == BOMBUS_ADAM || kind == BOMBUS_ADAMW;
 }
 
 /* Rows and columns in which memory holds a parameter for Muon: the first dimension of the file, and all others. */

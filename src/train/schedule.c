@@ -1,6 +1,8 @@
 /* Schedules of the learning rate. */
 #include "train/schedule.h"
 
+#include "train/train_options.h"
+
 #include <math.h>
 
 static const double PI = 3.14159265358979323846;
@@ -42,16 +44,15 @@ double bb_schedule_rate(const bombus_schedule *schedule, double learning_rate, i
 
 static bombus_status check_part(const bombus_schedule_part *part, int32_t index, bombus_error *error)
 {
-    static const char *const names[] = {"cosine_decay", "linear_schedule", "exponential_decay", "step_decay"};
     static const int length_argument[] = {1, 2, -1, 2}; /* which one counts updates */
-    if ((int)part->kind < 0 || (int)part->kind >= (int)BB_COUNT(names))
+    if ((int)part->kind < 0 || (int)part->kind >= (int)BB_COUNT(length_argument))
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "schedule: kind %d of part %d is not one of the kinds",
                        (int)part->kind, index);
     for (int i = 0; i < 3; i++) {
         bool is_length = i == length_argument[part->kind];
         if (!isfinite(part->arguments[i]) || part->arguments[i] < (is_length ? 1.0 : 0.0))
             return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "schedule: argument %d of %s is %g, expected %s", i + 1,
-                           names[part->kind], part->arguments[i], is_length ? "at least 1 update" : "a number >= 0");
+                           bb_schedule_names[part->kind], part->arguments[i], is_length ? "at least 1 update" : "a number >= 0");
     }
     return BOMBUS_OK;
 }

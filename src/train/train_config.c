@@ -1,6 +1,9 @@
 /* mlx_lm's YAML settings: one table of keys says their types, bounds and places; values are judged as mlx_lm's loader reads them. */
 #include "train/train_config.h"
 
+#include "train/optimizer.h"
+#include "train/train_options.h"
+
 #include "base/file.h"
 #include "base/suggest.h"
 
@@ -18,6 +21,7 @@ enum field_kind {
     FIELD_BOOLEAN,
     FIELD_INT32,
     FIELD_INT64,
+    FIELD_BATCHES, /* FIELD_INT64 but 0: a count, or -1 for all */
     FIELD_NUMBER,
     FIELD_CHOICE,
     FIELD_IGNORED,     /* no effect here */
@@ -47,51 +51,50 @@ struct parse {
 #define AT(member) offsetof(struct bb_train_config, member)
 #define LARGEST    9007199254740992.0 /* 2^53 */
 
-static const char *const fine_tune_types[] = {"lora", "dora", "full", NULL};
+/* In the order of bombus_train_mode. */
 static const char *const training_modes[] = {"normal", "dpo", "orpo", NULL};
-static const char *const optimizers[] = {"adam", "adamw", "sgd", "muon", NULL};
 
 static const struct field root_fields[] = {
     {"model", FIELD_TEXT, AT(model), 0, 0, NULL},
-    {"data", FIELD_TEXT, AT(data), 0, 0, NULL},
-    {"adapter_path", FIELD_TEXT, AT(adapter_path), 0, 0, NULL},
-    {"resume_adapter_file", FIELD_TEXT, AT(resume_adapter_file), 0, 0, NULL},
+    {"data", FIELD_TEXT, AT(options.data), 0, 0, NULL},
+    {"adapter_path", FIELD_TEXT, AT(options.adapter_path), 0, 0, NULL},
+    {"resume_adapter_file", FIELD_TEXT, AT(options.resume_adapter_file), 0, 0, NULL},
     {"train", FIELD_BOOLEAN, AT(train), 0, 0, NULL},
     {"test", FIELD_BOOLEAN, AT(test), 0, 0, NULL},
-    {"fine_tune_type", FIELD_CHOICE, AT(fine_tune_type), 0, 0, fine_tune_types},
-    {"training_mode", FIELD_CHOICE, AT(training_mode), 0, 0, training_modes},
-    {"optimizer", FIELD_CHOICE, AT(optimizer), 0, 0, optimizers},
+    {"fine_tune_type", FIELD_CHOICE, AT(options.fine_tune), 0, 0, bb_fine_tune_names},
+    {"training_mode", FIELD_CHOICE, AT(options.mode), 0, 0, training_modes},
+    {"optimizer", FIELD_CHOICE, AT(options.optimizer), 0, 0, bb_optimizer_names},
     {"optimizer_config", FIELD_OPTIMIZERS, 0, 0, 0, NULL},
-    {"seed", FIELD_INT64, AT(seed), 0, 4294967295.0, NULL},
-    {"num_layers", FIELD_INT32, AT(num_layers), -1, INT32_MAX, NULL},
-    {"batch_size", FIELD_INT32, AT(batch_size), 1, 1 << 20, NULL},
-    {"grad_accumulation_steps", FIELD_INT32, AT(grad_accumulation_steps), 1, 1 << 20, NULL},
-    {"iters", FIELD_INT64, AT(iters), 1, LARGEST, NULL},
-    {"val_batches", FIELD_INT64, AT(val_batches), -1, LARGEST, NULL},
-    {"test_batches", FIELD_INT64, AT(test_batches), -1, LARGEST, NULL},
-    {"steps_per_report", FIELD_INT64, AT(steps_per_report), 1, LARGEST, NULL},
-    {"steps_per_eval", FIELD_INT64, AT(steps_per_eval), 1, LARGEST, NULL},
-    {"save_every", FIELD_INT64, AT(save_every), 1, LARGEST, NULL},
-    {"max_seq_length", FIELD_INT32, AT(max_seq_length), 2, 1 << 24, NULL},
-    {"learning_rate", FIELD_NUMBER, AT(learning_rate), 0, 1e6, NULL},
-    {"lr_schedule", FIELD_SCHEDULE, AT(lr_schedule), 0, 0, NULL},
-    {"lora_parameters", FIELD_LORA, AT(lora_parameters), 0, 0, NULL},
-    {"mask_prompt", FIELD_BOOLEAN, AT(mask_prompt), 0, 0, NULL},
+    {"seed", FIELD_INT64, AT(options.seed), 0, 4294967295.0, NULL},
+    {"num_layers", FIELD_INT32, AT(options.num_layers), -1, INT32_MAX, NULL},
+    {"batch_size", FIELD_INT32, AT(options.batch_size), 1, 1 << 20, NULL},
+    {"grad_accumulation_steps", FIELD_INT32, AT(options.grad_accumulation_steps), 1, 1 << 20, NULL},
+    {"iters", FIELD_INT64, AT(options.iters), 1, LARGEST, NULL},
+    {"val_batches", FIELD_BATCHES, AT(options.val_batches), -1, LARGEST, NULL},
+    {"test_batches", FIELD_BATCHES, AT(test_batches), -1, LARGEST, NULL},
+    {"steps_per_report", FIELD_INT64, AT(options.steps_per_report), 1, LARGEST, NULL},
+    {"steps_per_eval", FIELD_INT64, AT(options.steps_per_eval), 1, LARGEST, NULL},
+    {"save_every", FIELD_INT64, AT(options.save_every), 1, LARGEST, NULL},
+    {"max_seq_length", FIELD_INT32, AT(options.max_seq_length), 2, 1 << 24, NULL},
+    {"learning_rate", FIELD_NUMBER, AT(options.learning_rate), 1e-30, 1e6, NULL},
+    {"lr_schedule", FIELD_SCHEDULE, AT(options.schedule), 0, 0, NULL},
+    {"lora_parameters", FIELD_LORA, AT(options), 0, 0, NULL},
+    {"mask_prompt", FIELD_BOOLEAN, AT(options.mask_prompt), 0, 0, NULL},
     {"grad_checkpoint", FIELD_BOOLEAN, AT(grad_checkpoint), 0, 0, NULL},
-    {"text_feature", FIELD_TEXT, AT(text_feature), 0, 0, NULL},
-    {"prompt_feature", FIELD_TEXT, AT(prompt_feature), 0, 0, NULL},
-    {"completion_feature", FIELD_TEXT, AT(completion_feature), 0, 0, NULL},
-    {"chat_feature", FIELD_TEXT, AT(chat_feature), 0, 0, NULL},
-    {"chosen_feature", FIELD_TEXT, AT(chosen_feature), 0, 0, NULL},
-    {"rejected_feature", FIELD_TEXT, AT(rejected_feature), 0, 0, NULL},
-    {"mask_history", FIELD_BOOLEAN, AT(mask_history), 0, 0, NULL},
-    {"packing", FIELD_BOOLEAN, AT(packing), 0, 0, NULL},
+    {"text_feature", FIELD_TEXT, AT(options.text_feature), 0, 0, NULL},
+    {"prompt_feature", FIELD_TEXT, AT(options.prompt_feature), 0, 0, NULL},
+    {"completion_feature", FIELD_TEXT, AT(options.completion_feature), 0, 0, NULL},
+    {"chat_feature", FIELD_TEXT, AT(options.chat_feature), 0, 0, NULL},
+    {"chosen_feature", FIELD_TEXT, AT(options.chosen_feature), 0, 0, NULL},
+    {"rejected_feature", FIELD_TEXT, AT(options.rejected_feature), 0, 0, NULL},
+    {"mask_history", FIELD_BOOLEAN, AT(options.mask_history), 0, 0, NULL},
+    {"packing", FIELD_BOOLEAN, AT(options.packing), 0, 0, NULL},
     {"shuffle", FIELD_BOOLEAN, AT(shuffle), 0, 0, NULL},
-    {"mlx_compatible_loss", FIELD_BOOLEAN, AT(mlx_compatible_loss), 0, 0, NULL},
-    {"max_grad_norm", FIELD_NUMBER, AT(max_grad_norm), 0, 1e30, NULL},
-    {"neftune_alpha", FIELD_NUMBER, AT(neftune_alpha), 0, 1e6, NULL},
-    {"beta", FIELD_NUMBER, AT(beta), 0, 1e6, NULL},
-    {"patience", FIELD_INT64, AT(patience), 0, LARGEST, NULL},
+    {"mlx_compatible_loss", FIELD_BOOLEAN, AT(options.mlx_compatible), 0, 0, NULL},
+    {"max_grad_norm", FIELD_NUMBER, AT(options.max_grad_norm), 0, 1e30, NULL},
+    {"neftune_alpha", FIELD_NUMBER, AT(options.neftune_alpha), 0, 1e6, NULL},
+    {"beta", FIELD_NUMBER, AT(options.beta), 1e-9, 1e6, NULL},
+    {"patience", FIELD_INT64, AT(options.patience), 0, LARGEST, NULL},
     {"clear_cache_threshold", FIELD_IGNORED, 0, 0, 0, NULL},
     {"report_to", FIELD_IGNORED, 0, 0, 0, NULL},
     {"project_name", FIELD_IGNORED, 0, 0, 0, NULL},
@@ -102,16 +105,16 @@ static const struct field root_fields[] = {
 };
 
 #undef AT
-#define AT(member) offsetof(struct bb_lora_config, member)
+#define AT(member) offsetof(bombus_train_options, member)
 static const struct field lora_fields[] = {{"rank", FIELD_INT32, AT(rank), 1, 1 << 16, NULL},
                                            {"scale", FIELD_NUMBER, AT(scale), -1e6, 1e6, NULL},
                                            {"dropout", FIELD_NUMBER, AT(dropout), 0, 0.999, NULL},
                                            {"keys", FIELD_TEXTS, 0, 0, 0, NULL}};
 
 #undef AT
-#define AT(member) offsetof(struct bb_optimizer_config, member)
+#define AT(member) offsetof(bombus_optimizer_options, member)
 #define ADAM_FIELDS                                        \
-    {"betas", FIELD_BETAS, AT(betas), 0, 0, NULL},         \
+    {"betas", FIELD_BETAS, 0, 0, 0, NULL},                 \
         {"eps", FIELD_NUMBER, AT(eps), 0, 1, NULL},        \
         {"bias_correction", FIELD_BOOLEAN, AT(bias_correction), 0, 0, NULL}
 static const struct field adam_fields[] = {ADAM_FIELDS};
@@ -135,26 +138,26 @@ static const struct {
 void bb_train_config_init(struct bb_train_config *config)
 {
     *config = (struct bb_train_config){
-        .adapter_path = "adapters",
-        .optimizer_config = {{.betas = {0.9, 0.999}, .eps = 1e-8},
-                             {.betas = {0.9, 0.999}, .eps = 1e-8, .weight_decay = 0.01},
-                             {.momentum = 0},
-                             {.momentum = 0.95, .weight_decay = 0.01, .nesterov = true, .ns_steps = 5}},
-        .num_layers = 16,
-        .batch_size = 4,
-        .grad_accumulation_steps = 1,
-        .iters = 1000,
-        .val_batches = 25,
-        .test_batches = 500,
-        .steps_per_report = 10,
-        .steps_per_eval = 200,
-        .save_every = 100,
-        .max_seq_length = 2048,
-        .learning_rate = 1e-5,
-        .lora_parameters = {.rank = 8, .scale = 20.0},
+        .options = {.adapter_path = "adapters",
+                    .num_layers = 16,
+                    .rank = 8,
+                    .scale = 20.0,
+                    .batch_size = 4,
+                    .grad_accumulation_steps = 1,
+                    .iters = 1000,
+                    .val_batches = 25,
+                    .steps_per_report = 10,
+                    .steps_per_eval = 200,
+                    .save_every = 100,
+                    .max_seq_length = 2048,
+                    .learning_rate = 1e-5,
+                    .beta = 0.1},
+        .train = true,
         .shuffle = true,
-        .beta = 0.1,
+        .test_batches = 500,
     };
+    for (size_t i = 0; i < BB_COUNT(config->optimizers); i++)
+        config->optimizers[i] = bb_optimizer_defaults((bombus_optimizer)i);
 }
 
 void bb_train_config_clear(struct bb_train_config *config)
@@ -327,18 +330,19 @@ static bombus_status read_keys(const struct parse *parse, const yaml_node_t *nod
     bombus_status status = BOMBUS_OK;
     for (size_t i = 0; i < count && status == BOMBUS_OK; i++)
         status = read_text(parse, item_at(parse, node, i), "keys", &keys[i]);
-    parse->config->lora_parameters.keys = keys;
-    parse->config->lora_parameters.key_count = count;
+    parse->config->options.keys = keys;
+    parse->config->options.key_count = count;
     return status;
 }
 
-static bombus_status read_betas(const struct parse *parse, const yaml_node_t *node, double *betas)
+static bombus_status read_betas(const struct parse *parse, const yaml_node_t *node, bombus_optimizer_options *options)
 {
+    double *const betas[] = {&options->beta1, &options->beta2};
     bool is_whole;
-    if (item_count(node) != 2)
+    if (item_count(node) != BB_COUNT(betas))
         return wrong(parse, node, "betas", "two numbers");
-    for (size_t i = 0; i < 2; i++)
-        if (!read_number(item_at(parse, node, i), &betas[i], &is_whole) || betas[i] < 0 || betas[i] >= 1)
+    for (size_t i = 0; i < BB_COUNT(betas); i++)
+        if (!read_number(item_at(parse, node, i), betas[i], &is_whole) || *betas[i] < 0 || *betas[i] >= 1)
             return wrong(parse, item_at(parse, node, i), "betas", "numbers from 0 to below 1");
     return BOMBUS_OK;
 }
@@ -356,66 +360,88 @@ static bombus_status read_optimizers(const struct parse *parse, const yaml_node_
         size_t kind = 0;
         if (strcmp(name, "adafactor") == 0 || is_null(value)) /* mlx_lm lists it with nothing in it; chosen, it is refused */
             continue;
-        while (kind < BB_OPTIMIZER_KINDS && strcmp(optimizers[kind], name) != 0)
+        while (kind < BB_OPTIMIZER_KINDS && strcmp(bb_optimizer_names[kind], name) != 0)
             kind++;
         if (kind == BB_OPTIMIZER_KINDS)
             return wrong(parse, key, "optimizer_config", "a map of adam, adamw, sgd and muon");
-        struct bb_optimizer_config *config = &parse->config->optimizer_config[kind];
-        status = read_map(parse, value, name, optimizer_fields[kind].fields, optimizer_fields[kind].count, config);
-        const yaml_node_t *correction =
-            status == BOMBUS_OK ? member(parse, value, "bias_correction") : NULL;
-        config->has_bias_correction |= correction != NULL && !is_null(correction);
+        status = read_map(parse, value, name, optimizer_fields[kind].fields, optimizer_fields[kind].count,
+                          &parse->config->optimizers[kind]);
     }
     return status;
 }
 
 /* ---- schedules ---- */
 
-static bombus_status read_part(const struct parse *parse, const yaml_node_t *node, struct bb_schedule_part *part)
+/* That the map has no other keys than these. */
+static bombus_status check_keys(const struct parse *parse, const yaml_node_t *map, const char *inside,
+                                const struct field *fields, size_t count)
+{
+    for (yaml_node_pair_t *pair = map->data.mapping.pairs.start; pair < map->data.mapping.pairs.top; pair++) {
+        const yaml_node_t *key = yaml_document_get_node(parse->document, pair->key);
+        const char *name = key->type == YAML_SCALAR_NODE ? (const char *)key->data.scalar.value : "(not a word)";
+        size_t i = 0;
+        while (i < count && strcmp(fields[i].name, name) != 0)
+            i++;
+        if (i == count)
+            return unknown(parse, key, name, inside, fields, count);
+    }
+    return BOMBUS_OK;
+}
+
+/* `node` is a map; its name is one of a schedule alone. */
+static bombus_status read_part(const struct parse *parse, const yaml_node_t *node, bombus_schedule_part *part)
 {
     static const struct {
-        const char *name;
         size_t least, most;
         const char *expected;
-    } kinds[] = {{"cosine_decay", 2, 3, "[init, decay_steps] or [init, decay_steps, end]"},
-                 {"linear_schedule", 3, 3, "[init, end, steps]"},
-                 {"exponential_decay", 2, 2, "[init, decay_rate]"},
-                 {"step_decay", 3, 3, "[init, decay_rate, step_size]"}};
-    const yaml_node_t *name = node->type == YAML_MAPPING_NODE ? member(parse, node, "name") : NULL;
-    const yaml_node_t *arguments = name != NULL ? member(parse, node, "arguments") : NULL;
+    } kinds[] = {{2, 3, "[init, decay_steps] or [init, decay_steps, end]"},
+                 {3, 3, "[init, end, steps]"},
+                 {2, 2, "[init, decay_rate]"},
+                 {3, 3, "[init, decay_rate, step_size]"}};
+    const yaml_node_t *name = member(parse, node, "name"), *arguments = member(parse, node, "arguments");
     size_t kind = 0, count = arguments != NULL ? item_count(arguments) : 0;
     bool is_whole;
     if (name == NULL || name->type != YAML_SCALAR_NODE)
         return wrong(parse, node, "lr_schedule", "a map with name and arguments");
-    while (kind < BB_COUNT(kinds) && strcmp(kinds[kind].name, (const char *)name->data.scalar.value) != 0)
+    while (kind < BB_COUNT(kinds) && strcmp(bb_schedule_names[kind], (const char *)name->data.scalar.value) != 0)
         kind++;
     if (kind == BB_COUNT(kinds))
         return wrong(parse, name, "name",
                      "one of cosine_decay, linear_schedule, exponential_decay, step_decay and join_schedules");
     if (count < kinds[kind].least || count > kinds[kind].most)
         return wrong(parse, arguments != NULL ? arguments : node, "arguments", kinds[kind].expected);
-    *part = (struct bb_schedule_part){.kind = (enum bb_schedule_kind)kind};
+    *part = (bombus_schedule_part){.kind = (bombus_schedule_kind)kind};
     for (size_t i = 0; i < count; i++)
         if (!read_number(item_at(parse, arguments, i), &part->arguments[i], &is_whole))
             return wrong(parse, item_at(parse, arguments, i), "arguments", kinds[kind].expected);
-    size_t steps = kind == BB_SCHEDULE_COSINE_DECAY ? 1 : 2;
-    if (kind != BB_SCHEDULE_EXPONENTIAL_DECAY && part->arguments[steps] < 1)
+    size_t steps = kind == BOMBUS_COSINE_DECAY ? 1 : 2;
+    if (kind != BOMBUS_EXPONENTIAL_DECAY && part->arguments[steps] < 1)
         return wrong(parse, item_at(parse, arguments, steps), "arguments", "a count of steps of at least 1 there");
     return BOMBUS_OK;
 }
 
-static bombus_status read_join(const struct parse *parse, const yaml_node_t *node, struct bb_schedule *schedule)
+/* One of those that are joined: a map that says nothing else. */
+static bombus_status read_joined(const struct parse *parse, const yaml_node_t *node, bombus_schedule_part *part)
+{
+    static const struct field fields[] = {{.name = "name"}, {.name = "arguments"}};
+    if (node->type != YAML_MAPPING_NODE)
+        return wrong(parse, node, "schedules", "a list of maps with name and arguments");
+    bombus_status status = check_keys(parse, node, "schedules", fields, BB_COUNT(fields));
+    return status == BOMBUS_OK ? read_part(parse, node, part) : status;
+}
+
+static bombus_status read_join(const struct parse *parse, const yaml_node_t *node, bombus_schedule *schedule)
 {
     const yaml_node_t *parts = member(parse, node, "schedules"), *boundaries = member(parse, node, "boundaries");
     size_t count = parts != NULL ? item_count(parts) : 0;
     const struct field boundary = {"boundaries", FIELD_INT64, 0, 1, LARGEST, NULL};
     bombus_status status = BOMBUS_OK;
-    if (count < 1 || count > BB_SCHEDULE_PART_LIMIT)
+    if (count < 1 || count > BOMBUS_SCHEDULE_PART_LIMIT)
         return wrong(parse, parts != NULL ? parts : node, "schedules", "a list of 1 to 16 schedules");
     if ((boundaries != NULL ? item_count(boundaries) : 0) != count - 1)
         return wrong(parse, boundaries != NULL ? boundaries : node, "boundaries", "one number less than there are schedules");
     for (size_t i = 0; i < count && status == BOMBUS_OK; i++)
-        status = read_part(parse, item_at(parse, parts, i), &schedule->parts[i]);
+        status = read_joined(parse, item_at(parse, parts, i), &schedule->parts[i]);
     for (size_t i = 0; i + 1 < count && status == BOMBUS_OK; i++) {
         double value = 0;
         status = read_bounded(parse, item_at(parse, boundaries, i), &boundary, &value);
@@ -427,34 +453,25 @@ static bombus_status read_join(const struct parse *parse, const yaml_node_t *nod
     return status;
 }
 
-static bombus_status read_schedule(const struct parse *parse, const yaml_node_t *node, struct bb_schedule *schedule)
+static bombus_status read_schedule(const struct parse *parse, const yaml_node_t *node, bombus_schedule *schedule)
 {
     static const struct field warmup = {"warmup", FIELD_INT64, 0, 0, LARGEST, NULL},
                               warmup_init = {"warmup_init", FIELD_NUMBER, 0, 0, 1e6, NULL};
-    static const struct field names[] = {{"name", FIELD_TEXT, 0, 0, 0, NULL},        {"arguments", FIELD_TEXT, 0, 0, 0, NULL},
-                                         {"warmup", FIELD_TEXT, 0, 0, 0, NULL},      {"warmup_init", FIELD_TEXT, 0, 0, 0, NULL},
-                                         {"schedules", FIELD_TEXT, 0, 0, 0, NULL},   {"boundaries", FIELD_TEXT, 0, 0, 0, NULL}};
-    const char *name = "";
-    *schedule = (struct bb_schedule){.part_count = 1};
+    static const struct field alone[] = {{.name = "name"}, {.name = "warmup"}, {.name = "warmup_init"}, {.name = "arguments"}},
+                              joined[] = {{.name = "name"},        {.name = "warmup"},    {.name = "warmup_init"},
+                                          {.name = "schedules"}, {.name = "boundaries"}};
     if (node->type != YAML_MAPPING_NODE)
         return wrong(parse, node, "lr_schedule", "a map with name and arguments");
-    for (yaml_node_pair_t *pair = node->data.mapping.pairs.start; pair < node->data.mapping.pairs.top; pair++) {
-        const yaml_node_t *key = yaml_document_get_node(parse->document, pair->key);
-        const char *text = key->type == YAML_SCALAR_NODE ? (const char *)key->data.scalar.value : "(not a word)";
-        size_t i = 0;
-        while (i < BB_COUNT(names) && strcmp(names[i].name, text) != 0)
-            i++;
-        if (i == BB_COUNT(names))
-            return unknown(parse, key, text, "lr_schedule", names, BB_COUNT(names));
-        const yaml_node_t *value = yaml_document_get_node(parse->document, pair->value);
-        if (strcmp(text, "name") == 0 && value->type == YAML_SCALAR_NODE)
-            name = (const char *)value->data.scalar.value;
-    }
-    bool is_join = strcmp(name, "join_schedules") == 0 || strcmp(name, "join") == 0;
-    bombus_status status =
-        is_join ? read_join(parse, node, schedule) : read_part(parse, node, &schedule->parts[0]);
-    const yaml_node_t *steps = member(parse, node, "warmup"), *init = member(parse, node, "warmup_init");
+    const yaml_node_t *name = member(parse, node, "name"), *steps = member(parse, node, "warmup"),
+                      *init = member(parse, node, "warmup_init");
+    const char *text = name != NULL && name->type == YAML_SCALAR_NODE ? (const char *)name->data.scalar.value : "";
+    bool is_join = strcmp(text, "join_schedules") == 0 || strcmp(text, "join") == 0;
     double value = 0;
+    *schedule = (bombus_schedule){.part_count = 1};
+    bombus_status status = check_keys(parse, node, "lr_schedule", is_join ? joined : alone,
+                                      is_join ? BB_COUNT(joined) : BB_COUNT(alone));
+    if (status == BOMBUS_OK)
+        status = is_join ? read_join(parse, node, schedule) : read_part(parse, node, &schedule->parts[0]);
     if (status == BOMBUS_OK && steps != NULL && !is_null(steps))
         status = read_bounded(parse, steps, &warmup, &value);
     schedule->warmup = (int64_t)value;
@@ -477,7 +494,7 @@ static bombus_status read_choice(const struct parse *parse, const yaml_node_t *n
         }
         snprintf(expected + used, sizeof expected - used, "%s %s", i > 0 ? "," : "", field->choices[i]);
     }
-    if (field->choices == optimizers && strcasecmp(text, "adafactor") == 0)
+    if (field->choices == bb_optimizer_names && strcasecmp(text, "adafactor") == 0)
         return bb_fail(parse->error, BOMBUS_ERROR_UNSUPPORTED,
                        "%s: line %zu: optimizer: adafactor is not supported; there are adam, adamw, sgd and muon",
                        parse->path, node->start_mark.line + 1);
@@ -501,6 +518,12 @@ static bombus_status read_field(const struct parse *parse, const yaml_node_t *no
         status = read_bounded(parse, node, field, &value);
         *(int64_t *)place = status == BOMBUS_OK ? (int64_t)value : *(int64_t *)place;
         return status;
+    case FIELD_BATCHES:
+        status = read_bounded(parse, node, field, &value);
+        if (status == BOMBUS_OK && value == 0)
+            status = wrong(parse, node, field->name, "a count of batches, or -1 for all");
+        *(int64_t *)place = status == BOMBUS_OK ? (int64_t)value : *(int64_t *)place;
+        return status;
     case FIELD_NUMBER: return read_bounded(parse, node, field, place);
     case FIELD_CHOICE: return read_choice(parse, node, field, place);
     case FIELD_IGNORED:
@@ -513,7 +536,11 @@ static bombus_status read_field(const struct parse *parse, const yaml_node_t *no
                        node->start_mark.line + 1, field->name);
     case FIELD_TEXTS: return read_keys(parse, node);
     case FIELD_BETAS: return read_betas(parse, node, place);
-    case FIELD_LORA: return read_map(parse, node, field->name, lora_fields, BB_COUNT(lora_fields), place);
+    case FIELD_LORA:
+        status = read_map(parse, node, field->name, lora_fields, BB_COUNT(lora_fields), place);
+        if (status == BOMBUS_OK && config->options.scale == 0.0)
+            status = wrong(parse, member(parse, node, "scale"), "scale", "other than 0, with which nothing is learnt");
+        return status;
     case FIELD_OPTIMIZERS: return read_optimizers(parse, node);
     case FIELD_SCHEDULE: return read_schedule(parse, node, place);
     }
@@ -565,11 +592,25 @@ bombus_status bb_train_config_parse(struct bb_train_config *config, const char *
     yaml_parser_set_input_string(&parser, (const unsigned char *)text, length);
     bombus_status status = parse_document(&parse, &parser);
     yaml_parser_delete(&parser);
+    if (status == BOMBUS_OK && !read.train && read.ignored_count < BB_IGNORED_LIMIT)
+        read.ignored[read.ignored_count++] = "train: false";
     if (status == BOMBUS_OK)
         *config = read;
     else
         config->arena = read.arena;
     return status;
+}
+
+bombus_train_options bb_train_config_options(const struct bb_train_config *config)
+{
+    bombus_train_options options = config->options;
+    options.optimizer_options = config->optimizers[options.optimizer];
+    options.has_optimizer_options = true;
+    options.no_shuffle = !config->shuffle;
+    options.test_batches = config->test ? config->test_batches : 0;
+    options.num_layers = options.num_layers == 0 ? -1 : options.num_layers; /* mlx_lm takes 0 for all */
+    options.model_name = config->model;
+    return options;
 }
 
 bombus_status bb_train_config_read(struct bb_train_config *config, const char *path, bombus_error *error)

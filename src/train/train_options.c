@@ -1,28 +1,20 @@
 /* Defaults are mlx_lm's (lora.py, CONFIG_DEFAULTS). */
 #include "train/train_options.h"
 
+#include "base/buffer.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-static const char *const fine_tune_names[] = {"lora", "dora", "full"};
+const char *const bb_fine_tune_names[] = {"lora", "dora", "full", NULL};
+const char *const bb_optimizer_names[] = {"adam", "adamw", "sgd", "muon", NULL};
+const char *const bb_schedule_names[] = {"cosine_decay", "linear_schedule", "exponential_decay", "step_decay", NULL};
 static const char *const mode_names[] = {"sft", "dpo", "orpo"};
 static const char *const dpo_names[] = {"sigmoid", "ipo", "hinge"};
-static const char *const optimizer_names[] = {"adam", "adamw", "sgd", "muon"};
-static const char *const schedule_names[] = {"cosine_decay", "linear_schedule", "exponential_decay", "step_decay"};
-
-const char *bb_fine_tune_name(bombus_fine_tune type)
-{
-    return fine_tune_names[type];
-}
-
-const char *bb_optimizer_name(bombus_optimizer kind)
-{
-    return optimizer_names[kind];
-}
 
 static bombus_status check_integer(int64_t value, int64_t least, int64_t most, const char *name, bombus_error *error)
 {
@@ -46,10 +38,10 @@ static bombus_status check_choices(const bombus_train_options *options, bombus_e
         size_t count;
         const char *name;
     } choices[] = {
-        {(int)options->fine_tune, BB_COUNT(fine_tune_names), "fine_tune"},
+        {(int)options->fine_tune, BB_COUNT(bb_fine_tune_names) - 1, "fine_tune"},
         {(int)options->mode, BB_COUNT(mode_names), "mode"},
         {(int)options->dpo_loss, BB_COUNT(dpo_names), "dpo_loss"},
-        {(int)options->optimizer, BB_COUNT(optimizer_names), "optimizer"},
+        {(int)options->optimizer, BB_COUNT(bb_optimizer_names) - 1, "optimizer"},
         {(int)options->precision, 2, "precision"},
     };
     for (size_t i = 0; i < BB_COUNT(choices); i++) {
@@ -123,9 +115,25 @@ static bombus_status check_pairs(const bombus_train_options *options, bombus_err
         return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "packing: not with preferences, which come in pairs");
     if (options->packing && options->mlx_compatible)
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "packing: mlx-lm does not pack; leave out packing or mlx_compatible");
+    if (options->mlx_compatible && options->mode != BOMBUS_TRAIN_SFT)
+        return bb_fail(error, BOMBUS_ERROR_ARGUMENT,
+                       "mlx_compatible: mlx-lm has no preference training; leave out mode or mlx_compatible");
+    if (options->mlx_compatible && options->seed > UINT32_MAX)
+        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "seed: %llu, expected at most %u with mlx_compatible, as numpy has it",
+                       (unsigned long long)options->seed, UINT32_MAX);
     if (options->mlx_compatible && options->no_shuffle)
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT,
                        "no_shuffle: mlx-lm shuffles its batches; leave out no_shuffle or mlx_compatible");
+    if (options->dpo_loss != BOMBUS_DPO_SIGMOID && options->mode != BOMBUS_TRAIN_DPO)
+        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "dpo_loss: %s, but mode is %s", dpo_names[options->dpo_loss],
+                       mode_names[options->mode]);
+    if (options->label_smoothing > 0.0 &&
+        (options->mode != BOMBUS_TRAIN_DPO || options->dpo_loss != BOMBUS_DPO_SIGMOID))
+        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "label_smoothing: %g: it is of dpo's sigmoid loss alone",
+                       options->label_smoothing);
+    if (options->patience > 0 && options->steps_per_eval < 0)
+        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "patience: %lld: it counts evaluations, and steps_per_eval is never",
+                       (long long)options->patience);
     if (options->resume && options->force)
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "resume and force: give one of them");
     if (options->resume && options->resume_adapter_file != NULL)
@@ -175,17 +183,16 @@ bombus_status bb_train_options_resolve(bombus_train_options *result, const bombu
     return status;
 }
 
+double bb_train_options_scale(const bombus_train_options *options)
+{
+    return options->use_rslora ? options->scale / sqrt((double)options->rank) : options->scale;
+}
+
 /* ---- as text ---- */
 
-void bb_train_settings_add(struct bb_train_settings *settings, const char *name, const char *format, ...)
+static void add_text(struct bb_train_settings *settings, const char *name, const char *text, size_t length)
 {
-    char text[1024];
-    va_list arguments;
-    va_start(arguments, format);
-    int length = vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    size_t size = (size_t)length < sizeof text ? (size_t)length : sizeof text - 1;
-    char *copy = bb_arena_copy_text(&settings->arena, text, size);
+    char *copy = bb_arena_copy_text(&settings->arena, text, length);
     if (copy == NULL || settings->count == BB_TRAIN_SETTING_LIMIT) {
         settings->is_failed = true;
         return;
@@ -193,31 +200,47 @@ void bb_train_settings_add(struct bb_train_settings *settings, const char *name,
     settings->items[settings->count++] = (struct bb_train_setting){name, copy};
 }
 
+void bb_train_settings_add(struct bb_train_settings *settings, const char *name, const char *format, ...)
+{
+    char text[256];
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    add_text(settings, name, text, (size_t)length < sizeof text ? (size_t)length : sizeof text - 1);
+}
+
+/* What has no bound to its length; the buffer is cleared. */
+static void add_buffer(struct bb_train_settings *settings, const char *name, struct bb_buffer *text)
+{
+    settings->is_failed = settings->is_failed || text->is_failed;
+    add_text(settings, name, text->data != NULL ? text->data : "", text->length);
+    bb_buffer_clear(text);
+}
+
 static void add_schedule(struct bb_train_settings *settings, const bombus_train_options *options)
 {
     const bombus_schedule *schedule = &options->schedule;
-    char text[960];
-    size_t length = 0;
-    text[0] = '\0';
-    for (int32_t i = 0; i < schedule->part_count && length < sizeof text - 60; i++) {
-        const double *arguments = schedule->parts[i].arguments;
-        length += (size_t)snprintf(text + length, sizeof text - length, "%s(%.9g %.9g %.9g)",
-                                   schedule_names[schedule->parts[i].kind], arguments[0], arguments[1], arguments[2]);
-        if (i + 1 < schedule->part_count && length < sizeof text)
-            length += (size_t)snprintf(text + length, sizeof text - length, " until %lld ",
-                                       (long long)schedule->boundaries[i]);
-    }
-    if (schedule->part_count == 0)
+    struct bb_buffer text = {0};
+    if (schedule->part_count == 0) {
         bb_train_settings_add(settings, "learning_rate", "%.17g", options->learning_rate);
-    else
-        bb_train_settings_add(settings, "lr_schedule", "%s warmup %lld from %.9g", text, (long long)schedule->warmup,
-                              schedule->warmup_init);
+        return;
+    }
+    for (int32_t i = 0; i < schedule->part_count; i++) {
+        const double *arguments = schedule->parts[i].arguments;
+        bb_buffer_format(&text, "%s(%.9g %.9g %.9g)", bb_schedule_names[schedule->parts[i].kind], arguments[0],
+                         arguments[1], arguments[2]);
+        if (i + 1 < schedule->part_count)
+            bb_buffer_format(&text, " until %lld ", (long long)schedule->boundaries[i]);
+    }
+    bb_buffer_format(&text, " warmup %lld from %.9g", (long long)schedule->warmup, schedule->warmup_init);
+    add_buffer(settings, "lr_schedule", &text);
 }
 
 static void add_optimizer(struct bb_train_settings *settings, const bombus_train_options *options)
 {
     const bombus_optimizer_options *given = &options->optimizer_options;
-    bb_train_settings_add(settings, "optimizer", "%s", optimizer_names[options->optimizer]);
+    bb_train_settings_add(settings, "optimizer", "%s", bb_optimizer_names[options->optimizer]);
     if (options->optimizer == BOMBUS_ADAM || options->optimizer == BOMBUS_ADAMW)
         bb_train_settings_add(settings, "optimizer_config",
                               "betas %.17g %.17g eps %.17g weight_decay %.17g bias_correction %d", given->beta1,
@@ -230,23 +253,27 @@ static void add_optimizer(struct bb_train_settings *settings, const bombus_train
 
 static void add_keys(struct bb_train_settings *settings, const bombus_train_options *options)
 {
-    char text[1000];
-    size_t length = 0;
-    text[0] = '\0';
-    for (size_t i = 0; i < options->key_count && length < sizeof text; i++)
-        length += (size_t)snprintf(text + length, sizeof text - length, "%s%s", i > 0 ? " " : "", options->keys[i]);
-    bb_train_settings_add(settings, "keys", "%s", options->key_count > 0 ? text : "all");
+    struct bb_buffer text = {0};
+    for (size_t i = 0; i < options->key_count; i++)
+        bb_buffer_format(&text, "%s%s", i > 0 ? " " : "", options->keys[i]);
+    if (options->key_count == 0)
+        bb_buffer_add_text(&text, "all");
+    add_buffer(settings, "keys", &text);
 }
 
-static const char *or_default(const char *text)
+/* Names of fields and template variables are of any length. */
+static void add_texts(struct bb_train_settings *settings, const char *name, const char *const *texts, size_t count)
 {
-    return text != NULL ? text : "";
+    struct bb_buffer text = {0};
+    for (size_t i = 0; i < count; i++)
+        bb_buffer_format(&text, "%s%s", i > 0 ? "," : "", texts[i] != NULL ? texts[i] : "");
+    add_buffer(settings, name, &text);
 }
 
 void bb_train_settings_add_options(struct bb_train_settings *settings, const bombus_train_options *options)
 {
     bb_train_settings_add(settings, "mode", "%s", mode_names[options->mode]);
-    bb_train_settings_add(settings, "fine_tune_type", "%s", fine_tune_names[options->fine_tune]);
+    bb_train_settings_add(settings, "fine_tune_type", "%s", bb_fine_tune_names[options->fine_tune]);
     bb_train_settings_add(settings, "num_layers", "%d", options->num_layers);
     bb_train_settings_add(settings, "rank", "%d", options->rank);
     bb_train_settings_add(settings, "scale", "%.17g%s", options->scale, options->use_rslora ? " rslora" : "");
@@ -274,11 +301,10 @@ void bb_train_settings_add_options(struct bb_train_settings *settings, const bom
     bb_train_settings_add(settings, "seed", "%llu", (unsigned long long)options->seed);
     bb_train_settings_add(settings, "steps_per_eval", "%lld", (long long)options->steps_per_eval);
     bb_train_settings_add(settings, "val_batches", "%lld", (long long)options->val_batches);
-    bb_train_settings_add(settings, "features", "%s,%s,%s,%s,%s,%s", or_default(options->text_feature),
-                          or_default(options->prompt_feature), or_default(options->completion_feature),
-                          or_default(options->chat_feature), or_default(options->chosen_feature),
-                          or_default(options->rejected_feature));
-    bb_train_settings_add(settings, "template_arguments", "%s", or_default(options->template_arguments));
+    const char *const features[] = {options->text_feature, options->prompt_feature, options->completion_feature,
+                                    options->chat_feature, options->chosen_feature, options->rejected_feature};
+    add_texts(settings, "features", features, BB_COUNT(features));
+    add_texts(settings, "template_arguments", &options->template_arguments, 1);
 }
 
 void bb_train_settings_clear(struct bb_train_settings *settings)

@@ -67,7 +67,9 @@ static bombus_status open_set(struct bb_trainer *trainer, struct bb_train_set *s
         return status;
     status = bb_dataset_open(&set->dataset, path, &data, error);
     if (status == BOMBUS_OK) {
-        status = bb_batches_open(&set->batches, &set->dataset, &batches, error);
+        status = bb_dataset_check_learnable(&set->dataset, error);
+        if (status == BOMBUS_OK)
+            status = bb_batches_open(&set->batches, &set->dataset, &batches, error);
         set->is_open = status == BOMBUS_OK;
         if (status != BOMBUS_OK)
             bb_dataset_close(&set->dataset);
@@ -94,23 +96,26 @@ static bombus_status open_data(struct bb_trainer *trainer, bombus_error *error)
         status = bb_fail(error, BOMBUS_ERROR_NOT_FOUND, "%s: no training set (train.jsonl) there", options->data);
     if (status == BOMBUS_OK && options->steps_per_eval > 0)
         status = open_set(trainer, &trainer->validation, "valid", false, error);
-    if (status == BOMBUS_OK && options->test_batches != 0)
+    if (status == BOMBUS_OK && options->patience > 0 && !trainer->validation.is_open)
+        status = bb_fail(error, BOMBUS_ERROR_NOT_FOUND,
+                         "patience: %lld: it counts evaluations, and %s has no validation set (valid.jsonl)",
+                         (long long)options->patience, options->data);
+    if (status == BOMBUS_OK && options->test_batches != 0) {
         status = open_set(trainer, &trainer->test, "test", false, error);
+        if (status == BOMBUS_OK && !trainer->test.is_open)
+            status = bb_fail(error, BOMBUS_ERROR_NOT_FOUND, "test_batches: %s has no test set (test.jsonl)", options->data);
+    }
     return status;
 }
 
 static bombus_status make_trainable(struct bb_trainer *trainer, bombus_error *error)
 {
-    static const enum bb_fine_tune types[] = {[BOMBUS_FINE_TUNE_LORA] = BB_FINE_TUNE_LORA,
-                                              [BOMBUS_FINE_TUNE_DORA] = BB_FINE_TUNE_DORA,
-                                              [BOMBUS_FINE_TUNE_FULL] = BB_FINE_TUNE_FULL};
     const bombus_train_options *options = &trainer->options;
     struct bb_trainable_options wanted = {
-        .type = types[options->fine_tune],
+        .type = options->fine_tune,
         .num_layers = options->num_layers,
         .rank = options->rank,
-        .scale = (float)options->scale,
-        .use_rslora = options->use_rslora,
+        .scale = (float)bb_train_options_scale(options),
         .dropout = (float)options->dropout,
         .keys = options->key_count > 0 ? options->keys : NULL,
         .key_count = options->key_count,
