@@ -42,10 +42,6 @@ static bombus_status check_options(const struct bb_backward *backward, bombus_er
         return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "device %s: training is not there", backward->backend->table->name);
     if (options->row_limit < 1 || options->sequence_limit < 1)
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "a step of %d rows of %d sequences", options->row_limit, options->sequence_limit);
-    const struct bb_recipe *recipe = &backward->model->recipe;
-    if (recipe->position_limit > 0 && options->row_limit > recipe->position_limit)
-        return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "sequences of %d tokens: dynamic rope scaling is not supported beyond %d", options->row_limit,
-                       recipe->position_limit);
     return BOMBUS_OK;
 }
 
@@ -193,6 +189,12 @@ static bombus_status check_call(const struct bb_backward *backward, const struct
     if (batch->row_count > backward->options.row_limit || batch->span_count > backward->options.sequence_limit)
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "a batch of %d rows of %d sequences: at most %d and %d", batch->row_count, batch->span_count,
                        backward->options.row_limit, backward->options.sequence_limit);
+    const int32_t limit = backward->model->recipe.position_limit;
+    for (int32_t i = 0; i < batch->span_count; i++)
+        if (limit > 0 && batch->spans[i].row_count > limit)
+            return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED,
+                           "a sequence of %d tokens: dynamic rope scaling is not supported beyond %d; reduce "
+                           "max_seq_length", batch->spans[i].row_count, limit);
     for (int32_t i = 0; i < batch->span_count; i++)
         if (batch->spans[i].first_position != 0 || batch->spans[i].sequence < 0 || batch->spans[i].sequence >= backward->options.sequence_limit)
             return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "span %d is of sequence %d from position %d, expected one of %d from 0", i,

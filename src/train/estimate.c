@@ -19,6 +19,18 @@ enum {
 
 /* ---- room ---- */
 
+/* A model may have an end of its positions (dynamic rope scaling). */
+static bombus_status check_positions(const struct bb_trainer *trainer, const struct bb_example_part *part,
+                                     uint32_t line, bombus_error *error)
+{
+    const int32_t limit = trainer->inputs.model->recipe.position_limit;
+    if (limit <= 0 || part->count <= limit)
+        return BOMBUS_OK;
+    return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED,
+                   "%s: line %u has %d tokens: dynamic rope scaling is not supported beyond %d; reduce max_seq_length",
+                   trainer->train.dataset.path, (unsigned)line, part->count, limit);
+}
+
 /* Tokens of the longest lines that can stand in one batch together; of a preference both answers. */
 static bombus_status find_longest(struct bb_trainer *trainer, int64_t *rows, bombus_error *error)
 {
@@ -47,8 +59,10 @@ static bombus_status find_longest(struct bb_trainer *trainer, int64_t *rows, bom
         alike = alike < wanted - taken ? alike : wanted - taken;
         taken += alike;
         status = bb_dataset_read(dataset, place, &example, &is_usable, error);
-        for (int32_t part = 0; status == BOMBUS_OK && is_usable && part < example.part_count; part++)
+        for (int32_t part = 0; status == BOMBUS_OK && is_usable && part < example.part_count; part++) {
             *rows += (int64_t)alike * example.parts[part].count;
+            status = check_positions(trainer, &example.parts[part], example.line, error);
+        }
     }
     bb_example_clear(&example);
     return status;
