@@ -11,6 +11,7 @@
 #include "cli/text_input.h"
 
 #include <errno.h>
+#include <math.h>
 #include <string.h>
 
 static void add_point(struct train_points *points, const struct train_point *point)
@@ -106,9 +107,11 @@ bombus_status train_history_log(struct train_history *history, const bombus_trai
     return is_written ? BOMBUS_OK : bb_fail_io(error, errno, "cannot write", "--log");
 }
 
+/* What is no number was written as null. */
 static double number_in(const json_t *line, const char *key)
 {
-    return json_number_value(json_object_get(line, key));
+    const json_t *value = json_object_get(line, key);
+    return json_is_number(value) ? json_number_value(value) : (double)NAN;
 }
 
 /* A line of an earlier part of the run; false: of what comes again, or none of ours. */

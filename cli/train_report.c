@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "cli/clock.h"
 #include "cli/report.h"
+#include "cli/train_options.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -80,7 +81,8 @@ static bool find_bounds(struct chart *chart, const struct curve *curves, size_t 
         return false;
     if (chart->first == chart->last)
         chart->last = chart->first + 1.0;
-    if (chart->least == chart->most) {
+    /* Differences that are rounding alone have no steps between them. */
+    if (chart->most - chart->least <= 1e-9 * fmax(fabs(chart->most), fabs(chart->least))) {
         double margin = chart->most != 0.0 ? fabs(chart->most) * 0.5 : 1.0;
         chart->least -= margin;
         chart->most += margin;
@@ -214,39 +216,39 @@ static void add_number_row(struct bb_buffer *html, const char *name, double numb
     add_row(html, name, text);
 }
 
-static double or_default(double number, double fallback)
+static void add_count_row(struct bb_buffer *html, const char *name, int64_t count)
 {
-    return number != 0.0 ? number : fallback;
+    char text[32];
+    snprintf(text, sizeof text, "%lld", (long long)count);
+    add_row(html, name, text);
 }
 
 static void add_settings(struct bb_buffer *html, const struct train_report *report)
 {
-    static const char *const types[] = {"lora", "dora", "full"}, *const modes[] = {"sft", "dpo", "orpo"};
-    static const char *const optimizers[] = {"adam", "adamw", "sgd", "muon"};
     const bombus_train_options *options = report->options;
     bb_buffer_add_text(html, "<section><h2>Settings</h2><table>");
     add_row(html, "model", report->model);
     add_row(html, "device", report->device);
     add_row(html, "data", options->data);
-    add_number_row(html, "examples", (double)report->example_count);
+    add_count_row(html, "examples", report->example_count);
     add_row(html, "adapter", options->adapter_path);
-    add_row(html, "mode", modes[options->mode]);
-    add_row(html, "fine-tune type", types[options->fine_tune]);
-    add_number_row(html, "trained parameters", (double)report->parameter_count);
+    add_row(html, "mode", options_word(TRAIN_MODES, (int)options->mode).text);
+    add_row(html, "fine-tune type", options_word(TRAIN_FINE_TUNES, (int)options->fine_tune).text);
+    add_count_row(html, "trained parameters", report->parameter_count);
     if (options->fine_tune != BOMBUS_FINE_TUNE_FULL) {
-        add_number_row(html, "rank", or_default(options->rank, 8));
-        add_number_row(html, "scale", or_default(options->scale, 20));
+        add_count_row(html, "rank", options->rank);
+        add_number_row(html, "scale", options->scale);
         add_number_row(html, "dropout", options->dropout);
     }
-    add_number_row(html, "layers", or_default(options->num_layers, 16));
-    add_row(html, "optimizer", optimizers[options->optimizer]);
+    add_count_row(html, "layers", options->num_layers);
+    add_row(html, "optimizer", options_word(TRAIN_OPTIMIZERS, (int)options->optimizer).text);
     if (options->schedule.part_count == 0)
-        add_number_row(html, "learning rate", or_default(options->learning_rate, 1e-5));
-    add_number_row(html, "batch size", or_default(options->batch_size, 4));
-    add_number_row(html, "batches an update", or_default(options->grad_accumulation_steps, 1));
-    add_number_row(html, "longest example", or_default(options->max_seq_length, 2048));
+        add_number_row(html, "learning rate", options->learning_rate);
+    add_count_row(html, "batch size", options->batch_size);
+    add_count_row(html, "batches an update", options->grad_accumulation_steps);
+    add_count_row(html, "longest example", options->max_seq_length);
     add_row(html, "prompts masked", options->mask_prompt || options->mask_history ? "yes" : "no");
-    add_number_row(html, "seed", (double)options->seed);
+    add_count_row(html, "seed", (int64_t)options->seed);
     bb_buffer_add_text(html, "</table></section>\n");
 }
 

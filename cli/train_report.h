@@ -8,7 +8,7 @@
 struct train_report {
     const char *path;
     const char *model, *device;
-    const bombus_train_options *options; /* as given: 0 is a default */
+    const bombus_train_options *options; /* with all defaults filled in */
     int64_t parameter_count, example_count;
     const char *state; /* "running", "finished", ... */
     int64_t iteration, best_iteration;

@@ -1,5 +1,7 @@
 /* bombus train as a process: killed, interrupted, out of disk, diverging, resumed; its log, report and refusals. */
 #define _GNU_SOURCE /* prlimit */
+#include "cli/train_history.h"
+#include "cli/train_report.h"
 #include "process.h"
 #include "train_fixture.h"
 
@@ -18,7 +20,7 @@
 /* A path in the scratch folder that stays valid (scratch_path's buffers are used again). */
 static const char *place(const char *name)
 {
-    static char paths[32][128];
+    static char paths[40][128];
     static size_t count;
     for (size_t i = 0; i < count; i++) {
         if (strcmp(strrchr(paths[i], '/') + 1, name) == 0)
@@ -256,6 +258,34 @@ static void test_other_run(void **state)
     process_clear(&process);
 }
 
+/* The best adapter of another run, moved out of the way or not, is not replaced by the first evaluation of a new one. */
+static void test_other_best(void **state)
+{
+    (void)state;
+    const char *folder = place("left");
+    struct process process;
+    scratch_text("left/best/adapters.safetensors", "precious");
+    RUN(&process, 1, "", COMMON, "--iters", "2", "--adapter-path", folder);
+    assert_non_null(strstr(process.err, "best: holds adapters.safetensors of another run"));
+    assert_false(file_is_there(folder, "training_state.safetensors"));
+    process_clear(&process);
+    RUN(&process, 0, "", COMMON, "--iters", "2", "--adapter-path", folder, "--force");
+    process_clear(&process);
+}
+
+/* adapter_config.json is JSON whatever bytes a path has, so that the adapter can be opened. */
+static void test_path_without_utf8(void **state)
+{
+    (void)state;
+    struct process process;
+    write_lines("odd\xff/train.jsonl", 0, 4);
+    RUN(&process, 0, "", "train", "-m", MODEL, "--data", place("odd\xff"), "--adapter-path", place("odd"), "--iters", "1",
+        "--num-layers", "1", "--max-seq-length", "8");
+    process_clear(&process);
+    RUN(&process, 0, "", "adapter", "inspect", place("odd"));
+    process_clear(&process);
+}
+
 static void test_wrong_options(void **state)
 {
     (void)state;
@@ -279,6 +309,13 @@ static void test_wrong_options(void **state)
         {1, {"--data", data, "--resume-adapter-file", "/nowhere"}, "/nowhere"},
         {2, {"--data", data, "--batch-size", "65536", "--max-seq-length", "16777216"}, "batch_size"},
         {1, {"-c", "/nowhere.yaml"}, "/nowhere.yaml"},
+        {2, {"--data", data, "--scale", "0"}, "--scale"},
+        {2, {"--data", data, "--val-batches", "0"}, "--val-batches"},
+        {2, {"--data", data, "--test", "--test-batches", "0"}, "--test-batches"},
+        {2, {"--data", data, "--optimizer", "sgd", "--bias-correction"}, "bias_correction"},
+        {2, {"--data", data, "--patience", "2", "--steps-per-eval", "0"}, "patience"},
+        {2, {"--data", data, "--grad-checkpoint", "--keep-activations"}, "--keep-activations"},
+        {2, {"--data", data, "--keys", "self_attn.q_proj", "--keys", "lm_head"}, "lm_head"},
     };
     for (size_t i = 0; i < BB_COUNT(cases); i++) {
         const char *arguments[16] = {"train", "-m", MODEL, "--adapter-path", folder};
@@ -359,6 +396,45 @@ static void test_log(void **state)
     bb_release(html);
 }
 
+/* A loss that was no number was written as null, and is none when it is read again. */
+static void test_log_null(void **state)
+{
+    (void)state;
+    struct train_history history = {0};
+    bombus_error error;
+    scratch_text("null.jsonl", "{\"type\":\"validation\",\"iter\":0,\"loss\":null,\"seconds\":1.5}\n");
+    CHECK_OK(train_history_open_log(&history, place("null.jsonl"), 4, &error), error);
+    assert_int_equal(history.validation.count, 1);
+    assert_true(isnan(history.validation.items[0].loss) && history.validation.items[0].seconds == 1.5);
+    train_history_clear(&history);
+}
+
+/* The page of a run: curves that are flat but for rounding, and settings as they are. */
+static void test_report(void **state)
+{
+    (void)state;
+    struct train_history history = {0};
+    const bombus_train_options options = {.data = "d", .adapter_path = "a", .seed = 12345678901234567, .optimizer = BOMBUS_MUON,
+                                          .mode = BOMBUS_TRAIN_ORPO, .fine_tune = BOMBUS_FINE_TUNE_DORA, .num_layers = 7};
+    const struct train_report report = {.path = place("flat.html"), .model = "m", .device = "cpu", .options = &options,
+                                        .state = "finished", .best_iteration = -1};
+    bombus_error error;
+    const double rates[] = {1e-3, nextafter(1e-3, 1.0), 1e-3};
+    for (int i = 0; i < 3; i++)
+        train_history_add(&history, &(bombus_train_event){.type = BOMBUS_TRAIN_REPORT, .iteration = i, .loss = 1.0, .learning_rate = rates[i]});
+    CHECK_OK(train_report_write(&report, &history, &error), error);
+    train_history_clear(&history);
+    size_t size;
+    char *html;
+    CHECK_OK(bb_file_read(&html, &size, report.path, 1 << 20, &error), error);
+    static const char *const rows[] = {"seed</td><td>12345678901234567<", "optimizer</td><td>muon<", "mode</td><td>orpo<",
+                                       "fine-tune type</td><td>dora<", "layers</td><td>7<"};
+    for (size_t i = 0; i < BB_COUNT(rows); i++)
+        if (strstr(html, rows[i]) == NULL)
+            fail_msg("the page has no '%s'", rows[i]);
+    bb_release(html);
+}
+
 /* Lines of the log that come again in a resumed run stand there once. */
 static void test_log_resumed(void **state)
 {
@@ -393,7 +469,8 @@ int main(void)
         cmocka_unit_test(test_kill),          cmocka_unit_test(test_interrupt),     cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_divergence),    cmocka_unit_test(test_early_stop),    cmocka_unit_test(test_other_run),
         cmocka_unit_test(test_wrong_options), cmocka_unit_test(test_without_mpi), cmocka_unit_test(test_log),
-        cmocka_unit_test(test_log_resumed),
+        cmocka_unit_test(test_log_resumed),   cmocka_unit_test(test_log_null),     cmocka_unit_test(test_other_best),
+        cmocka_unit_test(test_path_without_utf8), cmocka_unit_test(test_report),
     };
     return cmocka_run_group_tests(tests, setup, scratch_teardown);
 }

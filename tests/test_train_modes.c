@@ -98,6 +98,7 @@ static int teardown(void **state)
 struct trained {
     double losses[64];
     int64_t targets[64], count, total;
+    char begin[600], last_line[600]; /* what was said of the data */
     bombus_status status;
     bombus_error error;
 };
@@ -105,6 +106,10 @@ struct trained {
 static bool hear(void *context, const bombus_train_event *event)
 {
     struct trained *trained = context;
+    if (event->type == BOMBUS_TRAIN_BEGIN)
+        snprintf(trained->begin, sizeof trained->begin, "%s", event->text != NULL ? event->text : "");
+    if (event->type == BOMBUS_TRAIN_LINE)
+        snprintf(trained->last_line, sizeof trained->last_line, "%s", event->text);
     if (event->type != BOMBUS_TRAIN_STEP)
         return true;
     assert_in_range(trained->count, 0, BB_COUNT(trained->losses) - 1);
@@ -403,12 +408,95 @@ static void test_hostile_data(void **state)
     assert_int_equal(trained.targets[0], 63); /* cut to max_seq_length */
 }
 
+/* Rows whose prompts fill max_seq_length leave nothing to learn: said before anything is overwritten. */
+static void test_nothing_to_learn(void **state)
+{
+    (void)state;
+    struct bb_buffer text = {0};
+    for (int i = 0; i < LINES; i++)
+        bb_buffer_add_text(&text, "{\"prompt\": \"who sings under the stone\", \"completion\": \"a fox\"}\n");
+    scratch_write("prompts/train.jsonl", text.data, text.length);
+    bb_buffer_clear(&text);
+    train_well(QUANTIZED, "texts", "before", (bombus_train_options){.iters = 1}, 1);
+    train_well(QUANTIZED, "texts", "target", (bombus_train_options){.iters = 1}, 1);
+    bombus_train_options options = {.mask_prompt = true, .max_seq_length = 16, .iters = 2};
+    expect_failure("masked", train(QUANTIZED, "prompts", "target", options, 1), BOMBUS_ERROR_FORMAT, "nothing to learn");
+    assert_true(compare("before", "target") == 0.0);
+    options.max_seq_length = 64;
+    train_well(QUANTIZED, "prompts", "target", options, 1);
+}
+
+/* How many lines were left out and cut is said at the beginning and, with those that were met since, at the end. */
+static void test_counts(void **state)
+{
+    (void)state;
+    struct bb_buffer text = {0};
+    add_lines(&text, LINES, false);
+    bb_buffer_add_text(&text, "{\"text\": 5}\nno json\n");
+    scratch_write("some/train.jsonl", text.data, text.length);
+    bb_buffer_clear(&text);
+    struct trained trained = train_well(QUANTIZED, "some", "counted", (bombus_train_options){.iters = 2, .max_seq_length = 12}, 1);
+    assert_non_null(strstr(trained.begin, "of 8 lines 2 were left out and "));
+    assert_non_null(strstr(trained.last_line, "of 8 lines 2 were left out and 4 cut to max_seq_length 12"));
+    trained = train_well(QUANTIZED, "texts", "counted", (bombus_train_options){.iters = 1}, 1);
+    assert_string_equal(trained.begin, "");
+    assert_string_equal(trained.last_line, "");
+}
+
+/* Dynamic rope scaling bounds a sequence, not the rows of a batch. */
+static void test_dynamic_rope(void **state)
+{
+    (void)state;
+    static const int limits[] = {48, 20};
+    char *weights;
+    size_t size;
+    bombus_error error;
+    CHECK_OK(bb_file_read(&weights, &size, scratch_path(UNQUANTIZED "/model.safetensors"), (size_t)1 << 30, &error), error);
+    scratch_write("dynamic/model.safetensors", weights, size);
+    bb_release(weights);
+    for (int i = 0; i < 2; i++) {
+        json_t *config = json_load_file(scratch_path(UNQUANTIZED "/config.json"), 0, NULL);
+        json_object_set_new(config, "rope_scaling", json_pack("{s:s, s:f}", "type", "dynamic", "factor", 2.0));
+        json_object_set_new(config, "max_position_embeddings", json_integer(limits[i]));
+        assert_int_equal(json_dump_file(config, scratch_path("dynamic/config.json"), 0), 0);
+        json_decref(config);
+        struct trained trained = train("dynamic", "texts", "bounded", (bombus_train_options){.iters = 1}, 1);
+        if (i == 0)
+            CHECK_OK(trained.status, trained.error);
+        else
+            expect_failure("bounded", trained, BOMBUS_ERROR_UNSUPPORTED, "dynamic rope scaling is not supported beyond 20");
+    }
+}
+
+/* An optimizer of the command line takes what the file's optimizer_config says of it. */
+static void test_config_optimizer(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"from-file", "from-line"};
+    struct process process;
+    for (int i = 0; i < 2; i++) {
+        char yaml[1024], path[128];
+        snprintf(yaml, sizeof yaml,
+                 "model: \"%s/" QUANTIZED "\"\ndata: \"%s/texts\"\nadapter_path: \"%s/%s\"\nbatch_size: 6\niters: 3\n"
+                 "learning_rate: 0.01\nmax_seq_length: 64\noptimizer: %s\ntrain: false\n"
+                 "optimizer_config: {adamw: {weight_decay: 20.0}}\nlora_parameters: {rank: 2}\n",
+                 scratch_folder, scratch_folder, scratch_folder, names[i], i == 0 ? "adamw" : "adam");
+        snprintf(path, sizeof path, "%s", scratch_text("optimizer.yaml", yaml));
+        RUN(&process, 0, "", "train", "-c", path, "--threads", "1", "--optimizer", "adamw");
+        assert_non_null(strstr(process.err, "train: false has no effect"));
+        process_clear(&process);
+    }
+    assert_true(compare(names[0], names[1]) == 0.0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_variants),    cmocka_unit_test(test_rslora), cmocka_unit_test(test_packing),
         cmocka_unit_test(test_preferences), cmocka_unit_test(test_full),   cmocka_unit_test(test_config),
         cmocka_unit_test(test_wrong_beginning), cmocka_unit_test(test_hostile_data),
+        cmocka_unit_test(test_nothing_to_learn), cmocka_unit_test(test_counts), cmocka_unit_test(test_dynamic_rope),
+        cmocka_unit_test(test_config_optimizer),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -86,15 +86,10 @@ static void clear_bar(struct run *run)
     run->is_bar_drawn = false;
 }
 
-static int64_t iteration_count(const struct run *run)
-{
-    return run->options.iters > 0 ? run->options.iters : 1000;
-}
-
 static void draw_bar(struct run *run, const bombus_train_event *event)
 {
     enum { CELLS = 24 };
-    int64_t total = iteration_count(run);
+    int64_t total = bombus_trainer_options(run->trainer)->iters;
     double now = clock_seconds();
     run->stepped_seconds += event->seconds;
     run->step_seconds = run->step_seconds == 0.0 ? event->seconds : 0.95 * run->step_seconds + 0.05 * event->seconds;
@@ -115,7 +110,7 @@ static void draw_bar(struct run *run, const bombus_train_event *event)
 
 static void take_estimate(struct run *run, const bombus_train_event *event)
 {
-    const int64_t total = iteration_count(run);
+    const int64_t total = bombus_trainer_options(run->trainer)->iters;
     run->estimate_seconds = clock_seconds();
     run->other_seconds = fmax(event->estimated_seconds - event->seconds * (double)(total - event->iteration), 0.0);
 }
@@ -134,6 +129,8 @@ static void print_event(const bombus_train_event *event)
     case BOMBUS_TRAIN_BEGIN:
         report("%s iteration %lld: %lld examples, %lld parameters", iteration > 0 ? "going on at" : "beginning at", iteration,
                (long long)event->example_count, (long long)event->parameter_count);
+        if (event->text != NULL)
+            report("note: %s", event->text);
         break;
     case BOMBUS_TRAIN_ESTIMATE: print_estimate(event); break;
     case BOMBUS_TRAIN_REPORT:
@@ -275,9 +272,10 @@ static bombus_status prepare(struct run *run, bombus_error *error)
     run->options.callback = on_event;
     run->options.context = run;
     run->report.path = run->settings->watch.report;
-    run->report.options = &run->options;
     run->report.best_iteration = -1;
-    return bombus_trainer_create(&run->trainer, run->model, run->tokenizer, run->template_, &run->options, error);
+    status = bombus_trainer_create(&run->trainer, run->model, run->tokenizer, run->template_, &run->options, error);
+    run->report.options = bombus_trainer_options(run->trainer);
+    return status;
 }
 
 static void print_result(const struct run *run, const bombus_train_result *result)
@@ -337,6 +335,10 @@ static int run_command(const void *given, const struct operands *operands)
         status = bombus_trainer_run(run->trainer, &result, &error);
     interrupt_release();
     clear_bar(run);
+    if (status == BOMBUS_OK && result.best_iteration >= 0) { /* also where it came before this part of the run */
+        run->report.best_iteration = result.best_iteration;
+        run->report.best_loss = result.best_loss;
+    }
     if (run->group.rank == 0 && run->trainer != NULL && run->report.iteration > 0)
         write_report(run, status == BOMBUS_OK ? states[result.end] : error.message);
     if (status == BOMBUS_OK)

@@ -10,6 +10,7 @@
 #include "base/random.h"
 
 #include <math.h>
+#include <stdio.h>
 
 void bb_trainer_cancel(struct bb_trainer *trainer)
 {
@@ -22,6 +23,29 @@ void bb_trainer_tell(struct bb_trainer *trainer, const bombus_train_event *event
     if (options->callback != NULL && bb_process_rank(options->process_group) == 0 &&
         !options->callback(options->context, event))
         bb_trainer_cancel(trainer);
+}
+
+/* What was left out and cut of a set's lines, as known by now; false: nothing. */
+static bool describe_lines(char *text, size_t size, const struct bb_train_set *set)
+{
+    const struct bb_dataset_counts *counts = &set->dataset.counts;
+    long long left_out = (long long)(counts->malformed + counts->empty), cut = (long long)counts->truncated;
+    if (!set->is_open || left_out + cut == 0)
+        return false;
+    snprintf(text, size, "%.300s: of %lld lines %lld were left out and %lld cut to max_seq_length %d", set->dataset.path,
+             (long long)counts->lines, left_out, cut, (int)set->dataset.options.max_seq_length);
+    return true;
+}
+
+static void tell_lines(struct bb_trainer *trainer)
+{
+    const struct bb_train_set *const sets[] = {&trainer->train, &trainer->validation, &trainer->test};
+    char text[600];
+    for (size_t i = 0; i < BB_COUNT(sets); i++)
+        if (describe_lines(text, sizeof text, sets[i]))
+            bb_trainer_tell(trainer, &(bombus_train_event){.type = BOMBUS_TRAIN_LINE,
+                                                           .iteration = trainer->state.iteration,
+                                                           .text = text});
 }
 
 /* ---- evaluation ---- */
@@ -354,7 +378,10 @@ static bombus_status begin(struct bb_trainer *trainer, bombus_error *error)
     status = bb_process_agree(options->process_group, status, NULL, error);
     if (status != BOMBUS_OK)
         return status;
+    char text[600];
+    bool is_unusual = describe_lines(text, sizeof text, &trainer->train);
     bb_trainer_tell(trainer, &(bombus_train_event){.type = BOMBUS_TRAIN_BEGIN,
+                                                   .text = is_unusual ? text : NULL,
                                                    .iteration = trainer->state.iteration,
                                                    .parameter_count = (int64_t)trainer->trainable->value_count,
                                                    .example_count = (int64_t)trainer->train.dataset.count});
@@ -437,6 +464,8 @@ bombus_status bb_trainer_run(struct bb_trainer *trainer, bombus_train_result *re
             status = loop(trainer, &end, error);
         if (status == BOMBUS_OK)
             status = finish(trainer, end, error);
+        if (status == BOMBUS_OK)
+            tell_lines(trainer);
         status = name_saved_state(trainer, status, error);
     }
     const struct bb_train_state *state = &trainer->state;
