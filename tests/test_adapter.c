@@ -427,6 +427,24 @@ static void check_refused(const struct opened *opened, const char *file, const c
 #define MLX_CONFIG             "{\"fine_tune_type\": \"lora\", \"lora_parameters\": {\"rank\": 2, \"scale\": 1.0}}"
 #define F32(shape, begin, end) "{\"dtype\":\"F32\",\"shape\":[" shape "],\"data_offsets\":[" #begin "," #end "]}"
 
+/* An adapter whose last value is `bits`. */
+static void check_value(const struct opened *opened, uint32_t bits, bombus_status expected)
+{
+    char *data;
+    size_t size;
+    struct bb_adapter *adapter;
+    bombus_error error;
+    make_adapter(opened->model, "spoilt", false);
+    CHECK_OK(bb_file_read(&data, &size, scratch_path("spoilt/adapters.safetensors"), (size_t)1 << 30, &error), error);
+    memcpy(data + size - sizeof bits, &bits, sizeof bits);
+    scratch_write("spoilt/adapters.safetensors", data, size);
+    bb_release(data);
+    assert_int_equal(bb_adapter_open(&adapter, opened->model, scratch_path("spoilt"), NULL, &error), expected);
+    if (expected != BOMBUS_OK)
+        assert_non_null(strstr(error.message, "infinite values or NaN"));
+    bb_adapter_close(adapter);
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -468,6 +486,11 @@ static void test_refused(void **state)
                       "2,4", 0, 32) ",\"base_model.model.x.lora_B.weight\":" F32("4,2", 32, 64) "}",
                   64, BOMBUS_ERROR_UNSUPPORTED, "rank_pattern");
     check_refused(&opened, peft, "{\"r\": 2}", pair, 64, BOMBUS_ERROR_FORMAT, "of PEFT");
+    check_refused(&opened, mlx, "{\"lora_parameters\": {\"rank\": 2, \"scale\": 1e300}}", pair, 64, BOMBUS_ERROR_FORMAT,
+                  "too large");
+    check_value(&opened, 0x7F7FFFFF, BOMBUS_OK); /* the largest number, */
+    check_value(&opened, 0x7F800000, BOMBUS_ERROR_FORMAT); /* infinite, */
+    check_value(&opened, 0xFFC00001, BOMBUS_ERROR_FORMAT); /* and NaN */
     struct bb_adapter *adapter;
     bombus_error error;
     assert_int_equal(bb_adapter_open(&adapter, opened.model, scratch_path("nowhere"), NULL, &error),

@@ -337,6 +337,9 @@ static bombus_status finish_module(struct bb_adapter_file *file, const struct de
             module->b_is_transposed = true;
         }
     }
+    if (status == BOMBUS_OK && !isfinite(module->scale))
+        status = bb_fail(error, BOMBUS_ERROR_FORMAT, "%s: the scale of module '%.300s' is too large for an f32",
+                         bb_config_path(file->config), module->path);
     return status == BOMBUS_OK ? take_shapes(file, module, error) : status;
 }
 

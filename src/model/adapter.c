@@ -78,6 +78,18 @@ static bombus_status pack(struct loader *loader, struct bb_packed *packed, const
     return BOMBUS_OK;
 }
 
+/* By the bits of the exponent, so that a compiler may use vectors. */
+static bool are_numbers(const float *values, size_t count)
+{
+    uint32_t bad = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &values[i], sizeof bits);
+        bad |= (bits & UINT32_C(0x7F800000)) == UINT32_C(0x7F800000);
+    }
+    return bad == 0;
+}
+
 /* Sum of squares in lanes, so that a compiler may use vectors. */
 static double row_length(const float *row, int64_t count)
 {
@@ -128,6 +140,10 @@ static bombus_status load_pair(struct loader *loader, const struct bb_adapter_mo
     float *a = loader->scratch, *b = a + rank * cols, *magnitude = b + rank * rows, *row = magnitude + rows;
     struct bb_packed packed_a;
     bb_adapter_module_read(module, expert, a, b, module->magnitude != NULL ? magnitude : NULL);
+    if (!are_numbers(a, rank * (cols + rows) + (module->magnitude != NULL ? rows : 0)))
+        return bb_fail(loader->error, BOMBUS_ERROR_FORMAT,
+                       "%s: module '%.300s' holds infinite values or NaN: the file is damaged, or its training diverged",
+                       loader->file->path, module->path);
     status = pack(loader, &packed_a, a, module->cols, module->rank, module->cols);
     int64_t first = 0;
     for (int32_t i = 0; i < part_count && status == BOMBUS_OK; i++) {
