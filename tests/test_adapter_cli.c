@@ -121,12 +121,14 @@ static void test_adapter(void **state)
     process_clear(&process);
     snprintf(first, sizeof first, "%s=0.5", scratch_path("made"));
     assert_true(fabs(score(both, NULL) - score(first, NULL)) < 1e-5);
-    static const char *const wrong[][6] = {{"adapter", NULL},
+    static const char *const wrong[][7] = {{"adapter", NULL},
                                            {"adapter", "frobnicate", "x", NULL},
                                            {"adapter", "inspect", NULL},
                                            {"adapter", "convert", "x", "--out", "y", NULL},
                                            {"adapter", "convert", "x", "--to", "peft", NULL},
-                                           {"adapter", "merge", "x", NULL}};
+                                           {"adapter", "merge", "x", NULL},
+                                           {"adapter", "inspect", mlx_fixture, "--out", "y", NULL},
+                                           {"adapter", "merge", "x", "--out", "y", "--json"}};
     for (size_t i = 0; i < BB_COUNT(wrong); i++) {
         process_run(&process, 2, "", wrong[i]);
         process_clear(&process);

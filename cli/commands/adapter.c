@@ -98,6 +98,10 @@ static int run(const void *given, const struct operands *operands)
         return report_usage(&command_adapter, "--out is needed: the folder to write");
     if (is_convert != (settings->to != NULL))
         return report_usage(&command_adapter, is_convert ? "--to is needed: mlx or peft" : "--to belongs to convert");
+    if (is_inspect && settings->out != NULL)
+        return report_usage(&command_adapter, "--out belongs to convert and merge");
+    if (!is_inspect && settings->json)
+        return report_usage(&command_adapter, "--json belongs to inspect");
     bombus_error error = {0};
     bombus_status status = resolve_all(operands, folders, factors, &error);
     if (status == BOMBUS_OK && !is_merge && factors[0] != 1.0f)
