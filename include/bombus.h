@@ -676,10 +676,10 @@ BOMBUS_API void bombus_trainer_free(bombus_trainer *trainer);
 /* The options that it trains with: those given, with the default in the place of each 0. They live as long as the trainer. */
 BOMBUS_API const bombus_train_options *bombus_trainer_options(const bombus_trainer *trainer);
 
-/* Trains. The folder then holds adapters.safetensors (the last) and adapter_config.json in mlx-lm's format, best/ (the one of the
- * lowest validation loss, the same two files), 0000100_adapters.safetensors every save_every iterations, and what `resume` goes on from. A
- * resumed run ends in the same bits as one that was never broken off. On a loss that is no number, a full disk or any other failure the
- * last saved state stays as it is and the message names it. */
+/* Trains, once: a second call is BOMBUS_ERROR_ARGUMENT. The folder then holds adapters.safetensors (the last) and adapter_config.json in
+ * mlx-lm's format, best/ (the one of the lowest validation loss, the same two files), 0000100_adapters.safetensors every save_every iterations,
+ * and what `resume` goes on from. A resumed run ends in the same bits as one that was never broken off. On a loss that is no number, a full disk
+ * or any other failure the last saved state stays as it is and the message names it. */
 BOMBUS_RESULT bombus_status bombus_trainer_run(bombus_trainer *trainer, bombus_train_result *result, bombus_error *error);
 
 /* Asks a running trainer to finish its step, save and return. From any thread or a signal handler. */

@@ -211,7 +211,7 @@ static void test_arguments(void **state)
     bombus_error error;
     bombus_trainer *trainer = NULL;
     const bombus_train_options good = options_for(&paths, "arguments");
-    bombus_train_options wrong[18];
+    bombus_train_options wrong[19];
     for (size_t i = 0; i < BB_COUNT(wrong); i++)
         wrong[i] = good;
     wrong[0].data = NULL;
@@ -239,6 +239,8 @@ static void test_arguments(void **state)
     wrong[16].steps_per_eval = -1;
     wrong[17].mlx_compatible = true;
     wrong[17].seed = UINT64_C(1) << 32;
+    wrong[18].keys = (const char *const[]){"self_attn.q_proj", NULL};
+    wrong[18].key_count = 2;
     for (size_t i = 0; i < BB_COUNT(wrong); i++) {
         bombus_status status =
             bombus_trainer_create(&trainer, opened.model, opened.tokenizer, NULL, &wrong[i], &error);
@@ -272,6 +274,22 @@ static void test_missing_sets(void **state)
     assert_int_equal(train(&options, &result, &error), BOMBUS_ERROR_NOT_FOUND);
     assert_non_null(strstr(error.message, "valid.jsonl"));
     assert_false(bb_folder_exists(paths.adapter));
+}
+
+/* A trainer runs once: a second run would overwrite the first with what it left in memory. */
+static void test_twice(void **state)
+{
+    (void)state;
+    struct paths paths;
+    bombus_error error;
+    bombus_trainer *trainer;
+    bombus_train_options options = options_for(&paths, "twice");
+    options.force = true;
+    options.iters = 2;
+    CHECK_OK(bombus_trainer_create(&trainer, opened.model, opened.tokenizer, NULL, &options, &error), error);
+    CHECK_OK(bombus_trainer_run(trainer, NULL, &error), error);
+    assert_int_equal(bombus_trainer_run(trainer, NULL, &error), BOMBUS_ERROR_ARGUMENT);
+    bombus_trainer_free(trainer);
 }
 
 /* The trainer's own options have the defaults that the caller left out. */
@@ -482,7 +500,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_events),       cmocka_unit_test(test_stop),      cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_memory_limit), cmocka_unit_test(test_arguments), cmocka_unit_test(test_processes),
-        cmocka_unit_test(test_processes_stop), cmocka_unit_test(test_missing_sets), cmocka_unit_test(test_options),
+        cmocka_unit_test(test_processes_stop), cmocka_unit_test(test_missing_sets), cmocka_unit_test(test_twice),
+        cmocka_unit_test(test_options),
         cmocka_unit_test(test_long_settings), cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -104,9 +104,12 @@ static bombus_status check_pairs(const bombus_train_options *options, bombus_err
 {
     if (options->data == NULL || options->adapter_path == NULL)
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "%s: NULL", options->data == NULL ? "data" : "adapter_path");
-    if ((options->key_count > 0 && options->keys == NULL) ||
-        (options->sample_prompt_count > 0 && options->sample_prompt == NULL))
-        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "%s: NULL", options->key_count > 0 ? "keys" : "sample_prompt");
+    bool has_no_keys = options->key_count > 0 && options->keys == NULL;
+    if (has_no_keys || (options->sample_prompt_count > 0 && options->sample_prompt == NULL))
+        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "%s: NULL", has_no_keys ? "keys" : "sample_prompt");
+    for (size_t i = 0; i < options->key_count; i++)
+        if (options->keys[i] == NULL)
+            return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "keys[%zu]: NULL", i);
     if (options->mode == BOMBUS_TRAIN_DPO && options->fine_tune == BOMBUS_FINE_TUNE_FULL)
         return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED,
                        "mode: DPO compares with the model without adapter, which fine_tune full does not keep; train an "

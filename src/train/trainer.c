@@ -457,6 +457,9 @@ bombus_status bb_trainer_run(struct bb_trainer *trainer, bombus_train_result *re
 {
     double start = bb_clock_seconds();
     bombus_train_end end = BOMBUS_TRAIN_FINISHED;
+    if (trainer->has_run)
+        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "a trainer runs once: make another one to train again");
+    trainer->has_run = true;
     bombus_status status = begin(trainer, error);
     if (status == BOMBUS_OK) {
         status = bb_process_agree(trainer->options.process_group, bb_estimate_run(trainer, error), NULL, error);

@@ -49,6 +49,7 @@ struct bb_trainer {
     int32_t *sample_prompt;       /* [sample_prompt_count]; NULL: no samples */
     size_t sample_prompt_count;
     atomic_bool is_cancelled;
+    bool has_run;
 };
 
 /* See bombus_trainer_create and so on. */
