@@ -292,7 +292,7 @@ bombus_status bb_dataset_read(struct bb_dataset *dataset, size_t index, struct b
                                                               : "there is nothing to learn in it (max_seq_length %d)",
                       (int)dataset->options.max_seq_length);
     } else if (is_truncated) {
-        (void)bb_fail(&own, BOMBUS_ERROR_LIMIT, "cut to max_seq_length %d", (int)dataset->options.max_seq_length);
+        (void)bb_fail(&own, BOMBUS_ERROR_LIMIT, "longer than max_seq_length %d", (int)dataset->options.max_seq_length);
     }
     if ((!*is_usable || is_truncated) && !line->was_reported) {
         line->was_reported = true;
