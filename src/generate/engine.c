@@ -229,7 +229,7 @@ static bombus_status check_options(const bombus_engine_options *options, bombus_
 static bombus_status choose_page_limit(const bombus_engine_options *options, size_t page_bytes, int32_t context_size,
                                        int32_t *limit, bombus_error *error)
 {
-    uint64_t one = ((uint64_t)context_size + BB_KV_PAGE_SIZE - 1) / BB_KV_PAGE_SIZE, bytes = options->kv_bytes;
+    uint64_t one = (uint64_t)bb_kv_pages(context_size), bytes = options->kv_bytes;
     uint64_t pages = page_bytes > 0 ? (bytes != 0 ? bytes : DEFAULT_KV_BYTES) / page_bytes
                                     : one; /* 0: the cache says what is wrong */
     if (bytes == 0 && pages < one)

@@ -85,8 +85,7 @@ void bb_request_free(struct bb_request *request)
 
 int32_t bb_request_page_limit(const struct bb_request *request)
 {
-    int64_t positions = (int64_t)request->prompt_count + (int64_t)request->completion.limit - 1;
-    return (int32_t)((positions + BB_KV_PAGE_SIZE - 1) / BB_KV_PAGE_SIZE);
+    return bb_kv_pages(request->prompt_count + (int32_t)request->completion.limit - 1);
 }
 
 bombus_status bb_request_draw(struct bb_request *request, const float *logits, bombus_error *error)

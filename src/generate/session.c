@@ -108,12 +108,11 @@ static bombus_status create_group(struct bb_session_group **group, size_t count,
     made->spare = (int32_t)count;
     made->batch_rows = 1;
     bb_run_init(&made->run, backend, is_exact);
-    int64_t pages = ((int64_t)made->context_size + BB_KV_PAGE_SIZE - 1) / BB_KV_PAGE_SIZE;
     made->cache_options = (struct bb_kv_cache_options){.type = bb_kv_cache_choose_type(options->kv_bits, is_exact),
                                                        .sequence_count = (int32_t)count + 1,
                                                        .context_size = made->context_size,
                                                        .max_kv_size = options->max_kv_size,
-                                                       .page_limit = count * (size_t)pages};
+                                                       .page_limit = count * (size_t)bb_kv_pages(made->context_size)};
     bombus_status status = bb_kv_cache_create(&made->cache, &model->recipe, backend, &made->cache_options, error);
     if (status == BOMBUS_OK)
         status = create_rows(made, error);

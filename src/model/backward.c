@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "model/attention.h"
 #include "model/feed_forward.h"
+#include "model/kv_cache.h"
 #include "ops/gradients.h"
 #include "ops/low_rank.h"
 
@@ -12,7 +13,7 @@
 #include <string.h>
 
 /* Arrays of hidden_size beside the blocks' inputs: embedding, noise, head, gradients; dropout of embedding and head. */
-enum { PAGE_SIZE = 64, ROW_ARRAYS = 10, DROPOUT_ROW_ARRAYS = 4 };
+enum { ROW_ARRAYS = 10, DROPOUT_ROW_ARRAYS = 4 };
 
 struct bb_backward {
     struct bb_trainable *trainable;
@@ -45,17 +46,12 @@ static bombus_status check_options(const struct bb_backward *backward, bombus_er
     return BOMBUS_OK;
 }
 
-static int32_t pages_of(int32_t rows)
-{
-    return (rows + PAGE_SIZE - 1) / PAGE_SIZE;
-}
-
 static bombus_status create_pages(struct bb_backward *backward, bombus_error *error)
 {
     const struct bb_recipe *recipe = &backward->model->recipe;
     size_t bytes;
-    backward->page_count = (size_t)pages_of(backward->options.row_limit) + (size_t)backward->options.sequence_limit;
-    backward->page_bytes = bb_kv_page_bytes(BB_KV_F32, 0, PAGE_SIZE, recipe->num_key_value_heads, recipe->head_dim);
+    backward->page_count = (size_t)bb_kv_pages(backward->options.row_limit) + (size_t)backward->options.sequence_limit;
+    backward->page_bytes = bb_kv_page_bytes(BB_KV_F32, 0, BB_KV_PAGE_SIZE, recipe->num_key_value_heads, recipe->head_dim);
     if (!bb_multiply_size(backward->page_count, backward->page_bytes, &bytes))
         return bb_fail_memory(error, SIZE_MAX, "keys and values of a step");
     return backward->backend->table->allocate(backward->backend, bytes, &backward->pages, error);
@@ -87,7 +83,7 @@ static struct bb_kv_view view_of(const struct bb_backward *backward, int32_t lay
 {
     const struct bb_recipe *recipe = &backward->model->recipe;
     return (struct bb_kv_view){.type = BB_KV_F32,
-                               .page_size = PAGE_SIZE,
+                               .page_size = BB_KV_PAGE_SIZE,
                                .kv_heads = recipe->num_key_value_heads,
                                .head_dim = recipe->head_dim,
                                .base = backward->pages,
@@ -207,7 +203,7 @@ static void place_pages(struct bb_backward *backward, const struct bb_batch *bat
     int32_t next = 0;
     for (int32_t i = 0; i < batch->span_count; i++) {
         backward->page_tables[batch->spans[i].sequence] = backward->page_numbers + next;
-        next += pages_of(batch->spans[i].row_count);
+        next += bb_kv_pages(batch->spans[i].row_count);
     }
 }
 

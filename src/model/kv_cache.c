@@ -52,14 +52,9 @@ static bool is_quantized(enum bb_kv_type type)
     return type == BB_KV_Q8 || type == BB_KV_Q4;
 }
 
-static int32_t pages_for(int32_t positions)
-{
-    return (int32_t)(((int64_t)positions + PAGE - 1) / PAGE);
-}
-
 static int32_t kept_pages(const struct group *group)
 {
-    return pages_for(group->keep);
+    return bb_kv_pages(group->keep);
 }
 
 /* The first position that a row at `position` sees by the window. */
@@ -131,7 +126,8 @@ static bombus_status create_group(struct bb_kv_cache *cache, struct group *group
     group->layer_bytes = bb_kv_page_bytes(cache->options.type, cache->group_size, PAGE, cache->kv_heads, cache->head_dim);
     if (pages > INT32_MAX || !bb_multiply_size(group->layer_bytes, (size_t)group->layer_count, &group->stride) ||
         !bb_multiply_size(group->stride, pages, &bytes))
-        return bb_fail(error, BOMBUS_ERROR_MEMORY, "a key-value cache of %zu positions in %d layers is too large", pages, group->layer_count);
+        return bb_fail(error, BOMBUS_ERROR_MEMORY, "a key-value cache of %zu pages of %d positions in %d layers is too large", pages, PAGE,
+                       group->layer_count);
     group->page_count = group->free_count = (int32_t)pages;
     group->counts = bb_arena_allocate(&cache->arena, pages, sizeof *group->counts);
     group->free_pages = bb_arena_allocate(&cache->arena, pages, sizeof *group->free_pages);
@@ -179,7 +175,7 @@ bombus_status bb_kv_cache_create(struct bb_kv_cache **cache, const struct bb_rec
     if (status != BOMBUS_OK)
         goto done;
     size_t layers = (size_t)created->layer_count;
-    created->pages_per_sequence = pages_for(options->context_size);
+    created->pages_per_sequence = bb_kv_pages(options->context_size);
     created->groups = bb_arena_allocate(&created->arena, layers, sizeof *created->groups);
     created->layer_groups = bb_arena_allocate(&created->arena, layers, sizeof *created->layer_groups);
     created->layer_places = bb_arena_allocate(&created->arena, layers, sizeof *created->layer_places);
@@ -251,7 +247,7 @@ static int32_t missing_pages(const struct group *group, int32_t sequence, int32_
 {
     const int32_t *table = group->tables[sequence];
     int32_t missing = 0;
-    for (int32_t i = length / PAGE; i < pages_for(end); i++)
+    for (int32_t i = length / PAGE; i < bb_kv_pages(end); i++)
         missing += table[i] < 0 || group->counts[table[i]] > 1;
     return missing;
 }
@@ -271,7 +267,7 @@ bombus_status bb_kv_cache_reserve(struct bb_kv_cache *cache, int32_t sequence, i
     for (int32_t i = 0; i < cache->group_count; i++) {
         struct group *group = &cache->groups[i];
         int32_t *table = group->tables[sequence];
-        for (int32_t j = length / PAGE; j < pages_for(length + count); j++) {
+        for (int32_t j = length / PAGE; j < bb_kv_pages(length + count); j++) {
             if (table[j] >= 0 && group->counts[table[j]] == 1)
                 continue;
             int32_t shared = table[j], page = take_page(group);
@@ -327,7 +323,7 @@ bombus_status bb_kv_cache_truncate(struct bb_kv_cache *cache, int32_t sequence, 
         return status;
     for (int32_t i = 0; i < cache->group_count; i++) {
         struct group *group = &cache->groups[i];
-        for (int32_t j = pages_for(length); j < cache->pages_per_sequence; j++)
+        for (int32_t j = bb_kv_pages(length); j < cache->pages_per_sequence; j++)
             drop_page(group, &group->tables[sequence][j]);
         if (length == 0)
             group->first_pages[sequence] = 0;
@@ -443,7 +439,7 @@ int32_t bb_kv_cache_fresh(struct bb_kv_cache *cache, const struct bb_batch *batc
         if (span->first_position != 0 || span->row_count < 2)
             continue;
         cache->fresh_tables[span->sequence] = cache->fresh_pages + pages;
-        pages += pages_for(span->row_count);
+        pages += bb_kv_pages(span->row_count);
     }
     if (pages > 0)
         *fresh = (struct bb_kv_view){ .type = BB_KV_F32,
@@ -473,7 +469,7 @@ static void add_number(struct bb_buffer *bytes, int32_t number)
 bombus_status bb_kv_cache_write(const struct bb_kv_cache *cache, int32_t sequence, struct bb_buffer *bytes, bombus_error *error)
 {
     const struct bb_backend_table *table = cache->backend->table;
-    int32_t length = cache->lengths[sequence], page_count = pages_for(length);
+    int32_t length = cache->lengths[sequence], page_count = bb_kv_pages(length);
     add_number(bytes, length);
     for (int32_t i = 0; i < cache->group_count; i++) {
         const struct group *group = &cache->groups[i];
@@ -533,16 +529,16 @@ static bombus_status read_group(struct bb_kv_cache *cache, struct group *group, 
     static const char damaged[] = "the bytes of a key-value cache are damaged";
     int32_t held, page, next = 0, first_needed = first_seen(group, length) / PAGE, first = 0, kept = kept_pages(group);
     int32_t *table = group->tables[sequence];
-    if (!read_number(source, &held) || held < 0 || held > pages_for(length))
+    if (!read_number(source, &held) || held < 0 || held > bb_kv_pages(length))
         return bb_fail(error, BOMBUS_ERROR_FORMAT, "%s: a number of pages", damaged);
     for (int32_t i = 0; i < held; i++, next = page + 1) {
-        if (!read_number(source, &page) || page < next || page >= pages_for(length) || source->left < group->stride)
+        if (!read_number(source, &page) || page < next || page >= bb_kv_pages(length) || source->left < group->stride)
             return bb_fail(error, BOMBUS_ERROR_FORMAT, "%s: page %d of %d", damaged, i + 1, held);
         bombus_status status = read_page(cache, group, &table[page], source, error);
         if (status != BOMBUS_OK)
             return status;
     }
-    for (int32_t i = 0; i < pages_for(length); i++) {
+    for (int32_t i = 0; i < bb_kv_pages(length); i++) {
         if (table[i] < 0 && (i < kept || i >= first_needed))
             return bb_fail(error, BOMBUS_ERROR_FORMAT, "%s: page %d is missing", damaged, i);
         if (table[i] < 0)

@@ -8,6 +8,12 @@
 
 enum { BB_KV_PAGE_SIZE = 64 }; /* positions a page; attention works through keys in blocks of one page, whatever the batch */
 
+/* How many pages so many positions take. */
+static inline int32_t bb_kv_pages(int32_t positions)
+{
+    return positions / BB_KV_PAGE_SIZE + (positions % BB_KV_PAGE_SIZE != 0);
+}
+
 struct bb_kv_cache;
 
 struct bb_kv_cache_options {
