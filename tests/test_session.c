@@ -148,6 +148,17 @@ static void test_truncate(void **state)
     CHECK_OK(bb_session_truncate(session, 0, &error), error);
     CHECK_OK(bb_session_step(session, prompt.ids, 150, &error), error);
     check_same_logits(session, expected);
+    /* What is on trial stays as far as it is not truncated: then it counts for the cache too, whose pages end at 64. */
+    struct bb_buffer bytes = {0};
+    CHECK_OK(bb_session_truncate(session, 0, &error), error);
+    CHECK_OK(bb_session_step(session, prompt.ids, 60, &error), error);
+    CHECK_OK(bb_session_try(session, prompt.ids + 60, 20, &error), error);
+    CHECK_OK(bb_session_truncate(session, 70, &error), error);
+    CHECK_OK(bb_session_write(session, &bytes, &error), error);
+    assert_int_equal(*(const int32_t *)(const void *)bytes.data, 70);
+    bb_buffer_clear(&bytes);
+    CHECK_OK(bb_session_step(session, prompt.ids + 70, 80, &error), error);
+    check_same_logits(session, expected);
     /* With max_kv_size, what was dropped cannot come back; nothing is changed then. */
     bombus_session_options options = {.max_kv_size = 20};
     struct bb_session *narrow = create(&opened, &options, false);

@@ -412,6 +412,8 @@ bombus_status bb_session_truncate(struct bb_session *session, size_t length, bom
     bombus_status status = BOMBUS_OK;
     if (length < (size_t)session->committed)
         status = bb_kv_cache_truncate(session->group->cache, session->sequence, (int32_t)length, error);
+    else /* of what is on trial, that much stays */
+        bb_kv_cache_advance(session->group->cache, session->sequence, (int32_t)length - session->committed);
     if (status != BOMBUS_OK)
         return status;
     if (length != (size_t)session->count)
