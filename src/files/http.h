@@ -26,7 +26,6 @@ struct bb_http_response {
     int64_t range_first, range_total; /* Content-Range; -1: not told */
     int64_t retry_after_s;            /* -1: not told */
     char error_code[48], error_message[200]; /* the hub's X-Error-Code and X-Error-Message */
-    char redirect[2048];                     /* where a response that was not followed points to */
 };
 
 struct bb_http_request {
@@ -46,7 +45,6 @@ struct bb_http_request {
     char failure[256];
     /* Of http.c: */
     void *easy;
-    void *headers;
     char range[32];
     int64_t latest_byte_ms;
     struct bb_http_request *next;
