@@ -300,6 +300,9 @@ static void test_folders(void **state)
     CHECK_OK(open_folder("f1"), error);
     assert_true(checkpoint.tensor_count == 1 && bb_checkpoint_has(&checkpoint, "s"));
     bb_checkpoint_close(&checkpoint);
+    scratch_text("f1/" INDEX, "{\"weight_map\": {\"a\": \"../model-1.safetensors\"}}");
+    assert_int_equal(open_folder("f1"), BOMBUS_ERROR_FORMAT);
+    assert_non_null(strstr(error.message, "must be a name"));
 }
 
 static void test_shards(void **state)

@@ -148,16 +148,17 @@ static bombus_status list_files(struct file_list *list, const json_t **weight_ma
     bb_release(single);
     if (*weight_map != NULL) {
         status = list_index(list, *weight_map, folder, error);
+        if (status != BOMBUS_OK)
+            return status;
         for (size_t i = 0; i < list->count; i++)
-            if (status != BOMBUS_OK || !has_single || strcmp(list->names[i], single_name) == 0)
-                return status;
+            if (!has_single || strcmp(list->names[i], single_name) == 0)
+                return BOMBUS_OK;
         list->count = 0;
         *weight_map = NULL;
     }
     if (has_single)
         return add_name(list, single_name, folder, error);
-    if (status == BOMBUS_OK)
-        status = list_folder(list, folder, "model", error);
+    status = list_folder(list, folder, "model", error);
     if (status == BOMBUS_OK && list->count == 0)
         status = list_folder(list, folder, "", error);
     if (status == BOMBUS_OK && list->count == 0)
