@@ -50,7 +50,7 @@ static int setup(void **state)
     files[2] = (struct hub_file){.name = "model.safetensors", .content = big, .size = BIG_SIZE, .sha256 = big_tag};
     files[3] = (struct hub_file){
         .name = "extra/nested.json", .content = nested_text, .size = strlen(nested_text), .sha1 = nested_tag};
-    files[4] = (struct hub_file){.name = "empty.json", .content = "", .size = 0, .sha1 = empty_tag};
+    files[4] = (struct hub_file){.name = "tokenizer.json", .content = "", .size = 0, .sha1 = empty_tag};
     files[5] =
         (struct hub_file){.name = "README.md", .content = nested_text, .size = strlen(nested_text), .sha1 = nested_tag};
     server = (struct hub_server){
@@ -113,7 +113,7 @@ static void check_snapshot(const char *folder)
     assert_string_equal(folder, cache_path("snapshots/" COMMIT));
     check_content(folder, "config.json", config_text, strlen(config_text));
     check_content(folder, "model.safetensors", big, BIG_SIZE);
-    check_content(folder, "empty.json", "", 0);
+    check_content(folder, "tokenizer.json", "", 0);
     ssize_t length = readlink(cache_path("snapshots/" COMMIT "/model.safetensors"), target, sizeof target - 1);
     assert_true(length > 0);
     target[length] = '\0';
@@ -566,7 +566,7 @@ static void test_leftovers(void **state)
     check_snapshot(folder);
 }
 
-/* Snapshots that other tools left: whole ones are used, those without weights are completed. */
+/* Snapshots that other tools left: whole ones are used, those without weights or tokenizer are completed. */
 static void test_other_tools_snapshots(void **state)
 {
     (void)state;
@@ -575,6 +575,7 @@ static void test_other_tools_snapshots(void **state)
 #define SNAPSHOT "cache/" MODEL "/snapshots/" OTHER_COMMIT
     scratch_text("cache/" MODEL "/refs/main", OTHER_COMMIT "\n");
     scratch_text(SNAPSHOT "/config.json", "{}");
+    scratch_text(SNAPSHOT "/tokenizer.json", "{}");
     scratch_text("cache/" MODEL "/blobs/x", "weights");
     assert_int_equal(symlink("../../blobs/x", scratch_path(SNAPSHOT "/model.safetensors")), 0);
     CHECK_OK(resolve(&options, folder), error);
@@ -594,6 +595,10 @@ static void test_other_tools_snapshots(void **state)
     scratch_text(SNAPSHOT "/2.safetensors", "x");
     CHECK_OK(resolve(&options, folder), error);
     assert_string_equal(folder, scratch_path(SNAPSHOT));
+    scratch_remove(scratch_path(SNAPSHOT "/tokenizer.json"));
+    CHECK_OK(resolve(&options, folder), error);
+    check_snapshot(folder);
+    scratch_text("cache/" MODEL "/refs/main", OTHER_COMMIT);
     /* Offline a part is better than nothing: the tokenizer may be all that is wanted. */
     scratch_remove(scratch_path(SNAPSHOT "/2.safetensors"));
     options.is_offline = true;

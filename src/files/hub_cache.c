@@ -98,11 +98,11 @@ static bool has_shards(const char *folder, const char *index)
     return is_complete;
 }
 
-/* Interrupted downloads of other tools leave snapshots that lack weights. */
+/* Interrupted downloads, of other tools or of a commit by its name, leave snapshots that lack weights or a tokenizer. */
 static bool is_complete(const char *snapshot)
 {
     static const char index[] = "model.safetensors.index.json";
-    if (!has_file(snapshot, "config.json") && !has_file(snapshot, "adapter_config.json"))
+    if (!has_file(snapshot, has_file(snapshot, "config.json") ? "tokenizer.json" : "adapter_config.json"))
         return false;
     if (has_file(snapshot, index) && !has_file(snapshot, "model.safetensors"))
         return has_shards(snapshot, index);
