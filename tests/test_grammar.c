@@ -296,6 +296,8 @@ static void test_refusals(void **state)
     check_refused(schema, "{\"allOf\":[{\"patternProperties\":{\"b\":{}}},{\"required\":[\"a\"]}]}", BOMBUS_ERROR_UNSUPPORTED, "at once");
     check_refused(schema, "{\"$ref\":\"http://x\"}", BOMBUS_ERROR_UNSUPPORTED, "$ref");
     check_refused(schema, "{\"$ref\":\"#/nowhere\"}", BOMBUS_ERROR_FORMAT, "$ref");
+    check_refused(schema, "{\"$ref\":\"#/anyOf/x\",\"anyOf\":[{\"type\":\"null\"}]}", BOMBUS_ERROR_FORMAT, "nothing");
+    check_refused(schema, "{\"$ref\":\"#/anyOf/\",\"anyOf\":[{\"type\":\"null\"}]}", BOMBUS_ERROR_FORMAT, "nothing");
     check_refused(schema, "{\"type\":\"string\",\"pattern\":\"(?=a)\"}", BOMBUS_ERROR_UNSUPPORTED, "lookaround");
     check_refused(schema, "{\"type\":", BOMBUS_ERROR_FORMAT, "line 1");
     check_refused(schema, "{\"minItems\":1,\"maxItems\":0}", BOMBUS_ERROR_FORMAT, "no text");

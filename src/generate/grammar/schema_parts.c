@@ -69,9 +69,13 @@ json_t *bb_schema_resolve(struct bb_schema *schema, const char *reference)
             next += is_escape;
         }
         key[length] = '\0';
-        char *end;
-        found =
-            json_is_array(found) ? json_array_get(found, (size_t)strtoul(key, &end, 10)) : json_object_get(found, key);
+        bool is_index = length > 0 && length < 10 && strspn(key, "0123456789") == length;
+        if (*next != '/' && *next != '\0')
+            found = NULL;
+        else if (json_is_array(found))
+            found = is_index ? json_array_get(found, (size_t)strtoul(key, NULL, 10)) : NULL;
+        else
+            found = json_object_get(found, key);
     }
     if (found == NULL)
         bb_schema_fail(schema, BOMBUS_ERROR_FORMAT, "$ref", "it points at nothing");
