@@ -165,6 +165,8 @@ static void test_error_places(void **state)
         {"{{ 2 ** 64 }}", BOMBUS_ERROR_TEMPLATE, 1, 6, "integer overflow: the result of '**' does not fit 64 bits"},
         {"{{ -(-9223372036854775807 - 1) }}", BOMBUS_ERROR_TEMPLATE, 1, 4,
          "integer overflow: the result of '-' does not fit 64 bits"},
+        {"{{ range(0, 9000000000000000000, 5000000000000000000)[::3] }}", BOMBUS_ERROR_TEMPLATE, 1, 54,
+         "integer overflow: the part of a range does not fit 64 bits"},
     };
     for (size_t i = 0; i < BB_COUNT(cases); i++) {
         bombus_error error = {0};
@@ -193,6 +195,9 @@ static void test_variables(void **state)
         {"{\"a\": \"\xC3\x28\"}", "template variables: not UTF-8", BOMBUS_ERROR_FORMAT, 1, 8},
         {"{\"a\": \"x\ny\"}", "template variables: control character in a string", BOMBUS_ERROR_FORMAT, 1, 9},
         {"{} x", "template variables: text behind the value", BOMBUS_ERROR_FORMAT, 1, 4},
+        {"{\"now\": \"2025-02-29\"}",
+         "template variables: \"now\" must be an ISO 8601 time such as \"2025-03-14T09:26:53\"", BOMBUS_ERROR_FORMAT, 0,
+         0},
         {"{\"now\": \"yesterday\"}",
          "template variables: \"now\" must be an ISO 8601 time such as \"2025-03-14T09:26:53\"", BOMBUS_ERROR_FORMAT, 0,
          0},

@@ -196,10 +196,13 @@ static struct bb_value slice_range(struct bb_work *work, const struct bb_range *
     struct bb_range *result = bb_work_allocate(work, 1, sizeof *result);
     if (result == NULL)
         return BB_NONE;
-    result->step = range->step * step;
-    result->start = range->start + start * range->step;
-    result->stop = result->start + count * result->step;
     result->count = count;
+    if (__builtin_mul_overflow(range->step, step, &result->step) ||
+        __builtin_mul_overflow(range->step, start, &result->start) ||
+        __builtin_add_overflow(range->start, result->start, &result->start) ||
+        __builtin_mul_overflow(result->step, count, &result->stop) ||
+        __builtin_add_overflow(result->start, result->stop, &result->stop))
+        return bb_raise(work, "integer overflow: the part of a range does not fit 64 bits");
     return (struct bb_value){.kind = BB_VALUE_RANGE, .range = result};
 }
 

@@ -37,9 +37,10 @@ static bool read_mark(const char **c, const char *end, const char *marks)
     return true;
 }
 
+/* Month 13 is January of the next year. */
 static int day_of_year(int year, int month, int day)
 {
-    static const int before[] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
+    static const int before[] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365};
     bool is_leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
     return before[month - 1] + day - 1 + (month > 2 && is_leap);
 }
@@ -58,7 +59,7 @@ static bool read_time(struct bb_work *work, const struct bb_text *text)
     int year, month, day, hour = 0, minute = 0, second = 0, microsecond = 0;
     if (!read_digits(&c, end, 4, &year) || !read_mark(&c, end, "-") || !read_digits(&c, end, 2, &month) ||
         !read_mark(&c, end, "-") || !read_digits(&c, end, 2, &day) || year < 1 || month < 1 || month > 12 || day < 1 ||
-        day > 31)
+        day_of_year(year, month, day) >= day_of_year(year, month + 1, 1))
         return false;
     if (read_mark(&c, end, "T ") &&
         (!read_digits(&c, end, 2, &hour) || !read_mark(&c, end, ":") || !read_digits(&c, end, 2, &minute)))

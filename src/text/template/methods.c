@@ -2,6 +2,7 @@
 #include "text/template/functions.h"
 #include "text/template/loop.h"
 
+#include <math.h>
 #include <string.h>
 
 #define METHOD(name)                                                                                                   \
@@ -372,7 +373,7 @@ METHOD(is_integer)
 {
     (void)work;
     UNUSED_ARGUMENTS;
-    return bb_value_bool(self.real == (double)(int64_t)self.real);
+    return bb_value_bool(isfinite(self.real) && floor(self.real) == self.real);
 }
 
 METHOD(bit_length)
