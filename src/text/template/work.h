@@ -28,7 +28,6 @@ struct bb_work {
     bombus_error *error; /* may be NULL */
 
     /* Rendering only. */
-    const struct bb_template *template_;
     struct bb_builder *output; /* where text goes: the result, or what a macro or block captures */
     struct bb_scope *scope;
     struct bb_value *globals; /* by name: variables given, then built-in functions; BB_VALUE_MISSING where neither */
