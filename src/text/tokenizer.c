@@ -1,4 +1,4 @@
-/* Text to ids and back. */
+/* Text to ids and back. How a tokenizer is put together is tokenizer_load.c. */
 #include "text/tokenizer.h"
 
 #include "base/memory.h"
@@ -6,47 +6,6 @@
 #include "text/unicode.h"
 
 #include <string.h>
-
-bombus_status bb_tokenizer_open(struct bb_tokenizer **tokenizer, const char *folder, const char *cache_folder,
-                                bombus_error *error)
-{
-    *tokenizer = bb_allocate(1, sizeof **tokenizer);
-    if (*tokenizer == NULL)
-        return bb_fail_memory(error, sizeof **tokenizer, "a tokenizer");
-    bombus_status status = bb_tokenizer_load(*tokenizer, folder, cache_folder, error);
-    if (status == BOMBUS_OK && ((*tokenizer)->trie = bb_allocate(1, sizeof *(*tokenizer)->trie)) == NULL)
-        status = bb_fail_memory(error, sizeof *(*tokenizer)->trie, "a tokenizer");
-    if (status != BOMBUS_OK) {
-        bb_tokenizer_close(*tokenizer);
-        *tokenizer = NULL;
-    }
-    return status;
-}
-
-void bb_tokenizer_clear(struct bb_tokenizer *tokenizer)
-{
-    bb_unigram_clear(&tokenizer->unigram);
-    bb_vocabulary_close(&tokenizer->vocabulary);
-    bb_normalizer_free(tokenizer->normalizer);
-    bb_pre_tokenizer_free(tokenizer->pre_tokenizer);
-    bb_post_processor_clear(&tokenizer->post_processor);
-    bb_decoder_free(tokenizer->decoder);
-    bb_added_tokens_clear(&tokenizer->added);
-    bb_ids_clear(&tokenizer->eos_ids);
-    bb_arena_clear(&tokenizer->arena);
-    *tokenizer = (struct bb_tokenizer){0};
-}
-
-void bb_tokenizer_close(struct bb_tokenizer *tokenizer)
-{
-    if (tokenizer == NULL)
-        return;
-    if (tokenizer->trie != NULL)
-        bb_token_trie_free(atomic_load_explicit(tokenizer->trie, memory_order_relaxed));
-    bb_release(tokenizer->trie);
-    bb_tokenizer_clear(tokenizer);
-    bb_release(tokenizer);
-}
 
 /* Words that were encoded already: each place points at the ids of the last word that fell there. */
 struct word_cache {

@@ -1,7 +1,8 @@
 /* Puts a tokenizer together from a folder's tokenizer.json, tokenizer_config.json, generation_config.json and
- * config.json. */
+ * config.json, and takes it apart. */
 #include "base/file.h"
 #include "base/memory.h"
+#include "text/token_trie.h"
 #include "text/tokenizer_cache.h"
 #include "text/tokenizer_parts.h"
 #include "text/tokenizer_source.h"
@@ -12,6 +13,21 @@ enum {
     CONFIG_LIMIT = 64 * 1024 * 1024,
     CACHED_SIZE = 256 * 1024 /* smaller files are parsed faster than a copy is checked */
 };
+
+/* Releases what a folder's files were made into, and leaves a zeroed tokenizer. */
+static void clear(struct bb_tokenizer *tokenizer)
+{
+    bb_unigram_clear(&tokenizer->unigram);
+    bb_vocabulary_close(&tokenizer->vocabulary);
+    bb_normalizer_free(tokenizer->normalizer);
+    bb_pre_tokenizer_free(tokenizer->pre_tokenizer);
+    bb_post_processor_clear(&tokenizer->post_processor);
+    bb_decoder_free(tokenizer->decoder);
+    bb_added_tokens_clear(&tokenizer->added);
+    bb_ids_clear(&tokenizer->eos_ids);
+    bb_arena_clear(&tokenizer->arena);
+    *tokenizer = (struct bb_tokenizer){0};
+}
 
 /* `flags` of jansson. */
 static bombus_status parse_json(json_t **json, const char *text, size_t length, size_t flags, const char *path,
@@ -203,7 +219,7 @@ static bombus_status load_tokenizer_json(struct bb_tokenizer *tokenizer, const c
     bb_tokenizer_source_close(&source);
     if (is_cached && status != BOMBUS_OK && status != BOMBUS_ERROR_MEMORY) {
         /* If the copy is to blame, the file itself will do; if the file is, it gives the same error. */
-        bb_tokenizer_clear(tokenizer);
+        clear(tokenizer);
         return load_tokenizer_json(tokenizer, path, cache_folder, false, error);
     }
     return status;
@@ -243,8 +259,9 @@ static bombus_status copy_token(struct bb_tokenizer *tokenizer, json_t *config, 
     return *token != NULL ? BOMBUS_OK : bb_fail_memory(error, json_string_length(field), key);
 }
 
-bombus_status bb_tokenizer_load(struct bb_tokenizer *tokenizer, const char *folder, const char *cache_folder,
-                                bombus_error *error)
+/* Fills a zeroed tokenizer. */
+static bombus_status load(struct bb_tokenizer *tokenizer, const char *folder, const char *cache_folder,
+                          bombus_error *error)
 {
     static const char *const id_files[] = {"generation_config.json", "config.json"};
     json_t *json = NULL;
@@ -272,4 +289,31 @@ bombus_status bb_tokenizer_load(struct bb_tokenizer *tokenizer, const char *fold
     if (status == BOMBUS_OK && tokenizer->eos_ids.is_failed)
         status = bb_fail_memory(error, 0, "end-of-turn ids");
     return status;
+}
+
+bombus_status bb_tokenizer_open(struct bb_tokenizer **tokenizer, const char *folder, const char *cache_folder,
+                                bombus_error *error)
+{
+    *tokenizer = bb_allocate(1, sizeof **tokenizer);
+    if (*tokenizer == NULL)
+        return bb_fail_memory(error, sizeof **tokenizer, "a tokenizer");
+    bombus_status status = load(*tokenizer, folder, cache_folder, error);
+    if (status == BOMBUS_OK && ((*tokenizer)->trie = bb_allocate(1, sizeof *(*tokenizer)->trie)) == NULL)
+        status = bb_fail_memory(error, sizeof *(*tokenizer)->trie, "a tokenizer");
+    if (status != BOMBUS_OK) {
+        bb_tokenizer_close(*tokenizer);
+        *tokenizer = NULL;
+    }
+    return status;
+}
+
+void bb_tokenizer_close(struct bb_tokenizer *tokenizer)
+{
+    if (tokenizer == NULL)
+        return;
+    if (tokenizer->trie != NULL)
+        bb_token_trie_free(atomic_load_explicit(tokenizer->trie, memory_order_relaxed));
+    bb_release(tokenizer->trie);
+    clear(tokenizer);
+    bb_release(tokenizer);
 }

@@ -9,10 +9,11 @@
 #include "text/post_processor.h"
 #include "text/pre_tokenizer.h"
 #include "text/tokenizer.h"
-#include "text/token_trie.h"
 #include "text/unigram.h"
 
 #include <stdatomic.h>
+
+struct bb_token_trie;
 
 /* How a stream of ids becomes text: mlx-lm chooses by the decoder, and so do we. */
 enum bb_stream_kind {
@@ -38,14 +39,6 @@ struct bb_tokenizer {
     _Atomic(struct bb_token_trie *) *trie; /* NULL in it until somebody asks (token_trie.h) */
     struct bb_arena arena;                 /* small texts */
 };
-
-/* tokenizer_load.c: fills a zeroed tokenizer from the folder's files; it is closed by the caller, also after
- * failure. */
-BB_RESULT bombus_status bb_tokenizer_load(struct bb_tokenizer *tokenizer, const char *folder, const char *cache_folder,
-                                          bombus_error *error);
-
-/* Releases all parts and leaves a zeroed tokenizer. */
-void bb_tokenizer_clear(struct bb_tokenizer *tokenizer);
 
 /* The token of an id as the decoder takes it; NULL if there is none. */
 const char *bb_tokenizer_decoder_token(const struct bb_tokenizer *tokenizer, int32_t id, size_t *length);
