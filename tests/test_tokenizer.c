@@ -326,6 +326,32 @@ static void test_added_tokens_share_space(void **state)
     bb_tokenizer_close(tokenizer);
 }
 
+/* A new token takes the next id from the vocabulary's count on, whatever the list says and whether it is taken. */
+static void test_ids_of_added_tokens(void **state)
+{
+    (void)state;
+    static const char json[] =
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"<b>\":7,\"c\":4},\"merges\":[]},\"added_tokens\":["
+        "{\"content\":\"<x>\",\"id\":20},{\"content\":\"<b>\",\"id\":7},{\"content\":\"<y>\",\"id\":21},"
+        "{\"content\":\"<z>\",\"id\":22}]}";
+    static const struct {
+        const char *token;
+        int32_t id;
+    } expected[] = {{"<x>", 3}, {"<b>", 7}, {"<y>", 4}, {"<z>", 5}, {"c", 4}};
+    bombus_error error;
+    struct bb_tokenizer *tokenizer;
+    scratch_text("tokenizer.json", json);
+    CHECK_OK(bb_tokenizer_open(&tokenizer, scratch_folder, NULL, &error), error);
+    for (size_t i = 0; i < BB_COUNT(expected); i++)
+        assert_int_equal(bb_tokenizer_id(tokenizer, expected[i].token, strlen(expected[i].token)), expected[i].id);
+    struct bb_buffer text = {0};
+    CHECK_OK(bb_tokenizer_decode(tokenizer, (const int32_t[]){4}, 1, false, &text, &error), error);
+    assert_int_equal(text.length, 3);
+    assert_memory_equal(text.data, "<y>", 3);
+    bb_buffer_clear(&text);
+    bb_tokenizer_close(tokenizer);
+}
+
 /* A megabyte that nothing cuts must not take quadratic time: then this test would run for hours. */
 static void test_endless_word(void **state)
 {
@@ -375,10 +401,15 @@ static void test_stream_allocates_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reference_vectors), cmocka_unit_test(test_own_vectors),
-        cmocka_unit_test(test_components),        cmocka_unit_test(test_tokens_and_ids),
-        cmocka_unit_test(test_invalid_utf8),      cmocka_unit_test(test_added_tokens_share_space),
-        cmocka_unit_test(test_endless_word),      cmocka_unit_test(test_stream_allocates_nothing),
+        cmocka_unit_test(test_reference_vectors),
+        cmocka_unit_test(test_own_vectors),
+        cmocka_unit_test(test_components),
+        cmocka_unit_test(test_tokens_and_ids),
+        cmocka_unit_test(test_invalid_utf8),
+        cmocka_unit_test(test_added_tokens_share_space),
+        cmocka_unit_test(test_ids_of_added_tokens),
+        cmocka_unit_test(test_endless_word),
+        cmocka_unit_test(test_stream_allocates_nothing),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

@@ -31,8 +31,8 @@ struct bb_added_tokens {
     struct bb_arena arena;
 };
 
-/* Reads the list `added_tokens`. Ids are given as the reference does: that of the vocabulary, else the next free
- * one. */
+/* Reads the list `added_tokens`. Ids are given as the reference does, whatever the list says: that of the vocabulary,
+ * else the next one from the vocabulary's count of tokens on, also where that is taken. */
 BB_RESULT bombus_status bb_added_tokens_create(struct bb_added_tokens *added, const struct bb_component *component,
                                                const struct bb_vocabulary *vocabulary,
                                                const struct bb_normalizer *normalizer);
