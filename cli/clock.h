@@ -8,6 +8,4 @@ double clock_seconds(void);            /* since some moment, never going back */
 double clock_processor_seconds(void);  /* that this process's threads have run, all together */
 int64_t clock_peak_memory_bytes(void); /* the most that was resident at once */
 
-int64_t clock_free_memory_bytes(void); /* what this process can still take, caches that the system would give up included; 0: not known */
-
 #endif

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/resident.h"
 
 #include <math.h>
 #include <string.h>
@@ -268,7 +269,7 @@ static bombus_status prepare(struct run *run, bombus_error *error)
     if (status != BOMBUS_OK)
         return status;
     run->options.process_group = run->group.size > 1 ? &run->group : NULL;
-    run->options.memory_limit_bytes = clock_free_memory_bytes();
+    run->options.memory_limit_bytes = (int64_t)bb_resident_room();
     run->options.callback = on_event;
     run->options.context = run;
     run->report.path = run->settings->watch.report;
