@@ -148,6 +148,29 @@ static inline void make_plan(struct plan *plan, const struct opened *opened, uin
                                               .callback = record};
 }
 
+/* Adapters of the reference data. */
+static inline void open_adapters(bombus_adapter **adapters, const char *const *names, size_t count,
+                                 const struct opened *opened)
+{
+    bombus_error error;
+    for (size_t i = 0; i < count; i++) {
+        char path[128];
+        snprintf(path, sizeof path, "lora/adapters/%s", names[i]);
+        SKIP_WITHOUT_GOLDEN(golden_path(path));
+        CHECK_OK(bombus_adapter_open(&adapters[i], opened->model, golden_path(path), NULL, &error), error);
+    }
+}
+
+/* Request `number` takes none, one or two of `count` adapters. */
+static inline void plan_adapters(struct plan *plan, bombus_adapter *const *adapters, size_t count, size_t number,
+                                 float weight)
+{
+    for (; plan->adapter_count < number % 3; plan->adapter_count++) {
+        plan->adapters[plan->adapter_count] = adapters[(number + plan->adapter_count) % count];
+        plan->weights[plan->adapter_count] = weight;
+    }
+}
+
 /* What the request gives by a session of its own. */
 static inline void run_alone(struct log *log, const struct opened *opened, const struct plan *plan, int32_t kv_bits)
 {
@@ -168,11 +191,14 @@ static inline void run_alone(struct log *log, const struct opened *opened, const
     bombus_session_free(session);
 }
 
-static inline bombus_engine *new_engine(const struct opened *opened, const bombus_engine_options *options)
+/* An engine, and the crowd of those who wait for it. */
+static inline bombus_engine *new_engine(struct crowd *crowd, const struct opened *opened,
+                                        const bombus_engine_options *options)
 {
     bombus_engine *engine;
     bombus_error error;
     CHECK_OK(bombus_engine_create(&engine, opened->model, opened->tokenizer, options, &error), error);
+    crowd_init(crowd);
     return engine;
 }
 

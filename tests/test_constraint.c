@@ -340,23 +340,14 @@ static void test_engine(void **state)
     size_t changed = 0;
     OPEN_OR_SKIP(opened, "qwen3-4bit", 2);
     open_constraints(constraints, &opened);
-    for (size_t i = 0; i < BB_COUNT(names); i++) {
-        char path[128];
-        snprintf(path, sizeof path, "lora/adapters/%s", names[i]);
-        SKIP_WITHOUT_GOLDEN(golden_path(path));
-        CHECK_OK(bombus_adapter_open(&adapters[i], opened.model, golden_path(path), NULL, &error), error);
-    }
-    bombus_engine *engine = new_engine(&opened, &(bombus_engine_options){.context_size = 300, .max_batch = 12});
-    crowd_init(&crowd);
+    open_adapters(adapters, names, BB_COUNT(names), &opened);
+    bombus_engine *engine = new_engine(&crowd, &opened, &(bombus_engine_options){.context_size = 300, .max_batch = 12});
     for (int turn = 0; turn < 2; turn++)
         for (size_t i = 0; i < COUNT; i++) {
             const struct wish *wish = make_wish(&plan, &opened, constraints, i);
             if (turn == 0 && i % 3 != 0)
                 run_alone(&plain, &opened, &plan, 0);
-            for (; plan.adapter_count < i % 3; plan.adapter_count++) {
-                plan.adapters[plan.adapter_count] = adapters[(i + plan.adapter_count) % 2];
-                plan.weights[plan.adapter_count] = 1.0f;
-            }
+            plan_adapters(&plan, adapters, BB_COUNT(adapters), i, 1.0f);
             if (turn == 0)
                 run_alone(&alone[i], &opened, &plan, 0);
             else

@@ -12,8 +12,7 @@ static bombus_engine_stats check_crowd(const struct opened *opened, const bombus
         make_plan(&plan, opened, i);
         run_alone(&alone[i], opened, &plan, options->kv_bits);
     }
-    bombus_engine *engine = new_engine(opened, options);
-    crowd_init(&crowd);
+    bombus_engine *engine = new_engine(&crowd, opened, options);
     for (size_t i = 0; i < count; i++) {
         make_plan(&plan, opened, i);
         CHECK_OK(submit(engine, &logs[i], &crowd, &plan, &error), error);
@@ -125,8 +124,7 @@ static void test_text(void **state)
     struct crowd crowd;
     bombus_error error;
     OPEN_OR_SKIP(opened, "qwen3-4bit", 2);
-    bombus_engine *engine = new_engine(&opened, &(bombus_engine_options){.context_size = 300});
-    crowd_init(&crowd);
+    bombus_engine *engine = new_engine(&crowd, &opened, &(bombus_engine_options){.context_size = 300});
     for (size_t i = 0; i < BB_COUNT(logs); i++) {
         make_plan(&plan, &opened, i);
         plan.options.stop = stop;
@@ -158,8 +156,7 @@ static void test_prefixes(void **state)
     bombus_error error;
     OPEN_OR_SKIP(opened, "qwen3-yarn-mixed", 1);
     bombus_engine *engine =
-        new_engine(&opened, &(bombus_engine_options){.context_size = 400, .prefill_step_size = 128});
-    crowd_init(&crowd);
+        new_engine(&crowd, &opened, &(bombus_engine_options){.context_size = 400, .prefill_step_size = 128});
     make_plan(&plan, &opened, 0);
     plan.options.max_tokens = 80;
     plan.prompt_count = 100;
@@ -205,23 +202,14 @@ static void test_adapters(void **state)
     struct crowd crowd;
     bombus_error error;
     OPEN_OR_SKIP(opened, "qwen3-4bit", 2);
-    for (size_t i = 0; i < ADAPTERS; i++) {
-        char path[128];
-        snprintf(path, sizeof path, "lora/adapters/%s", names[i]);
-        SKIP_WITHOUT_GOLDEN(golden_path(path));
-        CHECK_OK(bombus_adapter_open(&adapters[i], opened.model, golden_path(path), NULL, &error), error);
-    }
-    bombus_engine *engine = new_engine(&opened, &(bombus_engine_options){.context_size = 300, .max_batch = 12});
-    crowd_init(&crowd);
+    open_adapters(adapters, names, ADAPTERS, &opened);
+    bombus_engine *engine = new_engine(&crowd, &opened, &(bombus_engine_options){.context_size = 300, .max_batch = 12});
     for (int turn = 0; turn < 2;
          turn++) /* alone; then together, closing the adapters before all that use them have begun */
         for (size_t i = 0; i < COUNT; i++) {
             make_plan(&plan, &opened, i);
             plan.options.max_tokens = 20;
-            for (; plan.adapter_count < i % 3; plan.adapter_count++) {
-                plan.adapters[plan.adapter_count] = adapters[(i + plan.adapter_count) % ADAPTERS];
-                plan.weights[plan.adapter_count] = i % 2 == 0 ? 1.0f : 0.4f;
-            }
+            plan_adapters(&plan, adapters, ADAPTERS, i, i % 2 == 0 ? 1.0f : 0.4f);
             if (turn == 0)
                 run_alone(&alone[i], &opened, &plan, 0);
             else

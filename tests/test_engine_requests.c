@@ -32,8 +32,8 @@ static void test_refusals(void **state)
     }
     assert_int_equal(bombus_engine_create(NULL, opened.model, NULL, NULL, &error), BOMBUS_ERROR_ARGUMENT);
     assert_int_equal(bombus_engine_create(&engine, NULL, NULL, NULL, &error), BOMBUS_ERROR_ARGUMENT);
-    engine = new_engine(&opened, &(bombus_engine_options){.context_size = 300, .kv_bytes = 3 * page_bytes(&opened)});
-    crowd_init(&crowd);
+    engine =
+        new_engine(&crowd, &opened, &(bombus_engine_options){.context_size = 300, .kv_bytes = 3 * page_bytes(&opened)});
     make_plan(&plan, &opened, 0);
     plan.options.callback = record;
     plan.prompt_count = 100;
@@ -103,9 +103,8 @@ static void test_order(void **state)
     static struct order orders[COUNT];
     uint64_t ended[COUNT], count = 0;
     OPEN_OR_SKIP(opened, "qwen3-yarn-mixed", 1);
-    bombus_engine *engine =
-        new_engine(&opened, &(bombus_engine_options){.max_batch = 1, .context_size = 100, .queue_limit = COUNT});
-    crowd_init(&crowd);
+    bombus_engine *engine = new_engine(
+        &crowd, &opened, &(bombus_engine_options){.max_batch = 1, .context_size = 100, .queue_limit = COUNT});
     gate_close(&gate, engine, &crowd, &opened, 2);
     /* 0: low. 1, 2: middle. 3: high. Then many of the middle: one after another overtakes the low one, until it has its turn. */
     for (size_t i = 0; i < COUNT; i++) {
@@ -153,8 +152,7 @@ static void test_ends(void **state)
     struct gate gate;
     bombus_error error;
     OPEN_OR_SKIP(opened, "qwen3-yarn-mixed", 1);
-    bombus_engine *engine = new_engine(&opened, &(bombus_engine_options){.max_batch = 2, .context_size = 300});
-    crowd_init(&crowd);
+    bombus_engine *engine = new_engine(&crowd, &opened, &(bombus_engine_options){.max_batch = 2, .context_size = 300});
     gate_close(&gate, engine, &crowd, &opened, 5);
     make_plan(&plan, &opened, 9);
     plan.options.max_tokens = 40;
@@ -254,8 +252,8 @@ static void test_deadline_and_progress(void **state)
     bombus_error error;
     static struct sleeper slow, stopped;
     OPEN_OR_SKIP(opened, "qwen3-yarn-mixed", 1);
-    bombus_engine *engine = new_engine(&opened, &(bombus_engine_options){.context_size = 300, .prefill_step_size = 64});
-    crowd_init(&crowd);
+    bombus_engine *engine =
+        new_engine(&crowd, &opened, &(bombus_engine_options){.context_size = 300, .prefill_step_size = 64});
     slow = stopped = (struct sleeper){.log.crowd = &crowd};
     bombus_generate_options options = {.max_tokens = 90, .callback = sleep_a_token, .context = &slow};
     bombus_request request = {.prompt = opened.prompt.ids,
@@ -335,8 +333,7 @@ static void test_callbacks(void **state)
     struct crowd crowd;
     static struct chain chains[COUNT], victim;
     OPEN_OR_SKIP(opened, "qwen3-yarn-mixed", 2);
-    bombus_engine *engine = new_engine(&opened, &(bombus_engine_options){.context_size = 300, .max_batch = 3});
-    crowd_init(&crowd);
+    bombus_engine *engine = new_engine(&crowd, &opened, &(bombus_engine_options){.context_size = 300, .max_batch = 3});
     for (size_t i = 0; i < COUNT; i++)
         chains[i] = (struct chain){
             .log.crowd = &crowd, .engine = engine, .next = i + 1 < COUNT ? &chains[i + 1] : NULL, .opened = &opened};
@@ -407,9 +404,9 @@ static void test_random_cancels(void **state)
         make_plan(&plan, &opened, i);
         run_alone(&alone[i], &opened, &plan, 0);
     }
-    crowd_init(&crowd);
-    bombus_engine *engine = new_engine(
-        &opened, &(bombus_engine_options){.context_size = 300, .max_batch = 6, .kv_bytes = 12 * page_bytes(&opened)});
+    bombus_engine *engine =
+        new_engine(&crowd, &opened,
+                   &(bombus_engine_options){.context_size = 300, .max_batch = 6, .kv_bytes = 12 * page_bytes(&opened)});
     for (size_t i = 0; i < THREADS; i++) {
         clients[i].engine = engine;
         clients[i].opened = &opened;
@@ -461,9 +458,8 @@ static void test_thousands(void **state)
     struct crowd crowd;
     bombus_error error;
     OPEN_OR_SKIP(opened, "llama-sliding", 1);
-    bombus_engine *engine =
-        new_engine(&opened, &(bombus_engine_options){.context_size = 300, .queue_limit = QUEUE, .max_batch = 32});
-    crowd_init(&crowd);
+    bombus_engine *engine = new_engine(
+        &crowd, &opened, &(bombus_engine_options){.context_size = 300, .queue_limit = QUEUE, .max_batch = 32});
     for (size_t i = 0; i < COUNT; i++) {
         bombus_generate_options options = {.max_tokens = 1 + i % 3};
         bombus_request request = {.prompt = opened.prompt.ids + i % 40,
@@ -554,12 +550,11 @@ static void test_failing_steps(void **state)
     struct crowd crowd;
     bombus_error error;
     OPEN_OR_SKIP(opened, "qwen3-yarn-mixed", 1);
-    crowd_init(&crowd);
     make_plan(&plan, &opened, 8);
     plan.prompt_count = 60;
     plan.options.max_tokens = 90;
     run_alone(&alone, &opened, &plan, 0);
-    bombus_engine *engine = new_engine(&opened, &(bombus_engine_options){.context_size = 300});
+    bombus_engine *engine = new_engine(&crowd, &opened, &(bombus_engine_options){.context_size = 300});
     /* Pages cannot be kept any more: the request goes on alone. */
     plan.options.callback = begin_failing;
     bombus_generate_options options = plan.options;
