@@ -28,6 +28,14 @@ bombus_status text_input_read(struct bb_buffer *text, const char *path, bombus_e
     return status;
 }
 
+bombus_status text_input_argument(struct bb_buffer *text, const char *argument, bombus_error *error)
+{
+    if (strcmp(argument, "-") == 0)
+        return text_input_read(text, "-", error);
+    bb_buffer_add_text(text, argument);
+    return text->is_failed ? bb_fail_memory(error, strlen(argument), "the text") : BOMBUS_OK;
+}
+
 bool text_input_line(struct bb_buffer *line, FILE *file)
 {
     line->length = 0;

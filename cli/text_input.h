@@ -11,6 +11,9 @@
 /* Reads a file, or standard input where `path` is "-". The text is released by bb_buffer_clear. */
 bombus_status text_input_read(struct bb_buffer *text, const char *path, bombus_error *error);
 
+/* The text of an argument: itself, or standard input where it is "-". The text is released by bb_buffer_clear. */
+bombus_status text_input_argument(struct bb_buffer *text, const char *argument, bombus_error *error);
+
 /* Reads a line without its end; false at the end of the file. The buffer is used again for each line. */
 bool text_input_line(struct bb_buffer *line, FILE *file);
 

@@ -8,8 +8,6 @@
 #include "base/error.h"
 #include "base/memory.h"
 
-#include <string.h>
-
 struct detokenize_settings {
     struct folder_settings folder;
     const char *tokens;
@@ -76,11 +74,7 @@ static bombus_status decode_ids(const bombus_tokenizer *tokenizer, const struct 
                                 const char *tokens, bombus_error *error)
 {
     struct bb_buffer input = {0};
-    bombus_status status = BOMBUS_OK;
-    if (strcmp(tokens, "-") == 0)
-        status = text_input_read(&input, "-", error);
-    else
-        bb_buffer_add_text(&input, tokens);
+    bombus_status status = text_input_argument(&input, tokens, error);
     int32_t *ids = NULL;
     size_t count = 0, length = 0;
     char *text = NULL;

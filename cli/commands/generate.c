@@ -238,13 +238,7 @@ static bombus_status make_prompt(struct generation *generation, const char *text
 {
     const struct prompt_settings *settings = &generation->settings->prompt;
     struct bb_buffer input = {0};
-    bombus_status status = BOMBUS_OK;
-    if (strcmp(text, "-") == 0)
-        status = text_input_read(&input, "-", error);
-    else
-        bb_buffer_add_text(&input, text);
-    if (input.is_failed)
-        report_if_null(NULL);
+    bombus_status status = text_input_argument(&input, text, error);
     if (status == BOMBUS_OK && settings->tokens != NULL) {
         generation->is_prompt_ours = true;
         status = text_input_ids(&generation->prompt, &generation->prompt_count, input.data, "--tokens", error);

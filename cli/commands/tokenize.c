@@ -7,8 +7,6 @@
 
 #include "base/error.h"
 
-#include <string.h>
-
 struct tokenize_settings {
     struct folder_settings folder;
     const char *text;
@@ -60,11 +58,7 @@ static bombus_status encode_text(const bombus_tokenizer *tokenizer, const struct
                                  const char *text, bombus_error *error)
 {
     struct bb_buffer input = {0};
-    bombus_status status = BOMBUS_OK;
-    if (strcmp(text, "-") == 0)
-        status = text_input_read(&input, "-", error);
-    else
-        bb_buffer_add_text(&input, text);
+    bombus_status status = text_input_argument(&input, text, error);
     int32_t *ids = NULL;
     size_t count = 0;
     if (status == BOMBUS_OK)
