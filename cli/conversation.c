@@ -9,14 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Variables that every template may expect, as transformers passes them: absent tools and documents are none, not
- * undefined. */
+/* What a template is told beside the messages. */
 static json_t *create_variables(const bombus_tokenizer *tokenizer)
 {
     static const char *const names[] = {"bos_token", "eos_token"};
     json_t *variables = report_if_null(json_object());
-    json_object_set_new(variables, "tools", json_null());
-    json_object_set_new(variables, "documents", json_null());
     json_object_set_new(variables, "add_generation_prompt", json_true());
     for (size_t i = 0; i < BB_COUNT(names); i++) {
         const char *token = bombus_tokenizer_special_token(tokenizer, names[i]);

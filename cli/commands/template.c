@@ -116,8 +116,6 @@ static bombus_status render_files(const struct source *source, const struct temp
                                   bombus_error *error)
 {
     json_t *variables = report_if_null(json_object());
-    json_object_set_new(variables, "tools", json_null());
-    json_object_set_new(variables, "documents", json_null());
     json_object_update(variables, source->special_tokens);
     json_object_set_new(variables, "add_generation_prompt", json_boolean(settings->add_generation_prompt));
     bombus_status status = add_file(variables, "messages", settings->messages, error);
