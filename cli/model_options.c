@@ -26,11 +26,11 @@ const struct option device_options[3] = {
 
 const struct option cache_options[3] = {
     {"max-kv-size", 0, OPTION_INTEGER, offsetof(struct cache_settings, max_kv_size), "N",
-     .help = "keep the first 4 and the latest tokens, N in all; every token if not given", .least = 8, .most = 1 << 30},
+     .help = "keep the first 4 and the latest tokens, N in all; every token if not given", .least = 5, .most = 1 << 30},
     {"kv-bits", 0, OPTION_CHOICE, offsetof(struct cache_settings, kv_bits), "8|4",
      .help = "keep keys and values in this many bits; not quantized if not given"},
     {"prefill-step-size", 0, OPTION_INTEGER, offsetof(struct cache_settings, prefill_step_size), "N",
-     .help = "prompt tokens computed at once", .fallback = "512", .least = 1, .most = 1 << 20},
+     .help = "prompt tokens computed at once", .fallback = "512", .least = 1, .most = 1 << 16},
 };
 
 bombus_status model_resolve(char **folder, const char *reference, bombus_error *error)

@@ -120,6 +120,17 @@ static void test_wrong_options(void **state)
         assert_int_not_equal(strlen(process.err), 0);
         process_clear(&process);
     }
+    /* The bounds of the table are the library's. */
+    struct process process;
+    RUN(&process, 2, "", "generate", "--prefill-step-size", "65537", "hello");
+    assert_non_null(strstr(process.err, "not between 1 and 65536"));
+    process_clear(&process);
+    RUN(&process, 2, "", "generate", "--max-kv-size", "4", "hello");
+    assert_non_null(strstr(process.err, "not between 5 and"));
+    process_clear(&process);
+    RUN(&process, 0, "", "generate", "--max-kv-size", "5", "--prefill-step-size", "65536", "--max-tokens", "1",
+        "hello");
+    process_clear(&process);
 }
 
 static void test_failures(void **state)
