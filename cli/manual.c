@@ -13,12 +13,14 @@ static const struct {
     {"BOMBUS_CPU", "the CPU level to use: reference, avx2, avx512, neon (default: the best that this machine has)"},
     {"HF_HUB_CACHE", "where downloaded models lie (default: $HF_HOME/hub)"},
     {"HF_HOME", "the Hugging Face folder (default: $XDG_CACHE_HOME/huggingface, ~/.cache/huggingface)"},
-    {"HF_TOKEN", "token for models that need one (default: the file $HF_HOME/token)"},
+    {"HF_TOKEN", "token for models that need one (default: what the file of HF_TOKEN_PATH holds)"},
+    {"HF_TOKEN_PATH", "file of the token (default: $HF_HOME/token)"},
     {"HF_ENDPOINT", "the hub's address (default: https://huggingface.co)"},
     {"HF_HUB_OFFLINE", "1: use only what is downloaded already"},
     {"HTTPS_PROXY", "proxy to download through; hosts in NO_PROXY are reached without it"},
     {"SSL_CERT_FILE", "certificates to trust when downloading, in PEM (default: those of the system)"},
     {"XDG_CACHE_HOME", "where compiled tokenizers are kept, in bombus/ (default: ~/.cache)"},
+    {"XDG_STATE_HOME", "where the lines typed into chat are kept, in bombus/ (default: ~/.local/state)"},
 };
 
 /* ---- man pages ---- */
@@ -108,12 +110,12 @@ void manual_print_command(FILE *file, const struct command *command, const char 
 void manual_print_program(FILE *file, const struct command *const *commands, size_t count, const char *version)
 {
     put_title(file, "bombus", version);
-    fputs(".SH NAME\nbombus \\- run 4\\-bit language models on the CPU\n.SH SYNOPSIS\n\\fBbombus\\fR \\fICOMMAND\\fR "
-          "[\\fIOPTION\\fR]...\n.SH DESCRIPTION\nRuns language models in MLX's quantized safetensors format in place.\n"
+    fputs(".SH NAME\nbombus \\- run and fine\\-tune 4\\-bit language models\n"
+          ".SH SYNOPSIS\n\\fBbombus\\fR \\fICOMMAND\\fR [\\fIOPTION\\fR]...\n"
+          ".SH DESCRIPTION\nRuns language models in MLX's quantized safetensors format in place.\n"
           "A model is a folder, \\fBhf:owner/name\\fR[\\fB@revision\\fR] or \\fBowner/name\\fR, looked up in the "
-          "Hugging Face cache "
-          "and downloaded when absent.\nThe answer goes to standard output, everything else to standard error.\n.SH "
-          "COMMANDS\n",
+          "Hugging Face cache and downloaded when absent.\n"
+          "The answer goes to standard output, everything else to standard error.\n.SH COMMANDS\n",
           file);
     for (size_t i = 0; i < count; i++) {
         fprintf(file, ".TP\n\\fB%s\\fR\n", commands[i]->name);

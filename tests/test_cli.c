@@ -192,6 +192,21 @@ static void test_documents(void **state)
         process_clear(&help);
         process_clear(&man);
     }
+    static const char *const variables[] = {"BOMBUS_MODEL", "BOMBUS_CPU",    "HF_HUB_CACHE",   "HF_HOME",
+                                            "HF_TOKEN",     "HF_TOKEN_PATH", "HF_ENDPOINT",    "HF_HUB_OFFLINE",
+                                            "HTTPS_PROXY",  "SSL_CERT_FILE", "XDG_CACHE_HOME", "XDG_STATE_HOME"};
+    struct process help, man;
+    RUN(&help, 0, "", "--help");
+    RUN(&man, 0, "", "--man");
+    for (size_t i = 0; i < BB_COUNT(variables); i++) {
+        char line[64];
+        snprintf(line, sizeof line, "\n  %s ", variables[i]);
+        assert_non_null(strstr(help.out, line));
+        snprintf(line, sizeof line, "\\fB%s\\fR\n", variables[i]);
+        assert_non_null(strstr(man.out, line));
+    }
+    process_clear(&help);
+    process_clear(&man);
     static const char *const shells[] = {"bash", "zsh", "fish"};
     for (size_t i = 0; i < BB_COUNT(shells); i++) {
         struct process process;
