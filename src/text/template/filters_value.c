@@ -138,7 +138,7 @@ FILTER(round)
     if (is_common)
         return round_common(work, value, precision);
     double scale = pow(10.0, (double)precision), scaled = bb_value_to_real(value) * scale;
-    return bb_value_float((is_ceil ? ceil(scaled) : floor(scaled)) / scale);
+    return bb_value_float(((is_ceil ? ceil(scaled) : floor(scaled)) + 0.0) / scale); /* never -0.0: an int between */
 }
 
 const struct bb_function bb_value_filters[] = {
