@@ -30,6 +30,8 @@ TEXTS = [
     "<s>word swordfish word <mask>   <tool>  x</s>  [DAY] [day] words word",
     "\u0000\u0001\u007f\u0085\u200b\u200d\ufeff\u2028\u2581a ▁▁b \ufffd\ue000\U0010ffff<0x41>",
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab" + "ab" * 20,
+    "天地、ひら。「カタ」ー〆々 １٠ العربية، ٪ हिन्दी। ελ·",
+    "a²b½ Ⅷ ª$+<=>^`|~ €¢ «x» ǅ\u000b\u0085é",
     "",
     " ",
 ]
@@ -120,7 +122,10 @@ TEMPLATE = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s
 
 def cases():
     for name, regex in (("gpt4", GPT4), ("o200k", O200K), ("han", HAN), ("words", r"\b"), ("line", r"^\S+|\S$"),
-                        ("dialect", r"\h+|x{,2}|(?m:a.b)|\p{Letter}{2}?|(?i)K|[^\s[a-c]]")):
+                        ("dialect", r"\h+|x{,2}|(?m:a.b)|\p{Letter}{2}?|(?i)K|[^\s[a-c]]"),
+                        ("scripts", r"\p{Han}+|\p{Hiragana}+|[\p{Katakana}\p{Arabic}]+|\P{Latin}"),
+                        ("classes", r"[[:punct:]]+|[[:upper:]_]+|[[:alnum:]]+[^\W\d]|\v|\x{e9}+|[[:^graph:]]"),
+                        ("properties", r"\p{Upper}|\p{Lower}+|\p{Alnum}|\p{Currency_Symbol}|\p{Word}+|[\w]+")):
         yield name, "bytes", dict(pre_tokenizer=pre(split(regex), BYTES))
     yield "deepseek", "bytes", dict(
         pre_tokenizer=pre(split(r"\p{N}{1,3}"), split("[一-龥぀-ゟ゠-ヿ]+"), split(PUNCTUATION), BYTES))

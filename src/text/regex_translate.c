@@ -1,20 +1,32 @@
 /* Puts a regular expression of Oniguruma's dialect (what the reference tokenizer library speaks) into pcre2's.
  *
- * The two agree on nearly all that tokenizers use. What differs and is put right here: \h (a hex digit), \u1234, \w
- * and \b (Unicode's definition of a word), {n}? (optional, not lazy), {n,m}+ (repeated, not possessive), {,n}, (?m)
- * (the dot matches a newline too), long names of properties, and sets inside of sets with union and intersection. */
+ * The two agree on nearly all that tokenizers use. What differs and is put right here: \h (a hex digit), \v (one
+ * character), \u1234, \w and \b (Unicode's definition of a word), {n}? (optional, not lazy), {n,m}+ (repeated, not
+ * possessive), {,n}, (?m) (the dot matches a newline too), names of properties and scripts, [:classes:], and sets
+ * inside of sets with union and intersection. */
+#define PCRE2_CODE_UNIT_WIDTH 8
 #include "text/regex.h"
 
+#include <pcre2.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
 enum { MAX_DEPTH = 50 };
 
-/* Members of \w, \h and \d for use inside a set. */
-#define WORD_MEMBERS                                                                                                   \
-    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}"    \
-    "\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
-#define HEX_MEMBERS "0-9a-fA-F"
+/* Members of sets. Oniguruma's \w has the superscripts and fractions of Latin-1, but not in a set. */
+#define SET_WORD_MEMBERS                                                                                               \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}"                   \
+    "\\x{1f170}-\\x{1f189}"
+#define WORD_MEMBERS  SET_WORD_MEMBERS "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
+#define HEX_MEMBERS   "0-9a-fA-F"
+#define ALNUM_MEMBERS "\\p{Alphabetic}\\p{Nd}"
+#define GRAPH_MEMBERS "\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}\\p{Cf}\\p{Co}"
+#define PRINT_MEMBERS GRAPH_MEMBERS "\\p{Zs}"
+
+struct named_members {
+    const char *name, *members;
+};
 
 struct translation {
     const char *pattern; /* for messages */
@@ -22,6 +34,7 @@ struct translation {
     struct bb_buffer *result;
     size_t group_starts[MAX_DEPTH], depth; /* where in the result each open group began */
     size_t atom_start;                     /* where in the result the thing began that a quantifier would repeat */
+    struct bb_buffer *others; /* of the set that is open: what stands beside its members, each preceded by '|' */
     bombus_error *error;
 };
 
@@ -52,66 +65,171 @@ static bool at(const struct translation *t, const char *text)
     return (size_t)(t->end - t->next) >= length && memcmp(t->next, text, length) == 0;
 }
 
-/* \p{...} or \P{...}, at the p. pcre2 knows scripts and the short names of categories; these are long ones. */
+/* One character of a class, or none of them. */
+static void add_class(struct translation *t, const char *members, bool is_negated)
+{
+    if (t->others == NULL)
+        bb_buffer_format(t->result, "[%s%s]", is_negated ? "^" : "", members);
+    else if (is_negated)
+        bb_buffer_format(t->others, "|[^%s]", members);
+    else
+        add(t, members);
+}
+
+static const char *word_members(const struct translation *t)
+{
+    return t->others != NULL ? SET_WORD_MEMBERS : WORD_MEMBERS;
+}
+
+/* Case, spaces, - and _ do not count in names. */
+static bool is_same_name(const char *name, const char *other, size_t length)
+{
+    for (size_t i = 0; i < length; i++) {
+        if (strchr(" -_", other[i]) != NULL)
+            continue;
+        if (*name == '\0' || *name != (other[i] >= 'A' && other[i] <= 'Z' ? other[i] + 'a' - 'A' : other[i]))
+            return false;
+        name++;
+    }
+    return *name == '\0';
+}
+
+static const char *find_members(const struct named_members *classes, size_t count, const char *name, size_t length)
+{
+    for (size_t i = 0; i < count; i++)
+        if (is_same_name(classes[i].name, name, length))
+            return classes[i].members;
+    return NULL;
+}
+
+/* pcre2 is asked: a script's bare name would mean those characters too that several scripts share. */
+static bool is_script(struct translation *t, const char *name, size_t length)
+{
+    char pattern[64];
+    int code = 0;
+    PCRE2_SIZE place;
+    if (length > 40)
+        return false;
+    snprintf(pattern, sizeof pattern, "\\p{sc:%.*s}", (int)length, name);
+    pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF, &code, &place, NULL);
+    t->result->is_failed = t->result->is_failed || (compiled == NULL && code == PCRE2_ERROR_HEAP_FAILED);
+    pcre2_code_free(compiled);
+    return compiled != NULL;
+}
+
+/* \p{...} or \P{...}, at the p. pcre2 knows the short names of categories. */
 static bombus_status translate_property(struct translation *t)
 {
-    static const struct {
-        const char *name, *short_name;
-    } names[] = {{"letter", "L"},
-                 {"mark", "M"},
-                 {"number", "N"},
-                 {"punctuation", "P"},
-                 {"symbol", "S"},
-                 {"separator", "Z"},
-                 {"other", "C"},
-                 {"alpha", "Alphabetic"},
-                 {"digit", "Nd"},
-                 {"punct", "P"},
-                 {"upper", "Lu"},
-                 {"lower", "Ll"},
-                 {"space", "Xsp"},
-                 {"cntrl", "Cc"},
-                 {"uppercase_letter", "Lu"},
-                 {"lowercase_letter", "Ll"},
-                 {"titlecase_letter", "Lt"},
-                 {"modifier_letter", "Lm"},
-                 {"other_letter", "Lo"},
-                 {"nonspacing_mark", "Mn"},
-                 {"decimal_number", "Nd"}};
+    static const struct named_members categories[] = {{"letter", "L"},
+                                                      {"uppercaseletter", "Lu"},
+                                                      {"lowercaseletter", "Ll"},
+                                                      {"titlecaseletter", "Lt"},
+                                                      {"casedletter", "L&"},
+                                                      {"modifierletter", "Lm"},
+                                                      {"otherletter", "Lo"},
+                                                      {"mark", "M"},
+                                                      {"nonspacingmark", "Mn"},
+                                                      {"spacingmark", "Mc"},
+                                                      {"enclosingmark", "Me"},
+                                                      {"number", "N"},
+                                                      {"decimalnumber", "Nd"},
+                                                      {"letternumber", "Nl"},
+                                                      {"othernumber", "No"},
+                                                      {"punctuation", "P"},
+                                                      {"connectorpunctuation", "Pc"},
+                                                      {"dashpunctuation", "Pd"},
+                                                      {"openpunctuation", "Ps"},
+                                                      {"closepunctuation", "Pe"},
+                                                      {"initialpunctuation", "Pi"},
+                                                      {"finalpunctuation", "Pf"},
+                                                      {"otherpunctuation", "Po"},
+                                                      {"symbol", "S"},
+                                                      {"mathsymbol", "Sm"},
+                                                      {"currencysymbol", "Sc"},
+                                                      {"modifiersymbol", "Sk"},
+                                                      {"othersymbol", "So"},
+                                                      {"separator", "Z"},
+                                                      {"spaceseparator", "Zs"},
+                                                      {"lineseparator", "Zl"},
+                                                      {"paragraphseparator", "Zp"},
+                                                      {"other", "C"},
+                                                      {"control", "Cc"},
+                                                      {"format", "Cf"},
+                                                      {"surrogate", "Cs"},
+                                                      {"privateuse", "Co"},
+                                                      {"unassigned", "Cn"},
+                                                      {"alpha", "Alphabetic"},
+                                                      {"digit", "Nd"},
+                                                      {"punct", "P"},
+                                                      {"upper", "Uppercase"},
+                                                      {"lower", "Lowercase"},
+                                                      {"space", "Xsp"},
+                                                      {"cntrl", "Cc"}};
+    static const struct named_members classes[] = {{"alnum", ALNUM_MEMBERS},
+                                                   {"graph", GRAPH_MEMBERS},
+                                                   {"print", PRINT_MEMBERS},
+                                                   {"blank", "\\p{Zs}\\t"},
+                                                   {"xdigit", HEX_MEMBERS}};
     const char *close = memchr(t->next, '}', (size_t)(t->end - t->next));
     if (t->end - t->next < 2 || t->next[1] != '{' || close == NULL)
         return unsupported(t, "\\p without {name}");
     const char *name = t->next + 2;
-    bb_buffer_add_byte(t->result, '\\');
-    bb_buffer_add(t->result, t->next, 2);
+    bool is_negated = *t->next == 'P';
     if (name < close && *name == '^') {
-        add(t, "^");
+        is_negated = !is_negated;
         name++;
     }
-    size_t length = (size_t)(close - name), i = 0;
-    while (i < BB_COUNT(names) && !(strlen(names[i].name) == length && strncasecmp(names[i].name, name, length) == 0))
-        i++;
-    if (i < BB_COUNT(names))
-        add(t, names[i].short_name);
+    size_t length = (size_t)(close - name);
+    const char *category = find_members(categories, BB_COUNT(categories), name, length);
+    const char *members =
+        is_same_name("word", name, length) ? word_members(t) : find_members(classes, BB_COUNT(classes), name, length);
+    if (members != NULL)
+        add_class(t, members, is_negated);
+    else if (category != NULL)
+        bb_buffer_format(t->result, "\\%c{%s}", is_negated ? 'P' : 'p', category);
     else
-        bb_buffer_add(t->result, name, length);
-    add(t, "}");
+        bb_buffer_format(t->result, "\\%c{%s%.*s}", is_negated ? 'P' : 'p', is_script(t, name, length) ? "sc:" : "",
+                         (int)length, name);
     t->next = close + 1;
     return BOMBUS_OK;
 }
 
-/* \uHHHH, at the u */
+/* [:name:] or [:^name:], in a set. */
+static bombus_status translate_class(struct translation *t)
+{
+    static const struct named_members classes[] = {
+        {"alnum", ALNUM_MEMBERS},   {"alpha", "\\p{Alphabetic}"}, {"ascii", "\\x00-\\x7f"}, {"blank", "\\p{Zs}\\t"},
+        {"cntrl", "\\p{Cc}"},       {"digit", "\\p{Nd}"},         {"graph", GRAPH_MEMBERS}, {"lower", "\\p{Lowercase}"},
+        {"print", PRINT_MEMBERS},   {"punct", "\\p{P}\\p{S}"},    {"space", "\\s"},         {"upper", "\\p{Uppercase}"},
+        {"word", SET_WORD_MEMBERS}, {"xdigit", HEX_MEMBERS}};
+    const char *name = t->next + 2, *close = memchr(name, ':', (size_t)(t->end - name));
+    bool is_negated = name < t->end && *name == '^';
+    name += is_negated;
+    const char *members =
+        close != NULL && close >= name ? find_members(classes, BB_COUNT(classes), name, (size_t)(close - name)) : NULL;
+    if (members == NULL || close + 1 == t->end || close[1] != ']')
+        return unsupported(t, "a class [:...:] that is not known");
+    add_class(t, members, is_negated);
+    t->next = close + 2;
+    return BOMBUS_OK;
+}
+
+/* \uHHHH, \xH, \xHH or \x{H...}, at the letter */
 static bombus_status translate_code_point(struct translation *t)
 {
-    if (t->end - t->next < 5)
-        return unsupported(t, "\\u without four hex digits");
-    bb_buffer_format(t->result, "\\x{%.4s}", t->next + 1);
-    t->next += 5;
+    bool is_braced = at(t, "x{"), is_short = !is_braced && *t->next == 'x';
+    const char *digits = t->next + 1 + is_braced;
+    size_t length = strspn(digits, "0123456789abcdefABCDEF"), most = is_braced ? 8 : is_short ? 2 : 4;
+    if (is_braced ? length < 1 || length > most || digits[length] != '}' : length < (is_short ? 1 : most))
+        return unsupported(t, "\\u or \\x without the digits of a character");
+    length = length < most ? length : most;
+    bb_buffer_format(t->result, "\\x{%.*s}", (int)length, digits);
+    t->next = digits + length + is_braced;
     return BOMBUS_OK;
 }
 
 /* After a backslash. */
-static bombus_status translate_escape(struct translation *t, bool is_in_set)
+static bombus_status translate_escape(struct translation *t)
 {
     if (t->next == t->end)
         return unsupported(t, "it ends with a backslash");
@@ -119,18 +237,16 @@ static bombus_status translate_escape(struct translation *t, bool is_in_set)
     switch (letter) {
     case 'p':
     case 'P': return translate_property(t);
-    case 'u': return translate_code_point(t);
-    case 'h': add(t, is_in_set ? HEX_MEMBERS : "[" HEX_MEMBERS "]"); break;
-    case 'w': add(t, is_in_set ? WORD_MEMBERS : "[" WORD_MEMBERS "]"); break;
-    case 'H':
-    case 'W':
-        if (is_in_set)
-            return unsupported(t, "\\H or \\W inside a set");
-        add(t, letter == 'H' ? "[^" HEX_MEMBERS "]" : "[^" WORD_MEMBERS "]");
-        break;
+    case 'u':
+    case 'x': return translate_code_point(t);
+    case 'h':
+    case 'H': add_class(t, HEX_MEMBERS, letter == 'H'); break;
+    case 'w':
+    case 'W': add_class(t, word_members(t), letter == 'W'); break;
+    case 'v': add(t, "\\x{b}"); break;
     case 'b':
     case 'B':
-        if (is_in_set)
+        if (t->others != NULL)
             add(t, "\\b");
         else if (letter == 'b')
             add(t, "(?:(?<=[" WORD_MEMBERS "])(?![" WORD_MEMBERS "])|(?<![" WORD_MEMBERS "])(?=[" WORD_MEMBERS "]))");
@@ -149,19 +265,17 @@ static bombus_status translate_set(struct translation *t, size_t depth);
 static bombus_status translate_members(struct translation *t, size_t depth)
 {
     size_t start = t->result->length;
-    struct bb_buffer inner = {0}; /* the sets inside, each preceded by '|' */
+    struct bb_buffer inner = {0}, *outer_others = t->others;
     bombus_status status = BOMBUS_OK;
+    t->others = &inner;
     add(t, "[");
     size_t first = t->result->length;
     while (t->next < t->end && *t->next != ']' && !at(t, "&&") && status == BOMBUS_OK) {
         if (*t->next == '\\') {
             t->next++;
-            status = translate_escape(t, true);
+            status = translate_escape(t);
         } else if (at(t, "[:")) {
-            const char *close = memchr(t->next, ']', (size_t)(t->end - t->next));
-            size_t length = close != NULL ? (size_t)(close - t->next) + 1 : (size_t)(t->end - t->next);
-            bb_buffer_add(t->result, t->next, length);
-            t->next += length;
+            status = translate_class(t);
         } else if (*t->next == '[') {
             struct bb_buffer *outer = t->result;
             t->result = &inner;
@@ -172,6 +286,7 @@ static bombus_status translate_members(struct translation *t, size_t depth)
             bb_buffer_add_byte(t->result, *t->next++);
         }
     }
+    t->others = outer_others;
     bool has_members = t->result->length > first;
     if (!has_members)
         t->result->length = start;
@@ -287,7 +402,7 @@ static bombus_status translate_next(struct translation *t)
     case '\\':
         t->next++;
         t->atom_start = start;
-        return translate_escape(t, false);
+        return translate_escape(t);
     case '[': t->atom_start = start; return translate_set(t, 0);
     case '(': return translate_group(t);
     case ')':
