@@ -179,6 +179,7 @@ static void test_regex_dialect(void **state)
     check_translation("[[:^punct:]x]", "(?:(?:[x]|[^\\p{P}\\p{S}]))");
     check_translation("[[:vowel:]]", NULL);
     check_translation("[[:alpha:", NULL);
+    check_translation("[a[:;]]", "(?:(?:[a]|[:;]))");
     check_translation("[^\\s\\p{L}]", "[^\\s\\p{L}]");
     check_translation("\\x{}", NULL);
     check_translation("\\u123", NULL);

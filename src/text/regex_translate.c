@@ -194,7 +194,13 @@ static bombus_status translate_property(struct translation *t)
     return BOMBUS_OK;
 }
 
-/* [:name:] or [:^name:], in a set. */
+/* [:name:] or [:^name:] in a set, as against a set inside that begins with a colon. */
+static bool is_at_class(const struct translation *t)
+{
+    const char *close = at(t, "[:") ? strpbrk(t->next + 2, ":]") : NULL;
+    return close != NULL && close[0] == ':' && close[1] == ']';
+}
+
 static bombus_status translate_class(struct translation *t)
 {
     static const struct named_members classes[] = {
@@ -202,12 +208,10 @@ static bombus_status translate_class(struct translation *t)
         {"cntrl", "\\p{Cc}"},       {"digit", "\\p{Nd}"},         {"graph", GRAPH_MEMBERS}, {"lower", "\\p{Lowercase}"},
         {"print", PRINT_MEMBERS},   {"punct", "\\p{P}\\p{S}"},    {"space", "\\s"},         {"upper", "\\p{Uppercase}"},
         {"word", SET_WORD_MEMBERS}, {"xdigit", HEX_MEMBERS}};
-    const char *name = t->next + 2, *close = memchr(name, ':', (size_t)(t->end - name));
-    bool is_negated = name < t->end && *name == '^';
-    name += is_negated;
-    const char *members =
-        close != NULL && close >= name ? find_members(classes, BB_COUNT(classes), name, (size_t)(close - name)) : NULL;
-    if (members == NULL || close + 1 == t->end || close[1] != ']')
+    bool is_negated = t->next[2] == '^';
+    const char *name = t->next + 2 + is_negated, *close = strchr(name, ':');
+    const char *members = find_members(classes, BB_COUNT(classes), name, (size_t)(close - name));
+    if (members == NULL)
         return unsupported(t, "a class [:...:] that is not known");
     add_class(t, members, is_negated);
     t->next = close + 2;
@@ -274,7 +278,7 @@ static bombus_status translate_members(struct translation *t, size_t depth)
         if (*t->next == '\\') {
             t->next++;
             status = translate_escape(t);
-        } else if (at(t, "[:")) {
+        } else if (is_at_class(t)) {
             status = translate_class(t);
         } else if (*t->next == '[') {
             struct bb_buffer *outer = t->result;
