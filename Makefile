@@ -22,6 +22,9 @@ OPTIMIZE_release := -O3 -g1 -DNDEBUG
 OPTIMIZE_debug := -O0 -g3
 OPTIMIZE_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 OPTIMIZE_tsan := -O1 -g -fsanitize=thread
+# Kernels are most of the time that sanitized tests take.
+KERNEL_OPTIMIZE_asan := -O2
+KERNEL_OPTIMIZE_tsan := -O2
 OPTIMIZE_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 LIBRARIES := jansson libpcre2-8 libutf8proc libcurl libcrypto yaml-0.1
 # Set-up comes before the build (make demo, make check), so that a missing library is said once, with its install line.
@@ -59,6 +62,7 @@ say = @$(if $(V),,echo '  $(1)';)$(if $(V),set -x;)
 all: lib $(if $(CLI_OBJECTS),$(OUT)/bombus)               ## library and command (the default)
 lib: $(OUT)/libbombus.so $(OUT)/libbombus.a               ## libbombus.so and libbombus.a
 
+$(OUT)/src/backend/cpu/kernels/%.o: KERNEL_OPTIMIZE := $(KERNEL_OPTIMIZE_$(BUILD))
 $(OUT)/src/backend/cpu/kernels/avx2/%.o: KERNEL_FLAGS := $(KERNEL_FLAGS_avx2)
 $(OUT)/src/backend/cpu/kernels/avx512/%.o: KERNEL_FLAGS := $(KERNEL_FLAGS_avx512)
 $(OUT)/src/backend/cpu/kernels/avx512_bf16/%.o: KERNEL_FLAGS := $(KERNEL_FLAGS_avx512_bf16)
@@ -70,7 +74,7 @@ $(OUT)/cli/process_group.o: FOLDER_FLAGS := -I. $(if $(MPI),-DHAVE_MPI=1 $(shell
 
 $(OUT)/%.o: %.c
 	@mkdir -p $(@D)
-	$(call say,cc $<) $(CC) $(ALL_CFLAGS) $(FOLDER_FLAGS) $(KERNEL_FLAGS) -c -o $@ $<
+	$(call say,cc $<) $(CC) $(ALL_CFLAGS) $(FOLDER_FLAGS) $(KERNEL_FLAGS) $(KERNEL_OPTIMIZE) -c -o $@ $<
 $(OUT)/libbombus.a: $(OBJECTS)
 	@rm -f $@
 	@$(AR) rcs $@ $^
