@@ -56,8 +56,8 @@ struct bb_cpu_product {
 bombus_status bb_cpu_multiply(struct bb_cpu *cpu, const struct bb_cpu_product *products, int32_t product_count,
                               const float *x, int64_t row_count, bool is_exact, bombus_error *error);
 
-/* The low-rank terms of some products of the same rows: a chunk of a job makes its product, helps with A x of all
- * terms while some of that is left, and adds its part of B A x. low_rank.c */
+/* The low-rank terms of some products of the same rows: behind its products a thread helps with A x of all terms while
+ * some of that is left, and adds its part of B A x. low_rank.c */
 struct bb_cpu_low_rank {
     const struct bb_row_kernels *kernels;
     const struct bb_cpu_product *products;

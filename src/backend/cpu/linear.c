@@ -84,6 +84,7 @@ static int64_t chunks_of(const struct job *job, const struct bb_weight *weight)
 
 /* What one chunk does: rows of a product's weight, times rows of x. */
 struct chunk {
+    int32_t index;
     const struct bb_cpu_product *product;
     int64_t first, count;         /* rows of the weight */
     int64_t first_row, row_count; /* rows of x */
@@ -91,7 +92,7 @@ struct chunk {
 
 static struct chunk chunk_at(const struct job *job, int32_t index)
 {
-    struct chunk chunk = { .product = job->products };
+    struct chunk chunk = { .index = index, .product = job->products };
     int64_t place = index % job->chunk_count;
     for (int64_t count = chunks_of(job, &chunk.product->linear->weight); place >= count;
          count = chunks_of(job, &chunk.product->linear->weight)) {
@@ -107,13 +108,12 @@ static struct chunk chunk_at(const struct job *job, int32_t index)
     return chunk;
 }
 
-static void multiply_chunk(const struct job *job, int32_t index, int32_t worker)
+static void multiply_chunk(const struct job *job, const struct chunk *chunk, int32_t worker)
 {
-    const struct chunk chunk = chunk_at(job, index);
-    const struct bb_cpu_product *product = chunk.product;
+    const struct bb_cpu_product *product = chunk->product;
     const struct bb_linear *linear = product->linear;
-    const int64_t first = chunk.first;
-    const struct bb_weight weight = bb_weight_rows(&linear->weight, first, chunk.count);
+    const int64_t first = chunk->first;
+    const struct bb_weight weight = bb_weight_rows(&linear->weight, first, chunk->count);
     const size_t bias_bytes = bb_dtype_bits(linear->bias_dtype) / 8;
     struct bb_ahead ahead[BB_CPU_AHEAD_LIMIT];
     const struct bb_linear_task task = {
@@ -123,14 +123,14 @@ static void multiply_chunk(const struct job *job, int32_t index, int32_t worker)
         .scale = product->scale,
         .x = job->x,
         .rounded = &job->rounded[unit_index(&weight)],
-        .first_row = chunk.first_row,
-        .row_count = chunk.row_count,
+        .first_row = chunk->first_row,
+        .row_count = chunk->row_count,
         .out = product->out + first,
         .residual = product->residual != NULL ? product->residual + first : NULL,
         .out_stride = product->out_stride,
         .read_ahead = job->cpu->kernels->read_ahead,
         .ahead = ahead,
-        .ahead_count = bb_cpu_low_rank_ahead(job->low_rank, ahead, index, product, first, weight.rows),
+        .ahead_count = bb_cpu_low_rank_ahead(job->low_rank, ahead, chunk->index, product, first, weight.rows),
         .scratch = job->worker_scratch + (size_t)worker * job->worker_bytes,
     };
     if (is_rounded(job, &weight))
@@ -139,17 +139,17 @@ static void multiply_chunk(const struct job *job, int32_t index, int32_t worker)
         job->cpu->kernels->multiply_exact(&task);
 }
 
-static void add_low_rank(const struct job *job, int32_t index)
+static void add_low_rank(const struct job *job, const struct chunk *chunk)
 {
-    const struct chunk chunk = chunk_at(job, index);
-    bb_cpu_low_rank_add(job->low_rank, chunk.product, chunk.first, chunk.count, chunk.first_row, chunk.row_count);
+    bb_cpu_low_rank_add(job->low_rank, chunk->product, chunk->first, chunk->count, chunk->first_row, chunk->row_count);
 }
 
 static void run_chunk(void *context, int32_t index, int32_t worker)
 {
     const struct job *job = context;
-    multiply_chunk(job, index, worker);
-    add_low_rank(job, index);
+    const struct chunk chunk = chunk_at(job, index);
+    multiply_chunk(job, &chunk, worker);
+    add_low_rank(job, &chunk);
 }
 
 /* A thread's share of a job with few rows of x and low-rank terms: takes chunks as long as there are any, and only then adds the terms to
@@ -158,19 +158,20 @@ static void run_chunk(void *context, int32_t index, int32_t worker)
 static void run_share(void *context, int32_t share, int32_t worker)
 {
     struct job *job = context;
-    int32_t done[SHARE_CHUNKS], count = 0;
+    struct chunk done[SHARE_CHUNKS];
+    int32_t count = 0;
     (void)share;
     for (;;) {
         const int32_t index = atomic_fetch_add_explicit(&job->next, 1, memory_order_relaxed);
         if (index >= job->chunk_count || count == SHARE_CHUNKS) {
             for (int32_t i = 0; i < count; i++)
-                add_low_rank(job, done[i]);
+                add_low_rank(job, &done[i]);
             count = 0;
         }
         if (index >= job->chunk_count)
             return;
-        multiply_chunk(job, index, worker);
-        done[count++] = index;
+        done[count] = chunk_at(job, index);
+        multiply_chunk(job, &done[count++], worker);
     }
 }
 

@@ -1,7 +1,7 @@
 /* Low-rank additions to products (LoRA, DoRA), in the product's own job: behind the product of a chunk of weight rows,
  * or of all chunks of a thread, it takes pieces of A x while some are left, then adds its rows of B to what was stored.
- * Nothing is read twice, and while the first products are made their kernels ask for the lines of A and B. Each entry is a sum in an order of
- * its own, whatever the rows beside it. */
+ * Nothing is read twice, and while the first products are made their kernels ask for the lines of A and B. Each entry
+ * is a sum in an order of its own, whatever the rows beside it. */
 #include "backend/cpu/cpu.h"
 
 #include "backend/cpu/kernels/kernel.h"

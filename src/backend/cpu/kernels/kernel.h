@@ -167,18 +167,31 @@ BB_INLINE void bb_read_ahead(const void *data, int64_t bytes, int64_t ahead)
         __builtin_prefetch((const char *)data + ahead + i, 0, 2);
 }
 
-/* How far ahead products of few rows ask for their weights, when so many bytes of x, codes and sums are in use besides: lines of theirs that the first
- * cache (32 KB and more) cannot keep interrupt the processor's reading ahead (Zen 4), so that the codes had better be asked for. */
+/* Asks the second cache for the scales and biases of `count` rows from `row` on, before products of few rows read them: nearer, and mixed among the
+ * codes, their lines would upset the reading ahead of these. Inlined as bb_read_ahead is. */
+BB_INLINE void bb_prefetch_groups(const struct bb_weight *weight, int64_t row, int64_t count)
+{
+    const size_t row_bytes = bb_weight_scale_row_bytes(weight), begin = (size_t)row * row_bytes, bytes = (size_t)count * row_bytes;
+    for (size_t i = 0; i < bytes; i += BB_LINE_BYTES)
+        __builtin_prefetch((const char *)weight->scales + begin + i, 0, 2);
+    for (size_t i = 0; i < bytes && weight->biases != NULL; i += BB_LINE_BYTES)
+        __builtin_prefetch((const char *)weight->biases + begin + i, 0, 2);
+}
+
+enum { BB_NEAR_BYTES = 18 << 10 /* of x, codes and sums that stay in the first cache (32 KB and more) while weights pass through it */ };
+
+/* How far ahead products of few rows ask for their weights, when so many bytes of x, codes and sums are in use besides: lines of theirs that the
+ * first cache cannot keep interrupt the processor's reading ahead (Zen 4), so that the codes had better be asked for. */
 static inline int64_t bb_read_ahead_beside(const struct bb_linear_task *task, int64_t bytes)
 {
-    return task->read_ahead == 0 && bytes > 18 << 10 ? 8 << 10 : task->read_ahead;
+    return task->read_ahead == 0 && bytes > BB_NEAR_BYTES ? 8 << 10 : task->read_ahead;
 }
 
 /* Rows of a weight whose sums are kept until the last of them is read, for a row of x of x_bytes and rows of codes and sums of row_bytes: as many as
  * the first cache keeps, 4 or 2. */
 static inline int64_t bb_rows_at_once(int64_t x_bytes, int64_t row_bytes)
 {
-    return x_bytes + 4 * row_bytes <= 18 << 10 ? 4 : 2;
+    return x_bytes + 4 * row_bytes <= BB_NEAR_BYTES ? 4 : 2;
 }
 
 /* Each level sets the slots that it does better; called in the order of the list in kernels.c, as far as the machine goes. */

@@ -124,35 +124,12 @@ BB_INLINE __m256i sum_run(const struct one *one, const uint8_t *codes, int64_t f
     return sum_units(codes, one->x + first * unit, unit, bits, has_values);
 }
 
-/* `count` scales or biases from `first` on as f32; dtype is a constant. */
-BB_INLINE void widen(float *out, const void *data, int64_t first, int64_t count, const enum bb_dtype dtype)
-{
-    int64_t i = 0;
-    for (; i + 8 <= count; i += 8)
-        _mm256_storeu_ps(out + i, bb_load_8(data, dtype, first + i));
-    if (i < count)
-        _mm256_storeu_ps(out + i, bb_load_floats(data, dtype, first + i, count - i));
-}
-
-/* Widens the scales and biases of `count` rows from `row` on. */
-static void widen_groups(const struct one *one, int64_t row, int64_t count)
-{
-    const struct bb_weight *weight = one->task->weight;
-    const int64_t groups = weight->cols / weight->scheme.group_size, first = row * groups, all = count * groups;
-    if (weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16) {
-        widen(one->scales, weight->scales, first, all, BB_BF16);
-        widen(one->biases, weight->biases, first, all, BB_BF16);
-        return;
-    }
-    bb_widen_groups(weight, row, count, one->scales, one->biases);
-}
-
 /* Scales and biases of the run of units from `first` on of row `row`, which is row i of the group. */
-BB_INLINE void load_groups(const struct one *one, int64_t row, int64_t i, int64_t first, const bool is_usual, __m256 *scale, __m256 *bias)
+BB_INLINE void load_groups(const struct one *one, int64_t row, int64_t i, int64_t first, __m256 *scale, __m256 *bias)
 {
     const struct bb_weight *weight = one->task->weight;
     const int64_t groups = weight->cols / weight->scheme.group_size;
-    if (is_usual) {
+    if (one->is_usual) {
         *scale = bb_load_8(weight->scales, BB_BF16, row * groups + first);
         *bias = bb_load_8(weight->biases, BB_BF16, row * groups + first);
         return;
@@ -180,7 +157,7 @@ static inline __m256 join_high(__m256 a, __m256 b)
 }
 
 /* Adds the terms of `count` rows from `row` on, of the run of units from `first` on, to the rows' totals, unit by unit. */
-static __m128 add_terms(const struct one *one, int64_t row, int64_t count, int64_t first, const bool is_usual, __m128 total)
+static __m128 add_terms(const struct one *one, int64_t row, int64_t count, int64_t first, __m128 total)
 {
     const __m256 offset = _mm256_set1_ps(one->task->weight->scheme.bits == 8 ? 128.0f : 0.0f); /* of 8-bit codes */
     const __m256 sums = _mm256_loadu_ps(one->sums + first);
@@ -192,7 +169,7 @@ static __m128 add_terms(const struct one *one, int64_t row, int64_t count, int64
         if (i >= count)
             continue;
         __m256 scale, bias, dots = _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(const void *)(one->dots + i * one->padded_units + first)));
-        load_groups(one, row + i, i, first, is_usual, &scale, &bias);
+        load_groups(one, row + i, i, first, &scale, &bias);
         dots = _mm256_fmadd_ps(offset, sums, dots); /* exact: whole numbers below 2^24 */
         terms[i] = _mm256_fmadd_ps(scale, dots, _mm256_mul_ps(bias, sums));
     }
@@ -208,7 +185,7 @@ static __m128 add_terms(const struct one *one, int64_t row, int64_t count, int64
     }
     BB_UNROLL
     for (int32_t i = 0; i < UNITS; i++) {
-        if (is_usual || first + i < one->units)
+        if (first + i < one->units)
             total = _mm_fmadd_ps(by_unit[i], _mm_set1_ps(steps[i]), total);
     }
     return total;
@@ -223,13 +200,13 @@ BB_INLINE __m128 multiply_group(const struct one *one, int64_t row, int64_t coun
     for (int64_t i = 0; i < count; i++, dots += one->padded_units) {
         const bool is_last = i == count - 1;
         if (is_last && !one->is_usual)
-            widen_groups(one, row, count);
+            bb_widen_groups(one->task->weight, row, count, one->scales, one->biases);
         for (int64_t first = 0; first < one->units; first += UNITS) {
             const int64_t units = one->units - first < UNITS ? one->units - first : UNITS;
             _mm256_storeu_si256((__m256i *)(void *)(dots + first), sum_run(one, codes, first, unit, bits, has_values));
             codes += units * unit / 8 * bits;
             if (is_last)
-                total = one->is_usual ? add_terms(one, row, count, first, true, total) : add_terms(one, row, count, first, false, total);
+                total = add_terms(one, row, count, first, total);
         }
     }
     return total;
@@ -274,18 +251,6 @@ static void split_columns(int8_t *x, int64_t cols)
     }
 }
 
-/* Asks for the scales and biases of a row early: add_terms reads those of 4 rows at once, which would wait for memory. */
-static void prefetch_groups(const struct bb_weight *weight, int64_t row)
-{
-    const size_t bytes = bb_weight_scale_row_bytes(weight);
-    const char *scales = (const char *)weight->scales + (size_t)row * bytes, *biases = (const char *)weight->biases + (size_t)row * bytes;
-    for (size_t i = 0; i < bytes; i += 64) {
-        _mm_prefetch(scales + i, _MM_HINT_T0);
-        if (weight->biases != NULL)
-            _mm_prefetch(biases + i, _MM_HINT_T0);
-    }
-}
-
 void bb_avx2_multiply_one(const struct bb_linear_task *task)
 {
     const struct bb_rounded *rounded = task->rounded;
@@ -315,8 +280,7 @@ void bb_avx2_multiply_one(const struct bb_linear_task *task)
         const int64_t count = task->weight->rows - row < BLOCK ? task->weight->rows - row : BLOCK;
         float totals[BLOCK + ROWS] = { 0 };
         for (int64_t i = 0; i < count; i += rows) {
-            for (int64_t j = 0; j < rows; j++)
-                prefetch_groups(task->weight, row + i + rows + j);
+            bb_prefetch_groups(task->weight, row + i + rows, rows);
             _mm_storeu_ps(totals + i, multiply_rows(&one, row + i, count - i < rows ? count - i : rows));
         }
         bb_store_rows(task, row, 0, bb_load_bias(task, row), _mm256_loadu_ps(totals));

@@ -33,7 +33,7 @@ struct one {
     uint8_t *tail;     /* [UNITS * BB_UNIT_LIMIT]: codes of a partial run behind which nothing may be read */
     bool is_usual;     /* groups are units, with bf16 scales and biases: nearly every model */
     int64_t units, padded_units;
-    size_t row_bytes, group_bytes; /* of codes; of scales, or of biases */
+    size_t row_bytes; /* of codes */
     int64_t read_ahead;
 };
 
@@ -274,18 +274,6 @@ static __m128 multiply_rows(const struct one *one, int64_t row, int64_t count)
     }
 }
 
-/* Asks early for the scales and biases of a group, no nearer than the second cache: mixed among the codes, their lines would upset the reading
- * ahead of these. */
-static void prefetch_groups(const struct one *one, int64_t row, int64_t count)
-{
-    const struct bb_weight *weight = one->task->weight;
-    const size_t begin = (size_t)row * one->group_bytes, bytes = (size_t)count * one->group_bytes;
-    for (size_t i = 0; i < bytes; i += 64)
-        _mm_prefetch((const char *)weight->scales + begin + i, _MM_HINT_T1);
-    for (size_t i = 0; i < bytes && weight->biases != NULL; i += 64)
-        _mm_prefetch((const char *)weight->biases + begin + i, _MM_HINT_T1);
-}
-
 /* x for nibbles, in place: of each 128 columns the 64 even ones, then the 64 odd ones. They come in fours in turn. */
 static void split_columns(int8_t *x, int64_t cols)
 {
@@ -322,21 +310,18 @@ void bb_avx512_multiply_few(const struct bb_linear_task *task)
     const struct bb_rounded *rounded = task->rounded;
     const struct bb_weight *weight = task->weight;
     const int64_t padded_cols = (int64_t)padded_cols_of(rounded->cols), padded_units = padded_cols / rounded->unit;
+    const int64_t row_bytes = (int64_t)bb_weight_row_bytes(weight) + padded_units * 4, rows = bb_rows_at_once(padded_cols, row_bytes);
     int8_t *x = task->scratch;
     float *floats = (float *)(void *)(x + rounded->rows * padded_cols);
+    int32_t *dots = (int32_t *)(void *)(floats + 2 * rounded->rows * padded_units);
     struct one ones[BB_AVX512_FEW];
     for (int64_t t = 0; t < rounded->rows; t++, x += padded_cols, floats += 2 * padded_units) {
-        ones[t] = (struct one){ .task = task, .unpacker = bb_unpacker_of(weight->scheme, true), .row = t, .x = x, .sums = floats, .steps = floats + padded_units,
+        ones[t] = (struct one){ .task = task, .unpacker = bb_unpacker_of(weight->scheme, true), .row = t, .x = x, .sums = floats,
+            .steps = floats + padded_units, .dots = dots, .tail = (uint8_t *)(dots + ROWS * padded_units),
             .units = rounded->cols / rounded->unit, .padded_units = padded_units, .row_bytes = bb_weight_row_bytes(weight),
-            .group_bytes = bb_weight_scale_row_bytes(weight) };
+            .read_ahead = bb_read_ahead_beside(task, padded_cols + rows * row_bytes) };
         ones[t].is_usual = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && weight->scheme.group_size == rounded->unit;
         lay_out_row(&ones[t], t);
-    }
-    const int64_t row_bytes = (int64_t)bb_weight_row_bytes(weight) + padded_units * 4, rows = bb_rows_at_once(padded_cols, row_bytes);
-    for (int64_t t = 0; t < rounded->rows; t++) {
-        ones[t].dots = (int32_t *)(void *)floats;
-        ones[t].tail = (uint8_t *)(ones[t].dots + ROWS * padded_units);
-        ones[t].read_ahead = bb_read_ahead_beside(task, padded_cols + rows * row_bytes);
     }
     struct bb_ahead_place ahead = bb_ahead_begin(task, (weight->rows + BLOCK - 1) / BLOCK);
     for (int64_t row = 0; row < weight->rows; row += BLOCK) {
@@ -345,7 +330,7 @@ void bb_avx512_multiply_few(const struct bb_linear_task *task)
         const __m512 bias = bb_load_bias(task, row);
         __m512 totals[BB_AVX512_FEW] = { _mm512_setzero_ps(), _mm512_setzero_ps() };
         for (int64_t i = 0; i < count; i += rows) {
-            prefetch_groups(&ones[0], row + i + 2 * rows, rows);
+            bb_prefetch_groups(weight, row + i + 2 * rows, rows);
             const __mmask16 places = (__mmask16)(((1u << rows) - 1u) << i);
             for (int64_t t = 0; t < rounded->rows; t++) {
                 const __m128 four = multiply_rows(&ones[t], row + i, count - i < rows ? count - i : rows);

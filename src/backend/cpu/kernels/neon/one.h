@@ -146,18 +146,6 @@ static void add_terms(const struct one *one, int64_t row, float32x4_t totals[2])
     }
 }
 
-/* Asks for the scales and biases of a row early: add_terms reads those of 8 rows at once, which would wait for memory. */
-static void prefetch_groups(const struct bb_weight *weight, int64_t row)
-{
-    const size_t bytes = bb_weight_scale_row_bytes(weight);
-    const char *scales = (const char *)weight->scales + (size_t)row * bytes, *biases = (const char *)weight->biases + (size_t)row * bytes;
-    for (size_t i = 0; i < bytes; i += 64) {
-        __builtin_prefetch(scales + i);
-        if (weight->biases != NULL)
-            __builtin_prefetch(biases + i);
-    }
-}
-
 static void multiply_one(const struct bb_linear_task *task)
 {
     const struct bb_rounded *rounded = task->rounded;
@@ -182,13 +170,12 @@ static void multiply_one(const struct bb_linear_task *task)
         memcpy(x, rounded->codes, (size_t)cols);
     }
     struct bb_ahead_place ahead = bb_ahead_begin(task, (weight->rows + ROWS - 1) / ROWS);
-    for (int64_t row = 0; row < ROWS && row < weight->rows; row++)
-        prefetch_groups(weight, row);
+    bb_prefetch_groups(weight, 0, weight->rows < ROWS ? weight->rows : ROWS);
     for (int64_t row = 0; row < weight->rows; row += ROWS) {
         bb_ahead_ask(&ahead);
         for (int64_t i = 0; i < ROWS && row + i < weight->rows; i++) {
             if (row + i + ROWS < weight->rows)
-                prefetch_groups(weight, row + i + ROWS);
+                bb_prefetch_groups(weight, row + i + ROWS, 1);
             one_row(&one, row + i, one.dots + i * padded_units);
         }
         float32x4_t totals[2];
