@@ -66,19 +66,28 @@ static float *random_rows(int64_t rows, int64_t cols, uint64_t seed)
 /* What a backend does around the kernels, in one thread: out [rows of x, rows of the weight]. */
 static void multiply(const struct bb_kernels *kernels, struct bb_linear_task task, int64_t x_rows, bool is_exact)
 {
-    const int64_t cols = task.weight->cols, units = cols / 16;
-    struct bb_rounded rounded = { .rows = x_rows, .cols = cols, .unit = bb_linear_unit(task.weight), .tile = kernels->rounded_tile };
-    rounded.codes = malloc((size_t)(x_rows * cols));
-    rounded.steps = malloc((size_t)(x_rows * units) * sizeof(float));
-    rounded.sums = malloc((size_t)(x_rows * units) * sizeof(float));
-    task.scratch = aligned_alloc(64, (kernels->linear_scratch(cols, x_rows) + 63) / 64 * 64);
+    const int64_t cols = task.weight->cols, units = cols / 16, parts = is_exact ? BB_EXACT_PARTS : 1;
+    struct bb_rounded rounded = { .rows = x_rows * parts, .cols = cols, .parts = (int32_t)parts, .unit = bb_linear_unit(task.weight),
+        .tile = bb_rounded_tile(kernels, x_rows * parts) };
+    rounded.codes = malloc((size_t)(rounded.rows * cols));
+    rounded.steps = malloc((size_t)(rounded.rows * units) * sizeof(float));
+    rounded.sums = malloc((size_t)(rounded.rows * units) * sizeof(float));
+    task.scratch = aligned_alloc(64, (kernels->linear_scratch(cols, rounded.rows) + 63) / 64 * 64);
     task.rounded = &rounded;
     task.row_count = x_rows;
-    if (is_exact) {
-        kernels->multiply_exact(&task);
-    } else {
+    if (!bb_linear_is_rounded(task.weight)) {
+        kernels->multiply_floats(&task);
+    } else if (!is_exact) {
         kernels->round_rows(&rounded, task.x, 0, x_rows);
         kernels->multiply_rounded(&task);
+    } else {
+        float *totals = malloc((size_t)(rounded.rows * task.weight->rows) * sizeof(float));
+        struct bb_linear_task of_parts = { .weight = task.weight, .rounded = &rounded, .row_count = rounded.rows, .out = totals,
+            .out_stride = task.weight->rows, .scale = 1.0f, .scratch = task.scratch };
+        kernels->round_rows(&rounded, task.x, 0, x_rows);
+        kernels->multiply_rounded(&of_parts);
+        bb_linear_join(&task, totals);
+        free(totals);
     }
     free(rounded.codes);
     free(rounded.steps);
@@ -168,7 +177,8 @@ static void check_parts(const struct bb_kernels *kernels, const struct bb_weight
     }
 }
 
-/* One weight on all levels: the first, the reference, gives nearly the true product; the others the same bits (rounded), or nearly so (exact). */
+/* One weight on all levels: the first, the reference, gives nearly the true product; the others the same bits, or nearly so (weights that
+ * take f32 activations). */
 static void check_weight(const struct bb_kernels *levels, int32_t level_count, const struct bb_weight *weight, bool is_exact)
 {
     const int64_t count = batch_sizes[0] * weight->rows;
@@ -176,7 +186,7 @@ static void check_weight(const struct bb_kernels *levels, int32_t level_count, c
     check_near_truth(&levels[0], weight, x, expected, is_exact);
     for (int32_t level = 1; level < level_count; level++) {
         float *all = product_of(&levels[level], weight, x, batch_sizes[0], is_exact);
-        if (is_exact)
+        if (!bb_linear_is_rounded(weight))
             check_near_truth(&levels[level], weight, x, all, is_exact);
         else
             check_bits(all, expected, count, levels[level].level, weight, batch_sizes[0], is_exact);

@@ -27,11 +27,12 @@ struct job {
     int32_t product_count, chunk_count; /* chunks of one block of rows of x, over all products */
     const float *x;
     int64_t row_count, block_rows; /* of x */
+    int32_t parts;                 /* rows of codes for one of them */
     int64_t chunk_bytes;           /* of weights, for few rows of x */
     bool is_exact;
     struct bb_rounded rounded[UNIT_COUNT]; /* codes NULL: not needed */
     char *worker_scratch;
-    size_t worker_bytes;
+    size_t worker_bytes, totals_place; /* of each worker's: all, and where the totals of parts begin */
     struct bb_cpu_low_rank *low_rank;
     atomic_int next; /* the first chunk that nobody has taken: of run_share */
 };
@@ -39,11 +40,6 @@ struct job {
 static size_t align_up(size_t bytes)
 {
     return (bytes + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
-}
-
-static bool is_rounded(const struct job *job, const struct bb_weight *weight)
-{
-    return !job->is_exact && bb_linear_is_rounded(weight);
 }
 
 static int32_t unit_index(const struct bb_weight *weight)
@@ -108,10 +104,25 @@ static struct chunk chunk_at(const struct job *job, int32_t index)
     return chunk;
 }
 
+/* An exact product of a weight whose activations are rounded. */
+static void multiply_parts(const struct bb_kernels *kernels, const struct bb_linear_task *task, float *totals)
+{
+    struct bb_linear_task parts = *task;
+    parts.bias = NULL;
+    parts.residual = NULL;
+    parts.first_row *= BB_EXACT_PARTS;
+    parts.row_count *= BB_EXACT_PARTS;
+    parts.out = totals;
+    parts.out_stride = task->weight->rows;
+    kernels->multiply_rounded(&parts);
+    bb_linear_join(task, totals);
+}
+
 static void multiply_chunk(const struct job *job, const struct chunk *chunk, int32_t worker)
 {
     const struct bb_cpu_product *product = chunk->product;
     const struct bb_linear *linear = product->linear;
+    const struct bb_kernels *kernels = job->cpu->kernels;
     const int64_t first = chunk->first;
     const struct bb_weight weight = bb_weight_rows(&linear->weight, first, chunk->count);
     const size_t bias_bytes = bb_dtype_bits(linear->bias_dtype) / 8;
@@ -128,15 +139,17 @@ static void multiply_chunk(const struct job *job, const struct chunk *chunk, int
         .out = product->out + first,
         .residual = product->residual != NULL ? product->residual + first : NULL,
         .out_stride = product->out_stride,
-        .read_ahead = job->cpu->kernels->read_ahead,
+        .read_ahead = kernels->read_ahead,
         .ahead = ahead,
         .ahead_count = bb_cpu_low_rank_ahead(job->low_rank, ahead, chunk->index, product, first, weight.rows),
         .scratch = job->worker_scratch + (size_t)worker * job->worker_bytes,
     };
-    if (is_rounded(job, &weight))
-        job->cpu->kernels->multiply_rounded(&task);
+    if (!bb_linear_is_rounded(&weight))
+        kernels->multiply_floats(&task);
+    else if (job->parts == 1)
+        kernels->multiply_rounded(&task);
     else
-        job->cpu->kernels->multiply_exact(&task);
+        multiply_parts(kernels, &task, (float *)(void *)((char *)task.scratch + job->totals_place));
 }
 
 static void add_low_rank(const struct job *job, const struct chunk *chunk)
@@ -190,20 +203,26 @@ static void round_tile(void *context, int32_t chunk, int32_t worker)
 static bombus_status place_memory(struct bb_cpu *cpu, struct job *job, int64_t cols, bombus_error *error)
 {
     bool is_wanted[UNIT_COUNT] = { false };
+    int64_t total_rows = 0; /* of a chunk */
     for (int32_t i = 0; i < job->product_count; i++) {
         const struct bb_weight *weight = &job->products[i].linear->weight;
-        if (is_rounded(job, weight))
-            is_wanted[unit_index(weight)] = true;
+        if (!bb_linear_is_rounded(weight))
+            continue;
+        is_wanted[unit_index(weight)] = true;
+        total_rows = chunk_rows(job, weight) > total_rows ? chunk_rows(job, weight) : total_rows;
     }
+    const size_t rows = (size_t)(job->row_count * job->parts);
     size_t bytes = 0, code_bytes = 0, unit_bytes[UNIT_COUNT] = { 0 };
-    if (!bb_multiply_size((size_t)job->row_count, (size_t)cols + 4 * ALIGNMENT, &code_bytes))
+    if (!bb_multiply_size(rows, (size_t)cols + 4 * ALIGNMENT, &code_bytes))
         return bb_fail_memory(error, SIZE_MAX, "rounded activations");
     code_bytes = align_up(code_bytes);
     for (int32_t i = 0; i < UNIT_COUNT; i++) {
-        unit_bytes[i] = align_up((size_t)job->row_count * (size_t)(cols >> (4 + i)) * sizeof(float) + ALIGNMENT);
+        unit_bytes[i] = align_up(rows * (size_t)(cols >> (4 + i)) * sizeof(float) + ALIGNMENT);
         bytes += is_wanted[i] ? code_bytes + 2 * unit_bytes[i] : 0;
     }
-    job->worker_bytes = align_up(cpu->kernels->linear_scratch(cols, job->block_rows));
+    job->totals_place = job->worker_bytes = align_up(cpu->kernels->linear_scratch(cols, job->block_rows * job->parts));
+    if (job->parts > 1)
+        job->worker_bytes += align_up(rows * (size_t)total_rows * sizeof(float));
     bytes += job->worker_bytes * (size_t)bb_pool_thread_count(cpu->pool);
     char *memory = bb_cpu_scratch(cpu, BB_SCRATCH_MULTIPLY, bytes, error);
     if (memory == NULL)
@@ -213,7 +232,8 @@ static bombus_status place_memory(struct bb_cpu *cpu, struct job *job, int64_t c
     for (int32_t i = 0; i < UNIT_COUNT; i++) {
         if (!is_wanted[i])
             continue;
-        job->rounded[i] = (struct bb_rounded){ .rows = job->row_count, .cols = cols, .unit = 16 << i, .tile = cpu->kernels->rounded_tile,
+        job->rounded[i] = (struct bb_rounded){ .rows = (int64_t)rows, .cols = cols, .parts = job->parts, .unit = 16 << i,
+            .tile = bb_rounded_tile(cpu->kernels, (int64_t)rows),
             .codes = (int8_t *)memory, .steps = (float *)(void *)(memory + code_bytes),
             .sums = (float *)(void *)(memory + code_bytes + unit_bytes[i]) };
         memory += code_bytes + 2 * unit_bytes[i];
@@ -224,14 +244,14 @@ static bombus_status place_memory(struct bb_cpu *cpu, struct job *job, int64_t c
 static bombus_status multiply_locked(struct bb_cpu *cpu, struct job *job, bombus_error *error)
 {
     const int64_t cols = job->products[0].linear->weight.cols, tile = cpu->kernels->rounded_tile;
-    job->block_rows = BLOCK_BYTES / cols / tile * tile;
+    job->block_rows = BLOCK_BYTES / (cols * job->parts) / tile * tile;
     job->block_rows = job->block_rows > 2 * tile ? job->block_rows : 2 * tile;
+    job->chunk_bytes = chunk_bytes(job);
     bombus_status status = place_memory(cpu, job, cols, error);
     if (status != BOMBUS_OK)
         return status;
     const int64_t tiles = (job->row_count + tile - 1) / tile, blocks = (job->row_count + job->block_rows - 1) / job->block_rows;
     int64_t chunks = 0;
-    job->chunk_bytes = chunk_bytes(job);
     for (int32_t i = 0; i < job->product_count; i++)
         chunks += chunks_of(job, &job->products[i].linear->weight);
     struct bb_cpu_low_rank low_rank;
@@ -261,7 +281,8 @@ bombus_status bb_cpu_multiply(struct bb_cpu *cpu, const struct bb_cpu_product *p
 {
     if (row_count == 0 || product_count == 0)
         return BOMBUS_OK;
-    struct job job = { .cpu = cpu, .products = products, .product_count = product_count, .x = x, .row_count = row_count, .is_exact = is_exact };
+    struct job job = { .cpu = cpu, .products = products, .product_count = product_count, .x = x, .row_count = row_count, .is_exact = is_exact,
+        .parts = is_exact ? BB_EXACT_PARTS : 1 };
     bb_pool_lock(cpu->pool);
     bombus_status status = multiply_locked(cpu, &job, error);
     bb_pool_unlock(cpu->pool);

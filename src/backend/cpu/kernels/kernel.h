@@ -5,8 +5,12 @@
  *     d = sum over the unit of code(w) * code(x)         whole numbers, exact
  *     q = fma(scale, d, bias * s)                        s = the unit's sum of code(x)
  *     total = fma(q, step, total)                        units in ascending order, from 0
- * so kernels are free to order the whole-number part as they like, and must keep to this order in the rest. *Exact*: activations are f32,
- * the order of the sum is the level's own, but the same whatever the number of tokens. */
+ * so kernels are free to order the whole-number part as they like, and must keep to this order in the rest.
+ *
+ * *Exact* products of the same weights (precision exact) are three rounded ones: x is the sum of three rows of codes, the second rounding what
+ * the first leaves, the third what the second leaves. Each takes 8 bits more; what is left in the end is below 2^-24 of the unit's largest |x|, as
+ * f32 itself rounds. The result is total(first) + (total(second) + total(third)), again the same on every level. For other weights (plain floats,
+ * mxfp8) exact products take f32 activations, in an order of the level's own that is the same whatever the number of tokens. */
 #ifndef BB_KERNEL_H
 #define BB_KERNEL_H
 
@@ -20,7 +24,8 @@
 #include <stdint.h>
 
 enum {
-    BB_UNIT_LIMIT = 64 /* columns a step of rounded activations: the weight's group, at most this */
+    BB_UNIT_LIMIT = 64, /* columns a step of rounded activations: the weight's group, at most this */
+    BB_EXACT_PARTS = 3  /* rows of codes that are one row of x, in exact products */
 };
 
 /* Rows of activations rounded to int8. Codes lie in tiles of `tile` rows (the last tile is narrower): in a tile of width w, columns
@@ -28,6 +33,7 @@ enum {
  * it may take 8 or 16 columns for 4. */
 struct bb_rounded {
     int64_t rows, cols;
+    int32_t parts; /* rows that are one row of x: 1, or BB_EXACT_PARTS in turn */
     int32_t unit;  /* columns a step, a multiple of 16 */
     int32_t tile;
     int8_t *codes; /* in [-127, 127] */
@@ -65,20 +71,20 @@ struct bb_kernels {
     const char *level; /* "avx512" */
 
     /* ---- linear products ---- */
-    int32_t rounded_tile; /* rows a tile of rounded activations */
+    int32_t rounded_tile; /* rows a tile of rounded activations; */
+    int32_t rounded_few;  /* of so few rows each is a tile of its own */
     int32_t linear_rows;  /* weight rows that a task is best a multiple of */
     int64_t read_ahead;   /* bytes of weights that products of few rows ask for early; 0: the processor reads ahead better by itself */
     /* Bytes of scratch for a task of so many columns and rows of x. */
     size_t (*linear_scratch)(int64_t cols, int64_t row_count);
-    /* Rounds rows [first, first + count) of x [rounded->rows, rounded->cols]; first is a multiple of rounded->tile, and so is count unless
-     * the rows end there.
+    /* Rounds rows [first, first + count) of x [rounded->rows / rounded->parts, rounded->cols].
      * m = max |x| of the unit: step = m / 127, code = x * (127 / m) to nearest, ties to even; all 0 if m < 1e-30; if m is infinite or no
-     * number, the codes are 0 and the step is NaN, so that the product is. */
+     * number, the codes are 0 and the step is NaN, so that the product is. The next part rounds fma(-code, step, x). */
     void (*round_rows)(const struct bb_rounded *rounded, const float *x, int64_t first, int64_t count);
-    /* Weights for which bb_linear_is_rounded. */
+    /* Weights for which bb_linear_is_rounded; "rows of x" are rows of codes. */
     void (*multiply_rounded)(const struct bb_linear_task *task);
-    /* All weights. */
-    void (*multiply_exact)(const struct bb_linear_task *task);
+    /* The other weights. */
+    void (*multiply_floats)(const struct bb_linear_task *task);
 
     struct bb_row_kernels rows;
     struct bb_attention_kernels attention;
@@ -120,7 +126,14 @@ BB_INLINE void bb_ahead_ask(struct bb_ahead_place *place)
     }
 }
 
-/* Whether products of this weight take int8 activations when speed is wanted. The others (plain floats, mxfp8) always run in f32. */
+/* Rows a tile of so many rows. */
+static inline int32_t bb_rounded_tile(const struct bb_kernels *kernels, int64_t rows)
+{
+    return rows <= kernels->rounded_few ? 1 : kernels->rounded_tile;
+}
+
+/* Whether products of this weight take int8 activations: one row of them when speed is wanted, else BB_EXACT_PARTS. The others (plain floats, mxfp8)
+ * always run in f32. */
 static inline bool bb_linear_is_rounded(const struct bb_weight *weight)
 {
     return weight->scheme.mode == BB_QUANT_AFFINE || weight->scheme.mode == BB_QUANT_MXFP4 || weight->scheme.mode == BB_QUANT_NVFP4;
@@ -146,6 +159,35 @@ static inline int8_t *bb_rounded_row(const struct bb_rounded *rounded, int64_t r
     return rounded->codes + (row - in_tile) * rounded->cols + in_tile * 4;
 }
 
+/* One unit of at most BB_UNIT_LIMIT columns, as round_rows says; its codes lie in runs of 4 (or of what the level takes for 4), width runs apart.
+ * rest, unless NULL: what the codes leave of x; may be x. */
+typedef void bb_round_unit(const float *x, int32_t unit, int8_t *codes, int64_t width, float *step, float *sum, float *rest);
+
+/* The slot round_rows, from a level's function for a unit and the number of columns that it takes for 4. */
+BB_INLINE void bb_round_rows(const struct bb_rounded *rounded, const float *x, int64_t first, int64_t count, const int32_t depth,
+                             bb_round_unit *const round_unit)
+{
+    const int64_t units = rounded->cols / rounded->unit, parts = rounded->parts;
+    for (int64_t row = first; row < first + count; row++, x += rounded->cols) {
+        int8_t *codes[BB_EXACT_PARTS];
+        int64_t widths[BB_EXACT_PARTS];
+        for (int64_t part = 0; part < parts; part++) {
+            const int64_t place = row * parts + part, in_tile = place % rounded->tile;
+            widths[part] = bb_rounded_tile_rows(rounded, place);
+            codes[part] = rounded->codes + (place - in_tile) * rounded->cols + in_tile * depth;
+        }
+        for (int64_t i = 0; i < units; i++) {
+            const float *from = x + first * rounded->cols + i * rounded->unit;
+            float rest[BB_UNIT_LIMIT];
+            for (int64_t part = 0; part < parts; part++, from = rest) {
+                const int64_t place = (row * parts + part) * units + i;
+                round_unit(from, rounded->unit, codes[part] + i * rounded->unit * widths[part], widths[part], rounded->steps + place,
+                           rounded->sums + place, part + 1 < parts ? rest : NULL);
+            }
+        }
+    }
+}
+
 /* Where a task's result of weight row `row` and x row `x_row` goes, after bias, scale and residual. */
 static inline void bb_linear_store(const struct bb_linear_task *task, int64_t row, int64_t x_row, float value)
 {
@@ -155,6 +197,17 @@ static inline void bb_linear_store(const struct bb_linear_task *task, int64_t ro
     if (task->residual != NULL)
         value = task->residual[place] + task->scale * value;
     task->out[place] = value;
+}
+
+/* The end of exact products: the task's results from the totals [rounded->rows, weight->rows] of the parts. */
+static inline void bb_linear_join(const struct bb_linear_task *task, const float *totals)
+{
+    const int64_t rows = task->weight->rows;
+    for (int64_t t = task->first_row; t < task->first_row + task->row_count; t++) {
+        const float *first = totals + t * BB_EXACT_PARTS * rows, *second = first + rows, *third = second + rows;
+        for (int64_t r = 0; r < rows; r++)
+            bb_linear_store(task, r, t, first[r] + (second[r] + third[r]));
+    }
 }
 
 /* Asks the second cache for the bytes that come `ahead` behind [data, data + bytes), whatever lies there. Inlined always: gcc 12 takes a

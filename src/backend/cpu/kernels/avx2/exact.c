@@ -241,7 +241,7 @@ BB_INLINE void multiply_kind(const struct bb_linear_task *task, const enum kind 
     }
 }
 
-void bb_avx2_multiply_exact(const struct bb_linear_task *task)
+void bb_avx2_multiply_floats(const struct bb_linear_task *task)
 {
     const struct bb_weight *weight = task->weight;
     if (bb_avx2_nibbles_apply(weight)) {

@@ -226,8 +226,7 @@ static void multiply_rounded(const struct bb_linear_task *task)
         multiply_panel(task, row);
 }
 
-/* One unit of at most 64 columns; codes lie 4 * width apart in fours. */
-static void round_unit(const float *x, int32_t unit, int8_t *codes, int64_t width, float *step, float *sum)
+static void round_unit(const float *x, int32_t unit, int8_t *codes, int64_t width, float *step, float *sum, float *rest)
 {
     const __m256i absolute = _mm256_set1_epi32(0x7FFFFFFF);
     __m256i largest = _mm256_setzero_si256(), total = _mm256_setzero_si256();
@@ -239,10 +238,14 @@ static void round_unit(const float *x, int32_t unit, int8_t *codes, int64_t widt
     float limit;
     memcpy(&limit, &bits, sizeof limit);
     const bool is_finite = bits < 0x7F800000, is_empty = !is_finite || limit < 1e-30f;
-    const __m256 inverse = _mm256_set1_ps(is_empty ? 0.0f : 127.0f / limit);
+    *step = !is_finite ? NAN : is_empty ? 0.0f : limit / 127.0f;
+    const __m256 inverse = _mm256_set1_ps(is_empty ? 0.0f : 127.0f / limit), steps = _mm256_set1_ps(*step);
     for (int32_t i = 0; i < unit; i += 8) {
-        const __m256i code = is_empty ? _mm256_setzero_si256() : _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + i), inverse));
+        const __m256 in = _mm256_loadu_ps(x + i);
+        const __m256i code = is_empty ? _mm256_setzero_si256() : _mm256_cvtps_epi32(_mm256_mul_ps(in, inverse));
         total = _mm256_add_epi32(total, code);
+        if (rest != NULL)
+            _mm256_storeu_ps(rest + i, _mm256_fnmadd_ps(_mm256_cvtepi32_ps(code), steps, in));
         const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(code, code), code);
         const int32_t low = _mm256_extract_epi32(bytes, 0), high = _mm256_extract_epi32(bytes, 4);
         memcpy(codes + i * width, &low, 4);
@@ -250,28 +253,21 @@ static void round_unit(const float *x, int32_t unit, int8_t *codes, int64_t widt
     }
     four = _mm_add_epi32(_mm256_castsi256_si128(total), _mm256_extracti128_si256(total, 1));
     four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
-    *step = !is_finite ? NAN : is_empty ? 0.0f : limit / 127.0f;
     *sum = (float)_mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xB1)));
 }
 
 static void round_rows(const struct bb_rounded *rounded, const float *x, int64_t first, int64_t count)
 {
-    const int64_t units = rounded->cols / rounded->unit;
-    for (int64_t row = first; row < first + count; row++) {
-        const int64_t width = bb_rounded_tile_rows(rounded, row);
-        int8_t *codes = bb_rounded_row(rounded, row);
-        for (int64_t i = 0; i < units; i++)
-            round_unit(x + row * rounded->cols + i * rounded->unit, rounded->unit, codes + i * rounded->unit * width, width,
-                       rounded->steps + row * units + i, rounded->sums + row * units + i);
-    }
+    bb_round_rows(rounded, x, first, count, 4, round_unit);
 }
 
 void bb_kernels_fill_avx2_linear(struct bb_kernels *kernels)
 {
     kernels->rounded_tile = TILE;
+    kernels->rounded_few = 1;
     kernels->linear_rows = PANEL_ROWS;
     kernels->linear_scratch = linear_scratch;
     kernels->round_rows = round_rows;
     kernels->multiply_rounded = multiply_rounded;
-    kernels->multiply_exact = bb_avx2_multiply_exact;
+    kernels->multiply_floats = bb_avx2_multiply_floats;
 }

@@ -188,7 +188,7 @@ static inline float bb_fold_lanes(__m256 eight)
 
 void bb_avx2_multiply_one(const struct bb_linear_task *task);   /* rounded product of one row of x (matvec.c) */
 size_t bb_avx2_one_scratch(int64_t cols);
-void bb_avx2_multiply_exact(const struct bb_linear_task *task); /* exact.c */
+void bb_avx2_multiply_floats(const struct bb_linear_task *task); /* exact.c */
 size_t bb_avx2_exact_scratch(int64_t cols);
 /* The same for affine 4-bit weights in groups of 64 or more, those of which nibbles_apply is true (nibbles.c). */
 void bb_avx2_multiply_nibbles(const struct bb_linear_task *task);

@@ -396,7 +396,7 @@ BB_INLINE void multiply_kind(const struct bb_linear_task *task, const enum kind 
     }
 }
 
-void bb_avx512_multiply_exact(const struct bb_linear_task *task)
+void bb_avx512_multiply_floats(const struct bb_linear_task *task)
 {
     switch (kind_of(task->weight)) {
     case KIND_CODES:

@@ -219,8 +219,7 @@ static void multiply_rounded(const struct bb_linear_task *task)
         multiply_panel(task, &unpacker, row);
 }
 
-/* One unit of at most 64 columns; codes lie 4 * width apart in fours. */
-static void round_unit(const float *x, int32_t unit, int8_t *codes, int64_t width, float *step, float *sum)
+static void round_unit(const float *x, int32_t unit, int8_t *codes, int64_t width, float *step, float *sum, float *rest)
 {
     const __m512i absolute = _mm512_set1_epi32(0x7FFFFFFF);
     __m512i largest = _mm512_setzero_si512(), total = _mm512_setzero_si512();
@@ -230,38 +229,35 @@ static void round_unit(const float *x, int32_t unit, int8_t *codes, int64_t widt
     float limit;
     memcpy(&limit, &bits, sizeof limit);
     const bool is_finite = bits < 0x7F800000, is_empty = !is_finite || limit < 1e-30f;
-    const __m512 inverse = _mm512_set1_ps(is_empty ? 0.0f : 127.0f / limit);
+    *step = !is_finite ? NAN : is_empty ? 0.0f : limit / 127.0f;
+    const __m512 inverse = _mm512_set1_ps(is_empty ? 0.0f : 127.0f / limit), steps = _mm512_set1_ps(*step);
     const __m128i paired = _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
     int8_t rounded[BB_UNIT_LIMIT];
     for (int32_t i = 0; i < unit; i += 16) {
-        const __m512i code = is_empty ? _mm512_setzero_si512() : _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i), inverse));
+        const __m512 in = _mm512_loadu_ps(x + i);
+        const __m512i code = is_empty ? _mm512_setzero_si512() : _mm512_cvtps_epi32(_mm512_mul_ps(in, inverse));
         total = _mm512_add_epi32(total, code);
+        if (rest != NULL)
+            _mm512_storeu_ps(rest + i, _mm512_fnmadd_ps(_mm512_cvtepi32_ps(code), steps, in));
         _mm_storeu_si128((__m128i *)(rounded + i), _mm_shuffle_epi8(_mm512_cvtepi32_epi8(code), paired));
     }
     for (int32_t i = 0; i < unit; i += 4)
         memcpy(codes + i * width, rounded + i, 4);
-    *step = !is_finite ? NAN : is_empty ? 0.0f : limit / 127.0f;
     *sum = (float)_mm512_reduce_add_epi32(total);
 }
 
 static void round_rows(const struct bb_rounded *rounded, const float *x, int64_t first, int64_t count)
 {
-    const int64_t units = rounded->cols / rounded->unit;
-    for (int64_t row = first; row < first + count; row++) {
-        const int64_t width = bb_rounded_tile_rows(rounded, row);
-        int8_t *codes = bb_rounded_row(rounded, row);
-        for (int64_t i = 0; i < units; i++)
-            round_unit(x + row * rounded->cols + i * rounded->unit, rounded->unit, codes + i * rounded->unit * width, width,
-                       rounded->steps + row * units + i, rounded->sums + row * units + i);
-    }
+    bb_round_rows(rounded, x, first, count, 4, round_unit);
 }
 
 void bb_kernels_fill_avx512_linear(struct bb_kernels *kernels)
 {
     kernels->rounded_tile = TILE;
+    kernels->rounded_few = BB_AVX512_FEW;
     kernels->linear_rows = PANEL_ROWS;
     kernels->linear_scratch = linear_scratch;
     kernels->round_rows = round_rows;
     kernels->multiply_rounded = multiply_rounded;
-    kernels->multiply_exact = bb_avx512_multiply_exact;
+    kernels->multiply_floats = bb_avx512_multiply_floats;
 }

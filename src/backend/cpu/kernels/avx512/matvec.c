@@ -1,12 +1,12 @@
-/* Rounded product of one or two rows of x: bound by reading the weights.
+/* Rounded product of one to three rows of x: bound by reading the weights.
  *
  * One row of weights at a time, in address order to the last load: the processor then reads ahead by itself, and where that is too little
  * (kernels.c), prefetches of codes help it. 16 units (a run) at a time: each register of 64 byte codes gives, by vpdpbusd, 16 partial sums;
  * registers are folded together until the 16 lanes are the sums of 16 units, so that scale, bias and conversion are one instruction each for 16
  * units. The sums of a group of rows are kept until its last row: as that is read, run by run the group's terms are made, transposed and added
  * unit by unit, the order that kernel.h wants. A group is no larger than what stays in the first cache beside x (any other line that
- * is missed there interrupts the reading ahead), and its additions are few enough to be done while the next codes come. A second row of x finds the
- * group in that cache.
+ * is missed there interrupts the reading ahead), and its additions are few enough to be done while the next codes come. Three rows (one row's
+ * parts, in exact products) take the codes as they are unpacked; a second row alone finds the group in that cache.
  *
  * 4-bit codes are not put in order: of 64 bytes (128 columns) the low nibbles are the even columns, the high nibbles the odd ones, and x is laid
  * out to match once a task. */
@@ -19,21 +19,27 @@
 enum {
     ROWS = 4,   /* of a group, at most */
     BLOCK = 16, /* rows that are stored at once */
-    UNITS = 16 /* of a run */
+    UNITS = 16, /* of a run */
+    BLOCK_COLS = 2048,
+    AHEAD = 4096,
+    FEW = BB_AVX512_FEW
 };
 
-/* A task, and one of its rows of x. */
-struct one {
+/* A task, and those of its rows of x that take each code together: one or three. */
+struct pass {
     const struct bb_linear_task *task;
     struct bb_unpacker unpacker;
-    int64_t row;         /* of x */
-    int8_t *x;           /* its codes, laid out to match the weights; zeroed up to a whole run */
-    float *sums, *steps; /* [units], zeroed up to a whole run */
-    int32_t *dots;     /* [ROWS][padded units]: sums of code(w) * code(x) */
+    int64_t turn, turn_mask; /* asks for codes ahead with weight rows i where i & turn_mask is turn: passes take turns */
+    int32_t x_rows;
+    int8_t *x;           /* [rows][padded columns] codes, laid out to match the weights; zeroed up to a whole run */
+    float *sums;         /* [rows][padded units], zeroed up to a whole run */
+    float *steps;        /* likewise; of three rows [padded units][row of x][ROWS], each four times over, and four zeros */
+    int32_t *dots;     /* [rows][ROWS][padded units]: sums of code(w) * code(x) */
     uint8_t *tail;     /* [UNITS * BB_UNIT_LIMIT]: codes of a partial run behind which nothing may be read */
     bool is_usual;     /* groups are units, with bf16 scales and biases: nearly every model */
     int64_t units, padded_units;
-    size_t row_bytes; /* of codes */
+    int64_t block_units; /* that a group's rows take in turn, a multiple of a run: of three rows of x no more stay in the first cache */
+    size_t row_bytes;    /* of codes */
     int64_t read_ahead;
 };
 
@@ -45,8 +51,8 @@ static size_t padded_cols_of(int64_t cols)
 
 size_t bb_avx512_few_scratch(int64_t cols)
 {
-    const size_t padded = padded_cols_of(cols);
-    return BB_AVX512_FEW * padded + (2 * BB_AVX512_FEW + ROWS) * (padded / 16) * sizeof(float) + UNITS * BB_UNIT_LIMIT;
+    const size_t padded = padded_cols_of(cols), units = padded / 16;
+    return FEW * padded + (FEW * (1 + ROWS) + UNITS) * units * sizeof(float) + UNITS * BB_UNIT_LIMIT;
 }
 
 /* Four registers of partial sums -> one: in each 128-bit lane, the sums of that lane of a, b, c, d. */
@@ -55,6 +61,14 @@ static inline __m512i fold_four(__m512i a, __m512i b, __m512i c, __m512i d)
     const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
     const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
     return _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+}
+
+/* fold_four for sums of at most 8 products of codes up to 15: two of them still fit 16 bits, where a fold is a pack and a multiply by ones. */
+static inline __m512i fold_four_small(__m512i a, __m512i b, __m512i c, __m512i d)
+{
+    const __m512i ones = _mm512_set1_epi16(1);
+    const __m512i ab = _mm512_madd_epi16(_mm512_packs_epi32(a, b), ones), cd = _mm512_madd_epi16(_mm512_packs_epi32(c, d), ones);
+    return _mm512_madd_epi16(_mm512_packs_epi32(ab, cd), ones);
 }
 
 /* Neighbouring 128-bit lanes added: lanes p01 p23 q01 q23. */
@@ -70,8 +84,15 @@ struct form {
     bool is_split, has_values;
 };
 
-/* Partial sums of register i of a run: 64 columns, of each 8 the even ones first; or 128 columns, of which x has the 64 even ones first. */
-BB_INLINE __m512i dot(const struct form *form, const uint8_t *run, const int8_t *x, int32_t i)
+/* A run of x: of the first row, and how far the others lie. */
+struct x_run {
+    const int8_t *first;
+    int64_t stride;
+};
+
+/* Partial sums of register i of a run, for each row of x: 64 columns, of each 8 the even ones first; or 128 columns, of which x has the 64 even
+ * ones first. */
+BB_INLINE void dot(const struct form *form, const uint8_t *run, struct x_run x, int32_t i, __m512i sums[], const int32_t x_rows)
 {
     if (!form->is_split) {
         const __m512i packed = _mm512_maskz_loadu_epi8(~UINT64_C(0) >> (64 - 8 * form->bits), run + 8 * form->bits * i);
@@ -81,7 +102,10 @@ BB_INLINE __m512i dot(const struct form *form, const uint8_t *run, const int8_t 
             codes = _mm512_and_si512(codes, form->mask);
         if (form->has_values)
             codes = _mm512_shuffle_epi8(form->values, codes);
-        return _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, _mm512_load_si512(x + 64 * i));
+        BB_UNROLL
+        for (int32_t t = 0; t < x_rows; t++)
+            sums[t] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, _mm512_load_si512(x.first + t * x.stride + 64 * i));
+        return;
     }
     __m512i packed = _mm512_loadu_si512(run + 64 * i);
     bb_keep(&packed); /* or it is loaded twice */
@@ -90,34 +114,59 @@ BB_INLINE __m512i dot(const struct form *form, const uint8_t *run, const int8_t 
         even = _mm512_shuffle_epi8(form->values, even);
         odd = _mm512_shuffle_epi8(form->values, odd);
     }
-    const __m512i sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), even, _mm512_load_si512(x + 128 * i));
-    return _mm512_dpbusd_epi32(sums, odd, _mm512_load_si512(x + 128 * i + 64));
+    BB_UNROLL
+    for (int32_t t = 0; t < x_rows; t++) {
+        const int8_t *in = x.first + t * x.stride + 128 * i;
+        sums[t] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), even, _mm512_load_si512(in));
+        sums[t] = _mm512_dpbusd_epi32(sums[t], odd, _mm512_load_si512(in + 64));
+    }
 }
 
-BB_INLINE __m512i fold_dots(const struct form *form, const uint8_t *run, const int8_t *x, int32_t i)
+BB_INLINE void fold_dots(const struct form *form, const uint8_t *run, struct x_run x, int32_t i, __m512i folded[], const int32_t x_rows)
 {
-    const __m512i a = dot(form, run, x, i), b = dot(form, run, x, i + 1), c = dot(form, run, x, i + 2), d = dot(form, run, x, i + 3);
-    return fold_four(a, b, c, d);
+    __m512i dots[4][FEW];
+    BB_UNROLL
+    for (int32_t j = 0; j < 4; j++)
+        dot(form, run, x, i + j, dots[j], x_rows);
+    BB_UNROLL
+    for (int32_t t = 0; t < x_rows; t++)
+        folded[t] = x_rows == 3 && form->bits <= 4 && !form->has_values ? fold_four_small(dots[0][t], dots[1][t], dots[2][t], dots[3][t])
+                                                         : fold_four(dots[0][t], dots[1][t], dots[2][t], dots[3][t]);
 }
 
 /* Sums of a run's units in their order. A unit's partial sums fill `lanes` lanes: 16 registers of one unit, 8 of two, 4 of four, or 2 of eight. */
-BB_INLINE __m512i sum_units(const struct form *form, const uint8_t *run, const int8_t *x, const int32_t lanes)
+BB_INLINE void sum_units(const struct form *form, const uint8_t *run, struct x_run x, __m512i sums[], const int32_t lanes, const int32_t x_rows)
 {
-    if (lanes == 16) {
-        const __m512i a = fold_dots(form, run, x, 0), b = fold_dots(form, run, x, 4), ab = fold_lanes(a, b);
-        const __m512i c = fold_dots(form, run, x, 8), d = fold_dots(form, run, x, 12);
-        return fold_lanes(ab, fold_lanes(c, d));
-    }
-    if (lanes == 8) {
-        const __m512i a = fold_dots(form, run, x, 0), b = fold_dots(form, run, x, 4);
-        return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15), fold_lanes(a, b));
-    }
+    __m512i a[FEW], b[FEW], c[FEW], d[FEW];
     if (lanes == 2) {
         const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-        const __m512i a = dot(form, run, x, 0), b = dot(form, run, x, 1), odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
-        return _mm512_add_epi32(_mm512_permutex2var_epi32(a, even, b), _mm512_permutex2var_epi32(a, odd, b));
+        const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+        dot(form, run, x, 0, a, x_rows);
+        dot(form, run, x, 1, b, x_rows);
+        BB_UNROLL
+        for (int32_t t = 0; t < x_rows; t++)
+            sums[t] = _mm512_add_epi32(_mm512_permutex2var_epi32(a[t], even, b[t]), _mm512_permutex2var_epi32(a[t], odd, b[t]));
+        return;
     }
-    return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), fold_dots(form, run, x, 0));
+    fold_dots(form, run, x, 0, a, x_rows);
+    if (lanes >= 8)
+        fold_dots(form, run, x, 4, b, x_rows);
+    if (lanes == 16) {
+        BB_UNROLL
+        for (int32_t t = 0; t < x_rows; t++)
+            a[t] = fold_lanes(a[t], b[t]);
+        fold_dots(form, run, x, 8, c, x_rows);
+        fold_dots(form, run, x, 12, d, x_rows);
+    }
+    BB_UNROLL
+    for (int32_t t = 0; t < x_rows; t++) {
+        if (lanes == 16)
+            sums[t] = fold_lanes(a[t], fold_lanes(c[t], d[t]));
+        else if (lanes == 8)
+            sums[t] = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15), fold_lanes(a[t], b[t]));
+        else
+            sums[t] = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), a[t]);
+    }
 }
 
 /* Where the codes are being read. */
@@ -126,19 +175,24 @@ struct reader {
     int64_t ahead;
 };
 
-/* Sums of the run of units from `first` on, whose codes come next. Behind a row's last, partial run come the next row's codes, where x is 0;
- * behind the last row nothing is read. */
-BB_INLINE __m512i next_run(const struct one *one, const struct form *form, struct reader *reader, int64_t first, const int32_t unit)
+/* To `dots`: sums of the run of units from `first` on, whose codes come next. Behind a row's last, partial run come the next row's codes, where x
+ * is 0; behind the last row nothing is read. */
+BB_INLINE void next_run(const struct pass *pass, const struct form *form, struct reader *reader, int64_t first, int32_t *dots, const int32_t unit,
+                        const int32_t x_rows)
 {
     const int32_t lanes = unit / (form->is_split ? 8 : 4), run_bytes = 2 * unit * form->bits;
-    const int64_t units = one->units - first < UNITS ? one->units - first : UNITS, bytes = units * (run_bytes / UNITS);
-    const int8_t *x = one->x + first * unit;
+    const int64_t units = pass->units - first < UNITS ? pass->units - first : UNITS, bytes = units * (run_bytes / UNITS);
+    const struct x_run x = { pass->x + first * unit, pass->padded_units * unit };
     const uint8_t *codes = reader->codes;
     bb_read_ahead(codes, bytes, reader->ahead);
     reader->codes += bytes;
     if (reader->end - codes < run_bytes)
-        codes = memcpy(one->tail, codes, (size_t)bytes);
-    return sum_units(form, codes, x, lanes);
+        codes = memcpy(pass->tail, codes, (size_t)bytes);
+    __m512i sums[FEW];
+    sum_units(form, codes, x, sums, lanes, x_rows);
+    BB_UNROLL
+    for (int32_t t = 0; t < x_rows; t++)
+        _mm512_store_si512(dots + t * ROWS * pass->padded_units, sums[t]);
 }
 
 /* 16 bf16 as f32. */
@@ -148,31 +202,35 @@ static inline __m512 load_brain(const void *data, int64_t first)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
 }
 
-/* The terms scale * dot + bias * sum of a row for a whole run of the usual scheme. */
-BB_INLINE __m512 usual_terms(const struct one *one, int64_t row, int64_t first, __m512 dots)
+/* Scales and biases of a run of any scheme, from unit `first` of row `row` on. */
+static void load_any_groups(const struct pass *pass, int64_t row, int64_t first, __m512 *scale, __m512 *bias)
 {
-    const struct bb_weight *weight = one->task->weight;
-    const int64_t place = row * one->units + first;
-    const __m512 sums = _mm512_load_ps(one->sums + first);
-    return _mm512_fmadd_ps(load_brain(weight->scales, place), dots, _mm512_mul_ps(load_brain(weight->biases, place), sums));
-}
-
-/* The same of any scheme and run. */
-static __m512 any_terms(const struct one *one, int64_t row, int64_t first, __m512 dots)
-{
-    const struct bb_weight *weight = one->task->weight;
+    const struct bb_weight *weight = pass->task->weight;
     const bool is_double = weight->scheme.group_size > BB_UNIT_LIMIT; /* two units a group */
-    const int64_t units = one->units - first < UNITS ? one->units - first : UNITS, groups = weight->cols / weight->scheme.group_size;
-    __m512 scale, bias;
+    const int64_t units = pass->units - first < UNITS ? pass->units - first : UNITS, groups = weight->cols / weight->scheme.group_size;
     if (is_double) {
         const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
-        bb_load_groups(weight, row * groups + first / 2, (units + 1) / 2, &scale, &bias);
-        scale = _mm512_permutexvar_ps(twice, scale);
-        bias = _mm512_permutexvar_ps(twice, bias);
+        bb_load_groups(weight, row * groups + first / 2, (units + 1) / 2, scale, bias);
+        *scale = _mm512_permutexvar_ps(twice, *scale);
+        *bias = _mm512_permutexvar_ps(twice, *bias);
     } else {
-        bb_load_groups(weight, row * groups + first, units, &scale, &bias);
+        bb_load_groups(weight, row * groups + first, units, scale, bias);
     }
-    return _mm512_fmadd_ps(scale, dots, _mm512_mul_ps(bias, _mm512_load_ps(one->sums + first)));
+}
+
+/* The same; of a whole run of the usual scheme at once. */
+BB_INLINE void load_groups(const struct pass *pass, int64_t row, int64_t first, __m512 *scale, __m512 *bias)
+{
+    const struct bb_weight *weight = pass->task->weight;
+    if (!pass->is_usual || pass->units - first < UNITS) {
+        __m512 any[2]; /* so that the others stay in registers */
+        load_any_groups(pass, row, first, &any[0], &any[1]);
+        *scale = any[0];
+        *bias = any[1];
+        return;
+    }
+    *scale = load_brain(weight->scales, row * pass->units + first);
+    *bias = load_brain(weight->biases, row * pass->units + first);
 }
 
 /* In each 128-bit lane, the lower halves of a's and b's; the upper ones. */
@@ -186,14 +244,45 @@ static inline __m512 join_high(__m512 a, __m512 b)
     return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
 }
 
-/* Adds the terms of four rows, of the run of units from `first` on, to the rows' totals. */
-BB_INLINE __m128 add_terms(const struct one *one, int64_t first, const __m512 terms[ROWS], int64_t units, __m128 total)
+/* quads[j], 128-bit lane l: the terms of unit 4l + j of the four rows. */
+BB_INLINE void transpose_terms(const __m512 terms[ROWS], __m512 quads[4])
 {
     const __m512 low01 = _mm512_unpacklo_ps(terms[0], terms[1]), high01 = _mm512_unpackhi_ps(terms[0], terms[1]);
     const __m512 low23 = _mm512_unpacklo_ps(terms[2], terms[3]), high23 = _mm512_unpackhi_ps(terms[2], terms[3]);
-    const __m512 quads[4] = { /* quads[j], 128-bit lane l: unit 4l + j of the rows */
-        join_low(low01, low23), join_high(low01, low23), join_low(high01, high23), join_high(high01, high23) };
+    quads[0] = join_low(low01, low23);
+    quads[1] = join_high(low01, low23);
+    quads[2] = join_low(high01, high23);
+    quads[3] = join_high(high01, high23);
+}
+
+/* For each row of x the terms scale * dot + bias * sum of the run of units from `first` on of `count` rows from `row` on, transposed. */
+BB_INLINE void make_terms(const struct pass *pass, int64_t row, int64_t count, int64_t first, __m512 quads[][4], const int32_t x_rows)
+{
+    __m512 terms[FEW][ROWS];
+    BB_UNROLL
+    for (int64_t i = 0; i < ROWS; i++) {
+        __m512 scale = _mm512_setzero_ps(), bias = scale;
+        if (i < count)
+            load_groups(pass, row + i, first, &scale, &bias);
+        BB_UNROLL
+        for (int32_t t = 0; t < x_rows; t++) {
+            const __m512 sums = _mm512_load_ps(pass->sums + t * pass->padded_units + first);
+            const __m512i dots = _mm512_load_si512(pass->dots + (t * ROWS + i) * pass->padded_units + first);
+            terms[t][i] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(dots), _mm512_mul_ps(bias, sums));
+        }
+    }
+    BB_UNROLL
+    for (int32_t t = 0; t < x_rows; t++)
+        transpose_terms(terms[t], quads[t]);
+}
+
+/* Adds a run's terms to the totals of four rows, unit by unit; those behind the last unit have steps of 0. */
+BB_INLINE __m128 add_run(const struct pass *pass, int64_t row, int64_t count, int64_t first, __m128 total)
+{
+    const float *steps = pass->steps + first;
+    __m512 of_rows[1][4], *quads = of_rows[0];
     __m128 by_unit[UNITS];
+    make_terms(pass, row, count, first, of_rows, 1);
     BB_UNROLL
     for (int32_t j = 0; j < 4; j++) {
         by_unit[j] = _mm512_castps512_ps128(quads[j]);
@@ -202,76 +291,129 @@ BB_INLINE __m128 add_terms(const struct one *one, int64_t first, const __m512 te
         by_unit[12 + j] = _mm512_extractf32x4_ps(quads[j], 3);
     }
     BB_UNROLL
-    for (int32_t i = 0; i < UNITS; i++) {
-        if (i < units)
-            total = _mm_fmadd_ps(by_unit[i], _mm_set1_ps(one->steps[first + i]), total);
-    }
+    for (int32_t i = 0; i < UNITS; i++)
+        total = _mm_fmadd_ps(by_unit[i], _mm_set1_ps(steps[i]), total);
     return total;
 }
 
-/* The same from the sums of `count` rows. */
-static __m128 add_run(const struct one *one, int64_t row, int64_t count, int64_t first, __m128 total)
+/* The same for three rows of x at once: row t's totals are 128-bit lane t. */
+BB_INLINE __m512 add_three_runs(const struct pass *pass, int64_t row, int64_t count, int64_t first, __m512 total)
 {
-    const int64_t units = one->units - first < UNITS ? one->units - first : UNITS;
-    const bool is_usual = one->is_usual && units == UNITS;
-    __m512 terms[ROWS];
+    const float *steps = pass->steps + first * UNITS;
+    __m512 quads[3][4], by_unit[UNITS];
+    make_terms(pass, row, count, first, quads, 3);
     BB_UNROLL
-    for (int64_t i = 0; i < ROWS; i++) {
-        terms[i] = _mm512_setzero_ps();
-        if (i >= count)
-            continue;
-        const __m512 dots = _mm512_cvtepi32_ps(_mm512_load_si512(one->dots + i * one->padded_units + first));
-        terms[i] = is_usual ? usual_terms(one, row + i, first, dots) : any_terms(one, row + i, first, dots);
+    for (int32_t j = 0; j < 4; j++) {
+        const __m512 low = _mm512_shuffle_f32x4(quads[0][j], quads[1][j], 0x44), high = _mm512_shuffle_f32x4(quads[0][j], quads[1][j], 0xEE);
+        by_unit[j] = _mm512_shuffle_f32x4(low, quads[2][j], 0x08);
+        by_unit[4 + j] = _mm512_shuffle_f32x4(low, quads[2][j], 0x5D);
+        by_unit[8 + j] = _mm512_shuffle_f32x4(high, quads[2][j], 0xA8);
+        by_unit[12 + j] = _mm512_shuffle_f32x4(high, quads[2][j], 0xFD);
     }
-    return add_terms(one, first, terms, units, total);
+    BB_UNROLL
+    for (int32_t i = 0; i < UNITS; i++)
+        total = _mm512_fmadd_ps(by_unit[i], _mm512_load_ps(steps + i * UNITS), total);
+    return total;
 }
 
-/* Rows [row, row + count) . x, at most ROWS; rows that are not there give 0. */
-BB_INLINE __m128 multiply_group(const struct one *one, int64_t row, int64_t count, const int32_t unit, const int32_t bits, const bool is_split,
-                                const bool has_values)
+/* Rows [row, row + count) . x, at most ROWS, of row t of x in 128-bit lane t; rows that are not there give 0. */
+BB_INLINE __m512 multiply_group(const struct pass *pass, const struct form *form, int64_t row, int64_t count, const int32_t unit,
+                                const int32_t x_rows)
 {
-    const struct form form = { .index = one->unpacker.index, .shift = one->unpacker.shift, .mask = one->unpacker.mask,
-        .values = one->unpacker.values, .bits = bits, .is_split = is_split, .has_values = has_values };
-    const struct bb_weight *weight = one->task->weight;
-    struct reader reader = { .codes = (const uint8_t *)weight->data + (size_t)row * one->row_bytes,
-        .end = (const uint8_t *)weight->data + (size_t)weight->rows * one->row_bytes };
-    __m128 total = _mm_setzero_ps();
-    int32_t *dots = one->dots;
-    for (int64_t i = 0; i < count; i++, dots += one->padded_units) {
-        reader.ahead = i % one->task->rounded->rows == one->row ? one->read_ahead : 0; /* rows of x take turns */
-        for (int64_t first = 0; first < one->units; first += UNITS) {
-            _mm512_store_si512(dots + first, next_run(one, &form, &reader, first, unit));
-            if (i == count - 1)
-                total = add_run(one, row, count, first, total);
+    const struct bb_weight *weight = pass->task->weight;
+    const uint8_t *codes = (const uint8_t *)weight->data + (size_t)row * pass->row_bytes;
+    struct reader reader = { .codes = codes, .end = (const uint8_t *)weight->data + (size_t)weight->rows * pass->row_bytes };
+    __m512 totals = _mm512_setzero_ps();
+    const int64_t block_units = x_rows == 3 ? pass->block_units : pass->units;
+    for (int64_t begin = 0; begin < pass->units; begin += block_units) {
+        const int64_t end = pass->units - begin < block_units ? pass->units : begin + block_units;
+        for (int64_t i = 0; i < count; i++) {
+            if (x_rows == 3) /* else the codes go on where the last row's end */
+                reader.codes = codes + (size_t)i * pass->row_bytes + begin * (unit * form->bits / 8);
+            reader.ahead = (i & pass->turn_mask) == pass->turn ? pass->read_ahead : 0;
+            for (int64_t first = begin; first < end; first += UNITS) {
+                next_run(pass, form, &reader, first, pass->dots + i * pass->padded_units + first, unit, x_rows);
+                if (i == count - 1)
+                    totals = x_rows == 3 ? add_three_runs(pass, row, count, first, totals)
+                                         : _mm512_castps128_ps512(add_run(pass, row, count, first, _mm512_castps512_ps128(totals)));
+            }
         }
     }
-    return total;
+    return totals;
+}
+
+/* All passes over the weight, `rows` of its rows at a time. */
+BB_INLINE void multiply_form(const struct pass *passes, int32_t pass_count, int64_t rows, const int32_t unit, const int32_t bits, const bool is_split,
+                             const bool has_values, const int32_t x_rows)
+{
+    const struct bb_linear_task *task = passes[0].task;
+    const struct bb_weight *weight = task->weight;
+    const struct bb_unpacker *unpacker = &passes[0].unpacker;
+    const struct form form = { .index = unpacker->index, .shift = unpacker->shift, .mask = unpacker->mask, .values = unpacker->values, .bits = bits,
+        .is_split = is_split, .has_values = has_values };
+    struct bb_ahead_place ahead = bb_ahead_begin(task, (weight->rows + BLOCK - 1) / BLOCK);
+    for (int64_t row = 0; row < weight->rows; row += BLOCK) {
+        bb_ahead_ask(&ahead);
+        const int64_t count = weight->rows - row < BLOCK ? weight->rows - row : BLOCK;
+        const __m512 bias = bb_load_bias(task, row);
+        __m512 totals[FEW];
+        BB_UNROLL
+        for (int32_t t = 0; t < FEW; t++)
+            totals[t] = _mm512_setzero_ps();
+        for (int64_t i = 0; i < count; i += rows) {
+            bb_prefetch_groups(weight, row + i + 2 * rows, rows);
+            const __mmask16 places = (__mmask16)(((1u << rows) - 1u) << i);
+            for (int32_t p = 0; p < pass_count; p++) {
+                const __m512 fours = multiply_group(&passes[p], &form, row + i, count - i < rows ? count - i : rows, unit, x_rows);
+                totals[p] = _mm512_mask_expand_ps(totals[p], places, fours);
+                if (x_rows == 1)
+                    continue;
+                totals[1] = _mm512_mask_expand_ps(totals[1], places, _mm512_castps128_ps512(_mm512_extractf32x4_ps(fours, 1)));
+                totals[2] = _mm512_mask_expand_ps(totals[2], places, _mm512_castps128_ps512(_mm512_extractf32x4_ps(fours, 2)));
+            }
+        }
+        for (int32_t t = 0; t < pass_count * x_rows; t++)
+            bb_store_rows(task, row, t, bias, totals[t]);
+    }
 }
 
 /* The same with the constants of the scheme. */
-static __m128 multiply_rows(const struct one *one, int64_t row, int64_t count)
+BB_INLINE void multiply_passes(const struct pass *passes, int32_t pass_count, int64_t rows, const int32_t x_rows)
 {
-    const int32_t unit = one->task->rounded->unit;
-    const bool has_values = one->unpacker.has_values;
-    switch (one->unpacker.bits + (unit == 64 ? 16 : 0)) {
-    case 1: return multiply_group(one, row, count, 32, 1, false, false);
-    case 2: return multiply_group(one, row, count, 32, 2, false, false);
-    case 3: return multiply_group(one, row, count, 32, 3, false, false);
-    case 5: return multiply_group(one, row, count, 32, 5, false, false);
-    case 6: return multiply_group(one, row, count, 32, 6, false, false);
-    case 8: return multiply_group(one, row, count, 32, 8, false, false);
-    case 16 + 1: return multiply_group(one, row, count, 64, 1, false, false);
-    case 16 + 2: return multiply_group(one, row, count, 64, 2, false, false);
-    case 16 + 3: return multiply_group(one, row, count, 64, 3, false, false);
-    case 16 + 4: return multiply_group(one, row, count, 64, 4, true, false);
-    case 16 + 5: return multiply_group(one, row, count, 64, 5, false, false);
-    case 16 + 6: return multiply_group(one, row, count, 64, 6, false, false);
-    case 16 + 8: return multiply_group(one, row, count, 64, 8, false, false);
+    const int32_t unit = passes[0].task->rounded->unit;
+    const bool has_values = passes[0].unpacker.has_values;
+    switch (passes[0].unpacker.bits + (unit == 64 ? 16 : 0)) {
+    case 1: multiply_form(passes, pass_count, rows, 32, 1, false, false, x_rows); break;
+    case 2: multiply_form(passes, pass_count, rows, 32, 2, false, false, x_rows); break;
+    case 3: multiply_form(passes, pass_count, rows, 32, 3, false, false, x_rows); break;
+    case 5: multiply_form(passes, pass_count, rows, 32, 5, false, false, x_rows); break;
+    case 6: multiply_form(passes, pass_count, rows, 32, 6, false, false, x_rows); break;
+    case 8: multiply_form(passes, pass_count, rows, 32, 8, false, false, x_rows); break;
+    case 16 + 1: multiply_form(passes, pass_count, rows, 64, 1, false, false, x_rows); break;
+    case 16 + 2: multiply_form(passes, pass_count, rows, 64, 2, false, false, x_rows); break;
+    case 16 + 3: multiply_form(passes, pass_count, rows, 64, 3, false, false, x_rows); break;
+    case 16 + 4: multiply_form(passes, pass_count, rows, 64, 4, true, false, x_rows); break;
+    case 16 + 5: multiply_form(passes, pass_count, rows, 64, 5, false, false, x_rows); break;
+    case 16 + 6: multiply_form(passes, pass_count, rows, 64, 6, false, false, x_rows); break;
+    case 16 + 8: multiply_form(passes, pass_count, rows, 64, 8, false, false, x_rows); break;
     default: /* 4 bits, units of 32 or 16 */
         if (!has_values)
-            return multiply_group(one, row, count, 32, 4, true, false);
-        return unit == 32 ? multiply_group(one, row, count, 32, 4, true, true) : multiply_group(one, row, count, 16, 4, true, true);
+            multiply_form(passes, pass_count, rows, 32, 4, true, false, x_rows);
+        else if (unit == 32)
+            multiply_form(passes, pass_count, rows, 32, 4, true, true, x_rows);
+        else
+            multiply_form(passes, pass_count, rows, 16, 4, true, true, x_rows);
     }
+}
+
+static void multiply_each(const struct pass *passes, int32_t pass_count, int64_t rows)
+{
+    multiply_passes(passes, pass_count, rows, 1);
+}
+
+static void multiply_three(const struct pass *passes, int64_t rows)
+{
+    multiply_passes(passes, 1, rows, 3);
 }
 
 /* x for nibbles, in place: of each 128 columns the 64 even ones, then the 64 odd ones. They come in fours in turn. */
@@ -286,58 +428,59 @@ static void split_columns(int8_t *x, int64_t cols)
     }
 }
 
-/* Row t of x, all rows being one tile, to where one->x, sums and steps point. */
-static void lay_out_row(const struct one *one, int64_t t)
+/* Row t of x to place `index` of a pass. */
+static void lay_out_row(const struct pass *pass, int64_t t, int64_t index)
 {
-    const struct bb_rounded *rounded = one->task->rounded;
-    const int64_t cols = rounded->cols, padded_cols = one->padded_units * rounded->unit;
+    const struct bb_rounded *rounded = pass->task->rounded;
+    const int64_t cols = rounded->cols, padded_cols = pass->padded_units * rounded->unit;
+    const size_t unit_bytes = (size_t)pass->units * sizeof(float), behind = (size_t)(pass->padded_units - pass->units) * sizeof(float);
     const int8_t *codes = bb_rounded_row(rounded, t);
-    if (rounded->rows == 1)
-        memcpy(one->x, codes, (size_t)cols);
-    else
-        for (int64_t i = 0; i < cols; i += 4)
-            memcpy(one->x + i, codes + i * rounded->rows, 4);
-    memset(one->x + cols, 0, (size_t)(padded_cols - cols));
-    if (one->unpacker.bits == 4)
-        split_columns(one->x, padded_cols);
-    memcpy(one->sums, rounded->sums + t * one->units, (size_t)one->units * sizeof(float));
-    memcpy(one->steps, rounded->steps + t * one->units, (size_t)one->units * sizeof(float));
-    memset(one->sums + one->units, 0, (size_t)(one->padded_units - one->units) * sizeof(float));
+    int8_t *x = pass->x + index * padded_cols;
+    float *sums = pass->sums + index * pass->padded_units;
+    const float *steps = rounded->steps + t * pass->units;
+    memcpy(x, codes, (size_t)cols);
+    memset(x + cols, 0, (size_t)(padded_cols - cols));
+    if (pass->unpacker.bits == 4)
+        split_columns(x, padded_cols);
+    memcpy(sums, rounded->sums + t * pass->units, unit_bytes);
+    memset(sums + pass->units, 0, behind);
+    for (int64_t i = 0; i < pass->units && pass->x_rows == 3; i++)
+        _mm_store_ps(pass->steps + i * UNITS + index * ROWS, _mm_set1_ps(steps[i]));
+    if (pass->x_rows == 1)
+        memcpy(pass->steps, steps, unit_bytes);
 }
 
 void bb_avx512_multiply_few(const struct bb_linear_task *task)
 {
     const struct bb_rounded *rounded = task->rounded;
     const struct bb_weight *weight = task->weight;
+    const int32_t x_rows = rounded->rows == 3 ? 3 : 1; /* of a pass */
     const int64_t padded_cols = (int64_t)padded_cols_of(rounded->cols), padded_units = padded_cols / rounded->unit;
-    const int64_t row_bytes = (int64_t)bb_weight_row_bytes(weight) + padded_units * 4, rows = bb_rows_at_once(padded_cols, row_bytes);
+    const int64_t row_bytes = (int64_t)bb_weight_row_bytes(weight), kept_bytes = row_bytes + padded_units * 4;
+    const int64_t rows = x_rows == 3 ? ROWS : bb_rows_at_once(padded_cols, kept_bytes);
+    const int64_t block_units = x_rows == 3 && padded_cols > BLOCK_COLS ? BLOCK_COLS / rounded->unit : padded_units;
+    int64_t read_ahead = bb_read_ahead_beside(task, padded_cols + rows * kept_bytes);
+    if (x_rows == 3) /* which compute more than they read: the processor sees no stream */
+        read_ahead = block_units == padded_units ? AHEAD : ROWS * row_bytes;
     int8_t *x = task->scratch;
-    float *floats = (float *)(void *)(x + rounded->rows * padded_cols);
-    int32_t *dots = (int32_t *)(void *)(floats + 2 * rounded->rows * padded_units);
-    struct one ones[BB_AVX512_FEW];
-    for (int64_t t = 0; t < rounded->rows; t++, x += padded_cols, floats += 2 * padded_units) {
-        ones[t] = (struct one){ .task = task, .unpacker = bb_unpacker_of(weight->scheme, true), .row = t, .x = x, .sums = floats,
-            .steps = floats + padded_units, .dots = dots, .tail = (uint8_t *)(dots + ROWS * padded_units),
-            .units = rounded->cols / rounded->unit, .padded_units = padded_units, .row_bytes = bb_weight_row_bytes(weight),
-            .read_ahead = bb_read_ahead_beside(task, padded_cols + rows * row_bytes) };
-        ones[t].is_usual = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && weight->scheme.group_size == rounded->unit;
-        lay_out_row(&ones[t], t);
+    float *sums = (float *)(void *)(x + rounded->rows * padded_cols), *steps = sums + rounded->rows * padded_units;
+    const int64_t step_count = (x_rows == 3 ? UNITS : rounded->rows) * padded_units;
+    int32_t *dots = (int32_t *)(void *)(steps + step_count);
+    memset(steps, 0, (size_t)step_count * sizeof(float));
+    struct pass passes[FEW];
+    for (int64_t t = 0; t < rounded->rows; t++) {
+        struct pass *pass = &passes[t / x_rows];
+        if (t % x_rows == 0)
+            *pass = (struct pass){ .task = task, .unpacker = bb_unpacker_of(weight->scheme, true), 
+                .turn = t, .turn_mask = rounded->rows == 2, .x_rows = x_rows, .x = x + t * padded_cols,
+                .sums = sums + t * padded_units, .steps = steps + t * padded_units, .dots = dots,
+                .tail = (uint8_t *)(dots + x_rows * ROWS * padded_units), .units = rounded->cols / rounded->unit, .padded_units = padded_units,
+                .block_units = block_units, .row_bytes = (size_t)row_bytes, .read_ahead = read_ahead,
+                .is_usual = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && weight->scheme.group_size == rounded->unit };
+        lay_out_row(pass, t, t % x_rows);
     }
-    struct bb_ahead_place ahead = bb_ahead_begin(task, (weight->rows + BLOCK - 1) / BLOCK);
-    for (int64_t row = 0; row < weight->rows; row += BLOCK) {
-        bb_ahead_ask(&ahead);
-        const int64_t count = weight->rows - row < BLOCK ? weight->rows - row : BLOCK;
-        const __m512 bias = bb_load_bias(task, row);
-        __m512 totals[BB_AVX512_FEW] = { _mm512_setzero_ps(), _mm512_setzero_ps() };
-        for (int64_t i = 0; i < count; i += rows) {
-            bb_prefetch_groups(weight, row + i + 2 * rows, rows);
-            const __mmask16 places = (__mmask16)(((1u << rows) - 1u) << i);
-            for (int64_t t = 0; t < rounded->rows; t++) {
-                const __m128 four = multiply_rows(&ones[t], row + i, count - i < rows ? count - i : rows);
-                totals[t] = _mm512_mask_expand_ps(totals[t], places, _mm512_castps128_ps512(four));
-            }
-        }
-        for (int64_t t = 0; t < rounded->rows; t++)
-            bb_store_rows(task, row, t, bias, totals[t]);
-    }
+    if (x_rows == 3)
+        multiply_three(passes, rows);
+    else
+        multiply_each(passes, (int32_t)rounded->rows, rows);
 }

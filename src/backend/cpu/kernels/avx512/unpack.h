@@ -149,12 +149,12 @@ static inline __m512 bb_load_bias(const struct bb_linear_task *task, int64_t row
 }
 
 enum {
-    BB_AVX512_FEW = 2 /* rows of x up to which a panel of weights does not pay */
+    BB_AVX512_FEW = 3 /* rows of x up to which a panel of weights does not pay */
 };
 
 void bb_avx512_multiply_few(const struct bb_linear_task *task);   /* rounded product of a few rows of x (matvec.c) */
 size_t bb_avx512_few_scratch(int64_t cols);
-void bb_avx512_multiply_exact(const struct bb_linear_task *task); /* exact.c */
+void bb_avx512_multiply_floats(const struct bb_linear_task *task); /* exact.c */
 size_t bb_avx512_exact_scratch(int64_t cols, int64_t row_count);
 
 #endif

@@ -331,7 +331,7 @@ static void multiply_codes(const struct bb_linear_task *task)
     }
 }
 
-void bb_neon_multiply_exact(const struct bb_linear_task *task)
+void bb_neon_multiply_floats(const struct bb_linear_task *task)
 {
     switch (kind_of(task->weight)) {
     case KIND_CODES: multiply_codes(task); break;

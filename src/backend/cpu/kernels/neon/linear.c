@@ -75,5 +75,5 @@ static void unit_dots(const int8_t *codes, const int8_t *x, int32_t unit, int32_
 void bb_kernels_fill_neon_linear(struct bb_kernels *kernels)
 {
     fill_linear(kernels);
-    kernels->multiply_exact = bb_neon_multiply_exact;
+    kernels->multiply_floats = bb_neon_multiply_floats;
 }

@@ -182,8 +182,7 @@ static void multiply_rounded(const struct bb_linear_task *task)
         multiply_panel(task, row);
 }
 
-/* One unit; its columns lie DEPTH * width apart in runs of DEPTH. */
-static void round_unit(const float *x, int32_t unit, int8_t *codes, int64_t width, float *step, float *sum)
+static void round_unit(const float *x, int32_t unit, int8_t *codes, int64_t width, float *step, float *sum, float *rest)
 {
     uint32x4_t largest = vdupq_n_u32(0);
     int32x4_t total = vdupq_n_s32(0);
@@ -194,11 +193,15 @@ static void round_unit(const float *x, int32_t unit, int8_t *codes, int64_t widt
     memcpy(&limit, &bits, sizeof limit);
     const bool is_finite = bits < 0x7F800000, is_empty = !is_finite || limit < 1e-30f;
     const float inverse = is_empty ? 0.0f : 127.0f / limit;
+    *step = !is_finite ? NAN : is_empty ? 0.0f : limit / 127.0f;
     for (int32_t i = 0; i < unit; i += 16) {
         int32x4_t four[4];
         for (int32_t j = 0; j < 4; j++) {
-            four[j] = is_empty ? vdupq_n_s32(0) : vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + i + 4 * j), inverse));
+            const float32x4_t in = vld1q_f32(x + i + 4 * j);
+            four[j] = is_empty ? vdupq_n_s32(0) : vcvtnq_s32_f32(vmulq_n_f32(in, inverse));
             total = vaddq_s32(total, four[j]);
+            if (rest != NULL)
+                vst1q_f32(rest + i + 4 * j, vfmsq_n_f32(in, vcvtq_f32_s32(four[j]), *step));
         }
         const int16x8_t low = vcombine_s16(vmovn_s32(four[0]), vmovn_s32(four[1])), high = vcombine_s16(vmovn_s32(four[2]), vmovn_s32(four[3]));
         int8_t rounded[16];
@@ -206,26 +209,19 @@ static void round_unit(const float *x, int32_t unit, int8_t *codes, int64_t widt
         for (int32_t j = 0; j < 16; j += DEPTH)
             memcpy(codes + (i + j) * width, rounded + j, DEPTH);
     }
-    *step = !is_finite ? NAN : is_empty ? 0.0f : limit / 127.0f;
     *sum = (float)vaddvq_s32(total);
 }
 
 static void round_rows(const struct bb_rounded *rounded, const float *x, int64_t first, int64_t count)
 {
-    const int64_t units = rounded->cols / rounded->unit;
-    for (int64_t row = first; row < first + count; row++) {
-        const int64_t width = bb_rounded_tile_rows(rounded, row), in_tile = row % TILE;
-        int8_t *codes = rounded->codes + (row - in_tile) * rounded->cols + in_tile * DEPTH;
-        for (int64_t i = 0; i < units; i++)
-            round_unit(x + row * rounded->cols + i * rounded->unit, rounded->unit, codes + i * rounded->unit * width, width,
-                       rounded->steps + row * units + i, rounded->sums + row * units + i);
-    }
+    bb_round_rows(rounded, x, first, count, DEPTH, round_unit);
 }
 
 /* The slots of rounded products. */
 static void fill_linear(struct bb_kernels *kernels)
 {
     kernels->rounded_tile = TILE;
+    kernels->rounded_few = 1;
     kernels->linear_rows = PANEL_ROWS;
     kernels->linear_scratch = linear_scratch;
     kernels->round_rows = round_rows;

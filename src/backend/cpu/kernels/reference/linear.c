@@ -10,8 +10,7 @@ static size_t linear_scratch(int64_t cols, int64_t row_count)
     return (size_t)cols * sizeof(float);
 }
 
-/* One unit of one row; codes lie 4 * width apart in fours. */
-static void round_unit(const float *x, int32_t unit, int8_t *codes, int64_t width, float *step, float *sum)
+static void round_unit(const float *x, int32_t unit, int8_t *codes, int64_t width, float *step, float *sum, float *rest)
 {
     float largest = 0.0f;
     bool is_finite = true;
@@ -22,25 +21,20 @@ static void round_unit(const float *x, int32_t unit, int8_t *codes, int64_t widt
     const bool is_empty = !is_finite || largest < 1e-30f;
     const float inverse = is_empty ? 0.0f : 127.0f / largest;
     int32_t total = 0;
+    *step = !is_finite ? NAN : is_empty ? 0.0f : largest / 127.0f;
     for (int32_t i = 0; i < unit; i++) {
         const int8_t code = is_empty ? 0 : (int8_t)rintf(x[i] * inverse);
         codes[i / 4 * 4 * width + i % 4] = code;
         total += code;
+        if (rest != NULL)
+            rest[i] = fmaf((float)-code, *step, x[i]);
     }
-    *step = !is_finite ? NAN : is_empty ? 0.0f : largest / 127.0f;
     *sum = (float)total;
 }
 
 static void round_rows(const struct bb_rounded *rounded, const float *x, int64_t first, int64_t count)
 {
-    const int64_t units = rounded->cols / rounded->unit;
-    for (int64_t row = first; row < first + count; row++) {
-        const int64_t width = bb_rounded_tile_rows(rounded, row);
-        int8_t *codes = bb_rounded_row(rounded, row);
-        for (int64_t i = 0; i < units; i++)
-            round_unit(x + row * rounded->cols + i * rounded->unit, rounded->unit, codes + i * rounded->unit * width, width,
-                       rounded->steps + row * units + i, rounded->sums + row * units + i);
-    }
+    bb_round_rows(rounded, x, first, count, 4, round_unit);
 }
 
 /* The product's definition (kernel.h), unit by unit. */
@@ -76,7 +70,7 @@ static void multiply_rounded(const struct bb_linear_task *task)
     }
 }
 
-static void multiply_exact(const struct bb_linear_task *task)
+static void multiply_floats(const struct bb_linear_task *task)
 {
     const struct bb_weight *weight = task->weight;
     float *values = task->scratch;
@@ -95,9 +89,10 @@ static void multiply_exact(const struct bb_linear_task *task)
 void bb_kernels_fill_reference_linear(struct bb_kernels *kernels)
 {
     kernels->rounded_tile = 1;
+    kernels->rounded_few = 1;
     kernels->linear_rows = 1;
     kernels->linear_scratch = linear_scratch;
     kernels->round_rows = round_rows;
     kernels->multiply_rounded = multiply_rounded;
-    kernels->multiply_exact = multiply_exact;
+    kernels->multiply_floats = multiply_floats;
 }
