@@ -5,8 +5,8 @@
  * registers are folded together until the 16 lanes are the sums of 16 units, so that scale, bias and conversion are one instruction each for 16
  * units. The sums of a group of rows are kept until its last row: as that is read, run by run the group's terms are made, transposed and added
  * unit by unit, the order that kernel.h wants. A group is no larger than what stays in the first cache beside x (any other line that
- * is missed there interrupts the reading ahead), and its additions are few enough to be done while the next codes come. Three rows (one row's
- * parts, in exact products) take the codes as they are unpacked; a second row alone finds the group in that cache.
+ * is missed there interrupts the reading ahead), and its additions are few enough to be done while the next codes come. Several rows of
+ * x (in exact products the parts of one) each take the codes as they are unpacked.
  *
  * 4-bit codes are not put in order: of 64 bytes (128 columns) the low nibbles are the even columns, the high nibbles the odd ones, and x is laid
  * out to match once a task. */
@@ -25,20 +25,19 @@ enum {
     FEW = BB_AVX512_FEW
 };
 
-/* A task, and those of its rows of x that take each code together: one or three. */
-struct pass {
+/* A task of one to three rows of x. */
+struct few {
     const struct bb_linear_task *task;
     struct bb_unpacker unpacker;
-    int64_t turn, turn_mask; /* asks for codes ahead with weight rows i where i & turn_mask is turn: passes take turns */
     int32_t x_rows;
     int8_t *x;           /* [rows][padded columns] codes, laid out to match the weights; zeroed up to a whole run */
     float *sums;         /* [rows][padded units], zeroed up to a whole run */
-    float *steps;        /* likewise; of three rows [padded units][row of x][ROWS], each four times over, and four zeros */
+    float *steps;        /* [padded units], likewise; of several rows [padded units][UNITS], each row's ROWS times over, the rest 0 */
     int32_t *dots;     /* [rows][ROWS][padded units]: sums of code(w) * code(x) */
     uint8_t *tail;     /* [UNITS * BB_UNIT_LIMIT]: codes of a partial run behind which nothing may be read */
     bool is_usual;     /* groups are units, with bf16 scales and biases: nearly every model */
     int64_t units, padded_units;
-    int64_t block_units; /* that a group's rows take in turn, a multiple of a run: of three rows of x no more stay in the first cache */
+    int64_t block_units; /* that a group's rows take in turn, a multiple of a run: of several rows of x no more stay in the first cache */
     size_t row_bytes;    /* of codes */
     int64_t read_ahead;
 };
@@ -177,22 +176,22 @@ struct reader {
 
 /* To `dots`: sums of the run of units from `first` on, whose codes come next. Behind a row's last, partial run come the next row's codes, where x
  * is 0; behind the last row nothing is read. */
-BB_INLINE void next_run(const struct pass *pass, const struct form *form, struct reader *reader, int64_t first, int32_t *dots, const int32_t unit,
+BB_INLINE void next_run(const struct few *few, const struct form *form, struct reader *reader, int64_t first, int32_t *dots, const int32_t unit,
                         const int32_t x_rows)
 {
     const int32_t lanes = unit / (form->is_split ? 8 : 4), run_bytes = 2 * unit * form->bits;
-    const int64_t units = pass->units - first < UNITS ? pass->units - first : UNITS, bytes = units * (run_bytes / UNITS);
-    const struct x_run x = { pass->x + first * unit, pass->padded_units * unit };
+    const int64_t units = few->units - first < UNITS ? few->units - first : UNITS, bytes = units * (run_bytes / UNITS);
+    const struct x_run x = { few->x + first * unit, few->padded_units * unit };
     const uint8_t *codes = reader->codes;
     bb_read_ahead(codes, bytes, reader->ahead);
     reader->codes += bytes;
     if (reader->end - codes < run_bytes)
-        codes = memcpy(pass->tail, codes, (size_t)bytes);
+        codes = memcpy(few->tail, codes, (size_t)bytes);
     __m512i sums[FEW];
     sum_units(form, codes, x, sums, lanes, x_rows);
     BB_UNROLL
     for (int32_t t = 0; t < x_rows; t++)
-        _mm512_store_si512(dots + t * ROWS * pass->padded_units, sums[t]);
+        _mm512_store_si512(dots + t * ROWS * few->padded_units, sums[t]);
 }
 
 /* 16 bf16 as f32. */
@@ -203,11 +202,11 @@ static inline __m512 load_brain(const void *data, int64_t first)
 }
 
 /* Scales and biases of a run of any scheme, from unit `first` of row `row` on. */
-static void load_any_groups(const struct pass *pass, int64_t row, int64_t first, __m512 *scale, __m512 *bias)
+static void load_any_groups(const struct few *few, int64_t row, int64_t first, __m512 *scale, __m512 *bias)
 {
-    const struct bb_weight *weight = pass->task->weight;
+    const struct bb_weight *weight = few->task->weight;
     const bool is_double = weight->scheme.group_size > BB_UNIT_LIMIT; /* two units a group */
-    const int64_t units = pass->units - first < UNITS ? pass->units - first : UNITS, groups = weight->cols / weight->scheme.group_size;
+    const int64_t units = few->units - first < UNITS ? few->units - first : UNITS, groups = weight->cols / weight->scheme.group_size;
     if (is_double) {
         const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
         bb_load_groups(weight, row * groups + first / 2, (units + 1) / 2, scale, bias);
@@ -219,18 +218,18 @@ static void load_any_groups(const struct pass *pass, int64_t row, int64_t first,
 }
 
 /* The same; of a whole run of the usual scheme at once. */
-BB_INLINE void load_groups(const struct pass *pass, int64_t row, int64_t first, __m512 *scale, __m512 *bias)
+BB_INLINE void load_groups(const struct few *few, int64_t row, int64_t first, __m512 *scale, __m512 *bias)
 {
-    const struct bb_weight *weight = pass->task->weight;
-    if (!pass->is_usual || pass->units - first < UNITS) {
+    const struct bb_weight *weight = few->task->weight;
+    if (!few->is_usual || few->units - first < UNITS) {
         __m512 any[2]; /* so that the others stay in registers */
-        load_any_groups(pass, row, first, &any[0], &any[1]);
+        load_any_groups(few, row, first, &any[0], &any[1]);
         *scale = any[0];
         *bias = any[1];
         return;
     }
-    *scale = load_brain(weight->scales, row * pass->units + first);
-    *bias = load_brain(weight->biases, row * pass->units + first);
+    *scale = load_brain(weight->scales, row * few->units + first);
+    *bias = load_brain(weight->biases, row * few->units + first);
 }
 
 /* In each 128-bit lane, the lower halves of a's and b's; the upper ones. */
@@ -256,18 +255,18 @@ BB_INLINE void transpose_terms(const __m512 terms[ROWS], __m512 quads[4])
 }
 
 /* For each row of x the terms scale * dot + bias * sum of the run of units from `first` on of `count` rows from `row` on, transposed. */
-BB_INLINE void make_terms(const struct pass *pass, int64_t row, int64_t count, int64_t first, __m512 quads[][4], const int32_t x_rows)
+BB_INLINE void make_terms(const struct few *few, int64_t row, int64_t count, int64_t first, __m512 quads[][4], const int32_t x_rows)
 {
     __m512 terms[FEW][ROWS];
     BB_UNROLL
     for (int64_t i = 0; i < ROWS; i++) {
         __m512 scale = _mm512_setzero_ps(), bias = scale;
         if (i < count)
-            load_groups(pass, row + i, first, &scale, &bias);
+            load_groups(few, row + i, first, &scale, &bias);
         BB_UNROLL
         for (int32_t t = 0; t < x_rows; t++) {
-            const __m512 sums = _mm512_load_ps(pass->sums + t * pass->padded_units + first);
-            const __m512i dots = _mm512_load_si512(pass->dots + (t * ROWS + i) * pass->padded_units + first);
+            const __m512 sums = _mm512_load_ps(few->sums + t * few->padded_units + first);
+            const __m512i dots = _mm512_load_si512(few->dots + (t * ROWS + i) * few->padded_units + first);
             terms[t][i] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(dots), _mm512_mul_ps(bias, sums));
         }
     }
@@ -277,12 +276,12 @@ BB_INLINE void make_terms(const struct pass *pass, int64_t row, int64_t count, i
 }
 
 /* Adds a run's terms to the totals of four rows, unit by unit; those behind the last unit have steps of 0. */
-BB_INLINE __m128 add_run(const struct pass *pass, int64_t row, int64_t count, int64_t first, __m128 total)
+BB_INLINE __m128 add_run(const struct few *few, int64_t row, int64_t count, int64_t first, __m128 total)
 {
-    const float *steps = pass->steps + first;
+    const float *steps = few->steps + first;
     __m512 of_rows[1][4], *quads = of_rows[0];
     __m128 by_unit[UNITS];
-    make_terms(pass, row, count, first, of_rows, 1);
+    make_terms(few, row, count, first, of_rows, 1);
     BB_UNROLL
     for (int32_t j = 0; j < 4; j++) {
         by_unit[j] = _mm512_castps512_ps128(quads[j]);
@@ -296,19 +295,20 @@ BB_INLINE __m128 add_run(const struct pass *pass, int64_t row, int64_t count, in
     return total;
 }
 
-/* The same for three rows of x at once: row t's totals are 128-bit lane t. */
-BB_INLINE __m512 add_three_runs(const struct pass *pass, int64_t row, int64_t count, int64_t first, __m512 total)
+/* The same for several rows of x at once: row t's totals are 128-bit lane t. */
+BB_INLINE __m512 add_runs(const struct few *few, int64_t row, int64_t count, int64_t first, __m512 total, const int32_t x_rows)
 {
-    const float *steps = pass->steps + first * UNITS;
-    __m512 quads[3][4], by_unit[UNITS];
-    make_terms(pass, row, count, first, quads, 3);
+    const float *steps = few->steps + first * UNITS;
+    __m512 quads[FEW][4], by_unit[UNITS];
+    make_terms(few, row, count, first, quads, x_rows);
     BB_UNROLL
     for (int32_t j = 0; j < 4; j++) {
+        const __m512 last = quads[x_rows - 1][j]; /* of two rows the second again, in lanes that nobody reads */
         const __m512 low = _mm512_shuffle_f32x4(quads[0][j], quads[1][j], 0x44), high = _mm512_shuffle_f32x4(quads[0][j], quads[1][j], 0xEE);
-        by_unit[j] = _mm512_shuffle_f32x4(low, quads[2][j], 0x08);
-        by_unit[4 + j] = _mm512_shuffle_f32x4(low, quads[2][j], 0x5D);
-        by_unit[8 + j] = _mm512_shuffle_f32x4(high, quads[2][j], 0xA8);
-        by_unit[12 + j] = _mm512_shuffle_f32x4(high, quads[2][j], 0xFD);
+        by_unit[j] = _mm512_shuffle_f32x4(low, last, 0x08);
+        by_unit[4 + j] = _mm512_shuffle_f32x4(low, last, 0x5D);
+        by_unit[8 + j] = _mm512_shuffle_f32x4(high, last, 0xA8);
+        by_unit[12 + j] = _mm512_shuffle_f32x4(high, last, 0xFD);
     }
     BB_UNROLL
     for (int32_t i = 0; i < UNITS; i++)
@@ -317,40 +317,39 @@ BB_INLINE __m512 add_three_runs(const struct pass *pass, int64_t row, int64_t co
 }
 
 /* Rows [row, row + count) . x, at most ROWS, of row t of x in 128-bit lane t; rows that are not there give 0. */
-BB_INLINE __m512 multiply_group(const struct pass *pass, const struct form *form, int64_t row, int64_t count, const int32_t unit,
+BB_INLINE __m512 multiply_group(const struct few *few, const struct form *form, int64_t row, int64_t count, const int32_t unit,
                                 const int32_t x_rows)
 {
-    const struct bb_weight *weight = pass->task->weight;
-    const uint8_t *codes = (const uint8_t *)weight->data + (size_t)row * pass->row_bytes;
-    struct reader reader = { .codes = codes, .end = (const uint8_t *)weight->data + (size_t)weight->rows * pass->row_bytes };
+    const struct bb_weight *weight = few->task->weight;
+    const uint8_t *codes = (const uint8_t *)weight->data + (size_t)row * few->row_bytes;
+    struct reader reader = { .codes = codes, .end = (const uint8_t *)weight->data + (size_t)weight->rows * few->row_bytes,
+        .ahead = few->read_ahead };
     __m512 totals = _mm512_setzero_ps();
-    const int64_t block_units = x_rows == 3 ? pass->block_units : pass->units;
-    for (int64_t begin = 0; begin < pass->units; begin += block_units) {
-        const int64_t end = pass->units - begin < block_units ? pass->units : begin + block_units;
+    const int64_t block_units = x_rows > 1 ? few->block_units : few->units;
+    for (int64_t begin = 0; begin < few->units; begin += block_units) {
+        const int64_t end = few->units - begin < block_units ? few->units : begin + block_units;
         for (int64_t i = 0; i < count; i++) {
-            if (x_rows == 3) /* else the codes go on where the last row's end */
-                reader.codes = codes + (size_t)i * pass->row_bytes + begin * (unit * form->bits / 8);
-            reader.ahead = (i & pass->turn_mask) == pass->turn ? pass->read_ahead : 0;
+            if (x_rows > 1) /* else the codes go on where the last row's end */
+                reader.codes = codes + (size_t)i * few->row_bytes + begin * (unit * form->bits / 8);
             for (int64_t first = begin; first < end; first += UNITS) {
-                next_run(pass, form, &reader, first, pass->dots + i * pass->padded_units + first, unit, x_rows);
+                next_run(few, form, &reader, first, few->dots + i * few->padded_units + first, unit, x_rows);
                 if (i == count - 1)
-                    totals = x_rows == 3 ? add_three_runs(pass, row, count, first, totals)
-                                         : _mm512_castps128_ps512(add_run(pass, row, count, first, _mm512_castps512_ps128(totals)));
+                    totals = x_rows > 1 ? add_runs(few, row, count, first, totals, x_rows)
+                                        : _mm512_castps128_ps512(add_run(few, row, count, first, _mm512_castps512_ps128(totals)));
             }
         }
     }
     return totals;
 }
 
-/* All passes over the weight, `rows` of its rows at a time. */
-BB_INLINE void multiply_form(const struct pass *passes, int32_t pass_count, int64_t rows, const int32_t unit, const int32_t bits, const bool is_split,
-                             const bool has_values, const int32_t x_rows)
+/* The product, `rows` weight rows at a time. */
+BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t unit, const int32_t bits, const bool is_split, const bool has_values,
+                             const int32_t x_rows)
 {
-    const struct bb_linear_task *task = passes[0].task;
+    const struct bb_linear_task *task = few->task;
     const struct bb_weight *weight = task->weight;
-    const struct bb_unpacker *unpacker = &passes[0].unpacker;
-    const struct form form = { .index = unpacker->index, .shift = unpacker->shift, .mask = unpacker->mask, .values = unpacker->values, .bits = bits,
-        .is_split = is_split, .has_values = has_values };
+    const struct form form = { .index = few->unpacker.index, .shift = few->unpacker.shift, .mask = few->unpacker.mask,
+        .values = few->unpacker.values, .bits = bits, .is_split = is_split, .has_values = has_values };
     struct bb_ahead_place ahead = bb_ahead_begin(task, (weight->rows + BLOCK - 1) / BLOCK);
     for (int64_t row = 0; row < weight->rows; row += BLOCK) {
         bb_ahead_ask(&ahead);
@@ -363,57 +362,61 @@ BB_INLINE void multiply_form(const struct pass *passes, int32_t pass_count, int6
         for (int64_t i = 0; i < count; i += rows) {
             bb_prefetch_groups(weight, row + i + 2 * rows, rows);
             const __mmask16 places = (__mmask16)(((1u << rows) - 1u) << i);
-            for (int32_t p = 0; p < pass_count; p++) {
-                const __m512 fours = multiply_group(&passes[p], &form, row + i, count - i < rows ? count - i : rows, unit, x_rows);
-                totals[p] = _mm512_mask_expand_ps(totals[p], places, fours);
-                if (x_rows == 1)
-                    continue;
+            const __m512 fours = multiply_group(few, &form, row + i, count - i < rows ? count - i : rows, unit, x_rows);
+            totals[0] = _mm512_mask_expand_ps(totals[0], places, fours);
+            if (x_rows > 1)
                 totals[1] = _mm512_mask_expand_ps(totals[1], places, _mm512_castps128_ps512(_mm512_extractf32x4_ps(fours, 1)));
+            if (x_rows > 2)
                 totals[2] = _mm512_mask_expand_ps(totals[2], places, _mm512_castps128_ps512(_mm512_extractf32x4_ps(fours, 2)));
-            }
         }
-        for (int32_t t = 0; t < pass_count * x_rows; t++)
+        BB_UNROLL
+        for (int32_t t = 0; t < x_rows; t++)
             bb_store_rows(task, row, t, bias, totals[t]);
     }
 }
 
 /* The same with the constants of the scheme. */
-BB_INLINE void multiply_passes(const struct pass *passes, int32_t pass_count, int64_t rows, const int32_t x_rows)
+BB_INLINE void multiply(const struct few *few, int64_t rows, const int32_t x_rows)
 {
-    const int32_t unit = passes[0].task->rounded->unit;
-    const bool has_values = passes[0].unpacker.has_values;
-    switch (passes[0].unpacker.bits + (unit == 64 ? 16 : 0)) {
-    case 1: multiply_form(passes, pass_count, rows, 32, 1, false, false, x_rows); break;
-    case 2: multiply_form(passes, pass_count, rows, 32, 2, false, false, x_rows); break;
-    case 3: multiply_form(passes, pass_count, rows, 32, 3, false, false, x_rows); break;
-    case 5: multiply_form(passes, pass_count, rows, 32, 5, false, false, x_rows); break;
-    case 6: multiply_form(passes, pass_count, rows, 32, 6, false, false, x_rows); break;
-    case 8: multiply_form(passes, pass_count, rows, 32, 8, false, false, x_rows); break;
-    case 16 + 1: multiply_form(passes, pass_count, rows, 64, 1, false, false, x_rows); break;
-    case 16 + 2: multiply_form(passes, pass_count, rows, 64, 2, false, false, x_rows); break;
-    case 16 + 3: multiply_form(passes, pass_count, rows, 64, 3, false, false, x_rows); break;
-    case 16 + 4: multiply_form(passes, pass_count, rows, 64, 4, true, false, x_rows); break;
-    case 16 + 5: multiply_form(passes, pass_count, rows, 64, 5, false, false, x_rows); break;
-    case 16 + 6: multiply_form(passes, pass_count, rows, 64, 6, false, false, x_rows); break;
-    case 16 + 8: multiply_form(passes, pass_count, rows, 64, 8, false, false, x_rows); break;
+    const int32_t unit = few->task->rounded->unit;
+    const bool has_values = few->unpacker.has_values;
+    switch (few->unpacker.bits + (unit == 64 ? 16 : 0)) {
+    case 1: multiply_form(few, rows, 32, 1, false, false, x_rows); break;
+    case 2: multiply_form(few, rows, 32, 2, false, false, x_rows); break;
+    case 3: multiply_form(few, rows, 32, 3, false, false, x_rows); break;
+    case 5: multiply_form(few, rows, 32, 5, false, false, x_rows); break;
+    case 6: multiply_form(few, rows, 32, 6, false, false, x_rows); break;
+    case 8: multiply_form(few, rows, 32, 8, false, false, x_rows); break;
+    case 16 + 1: multiply_form(few, rows, 64, 1, false, false, x_rows); break;
+    case 16 + 2: multiply_form(few, rows, 64, 2, false, false, x_rows); break;
+    case 16 + 3: multiply_form(few, rows, 64, 3, false, false, x_rows); break;
+    case 16 + 4: multiply_form(few, rows, 64, 4, true, false, x_rows); break;
+    case 16 + 5: multiply_form(few, rows, 64, 5, false, false, x_rows); break;
+    case 16 + 6: multiply_form(few, rows, 64, 6, false, false, x_rows); break;
+    case 16 + 8: multiply_form(few, rows, 64, 8, false, false, x_rows); break;
     default: /* 4 bits, units of 32 or 16 */
         if (!has_values)
-            multiply_form(passes, pass_count, rows, 32, 4, true, false, x_rows);
+            multiply_form(few, rows, 32, 4, true, false, x_rows);
         else if (unit == 32)
-            multiply_form(passes, pass_count, rows, 32, 4, true, true, x_rows);
+            multiply_form(few, rows, 32, 4, true, true, x_rows);
         else
-            multiply_form(passes, pass_count, rows, 16, 4, true, true, x_rows);
+            multiply_form(few, rows, 16, 4, true, true, x_rows);
     }
 }
 
-static void multiply_each(const struct pass *passes, int32_t pass_count, int64_t rows)
+static void multiply_one(const struct few *few, int64_t rows)
 {
-    multiply_passes(passes, pass_count, rows, 1);
+    multiply(few, rows, 1);
 }
 
-static void multiply_three(const struct pass *passes, int64_t rows)
+static void multiply_two(const struct few *few, int64_t rows)
 {
-    multiply_passes(passes, 1, rows, 3);
+    multiply(few, rows, 2);
+}
+
+static void multiply_three(const struct few *few, int64_t rows)
+{
+    multiply(few, rows, 3);
 }
 
 /* x for nibbles, in place: of each 128 columns the 64 even ones, then the 64 odd ones. They come in fours in turn. */
@@ -428,59 +431,56 @@ static void split_columns(int8_t *x, int64_t cols)
     }
 }
 
-/* Row t of x to place `index` of a pass. */
-static void lay_out_row(const struct pass *pass, int64_t t, int64_t index)
+/* Row t of x. */
+static void lay_out_row(const struct few *few, int64_t t)
 {
-    const struct bb_rounded *rounded = pass->task->rounded;
-    const int64_t cols = rounded->cols, padded_cols = pass->padded_units * rounded->unit;
-    const size_t unit_bytes = (size_t)pass->units * sizeof(float), behind = (size_t)(pass->padded_units - pass->units) * sizeof(float);
-    const int8_t *codes = bb_rounded_row(rounded, t);
-    int8_t *x = pass->x + index * padded_cols;
-    float *sums = pass->sums + index * pass->padded_units;
-    const float *steps = rounded->steps + t * pass->units;
-    memcpy(x, codes, (size_t)cols);
+    const struct bb_rounded *rounded = few->task->rounded;
+    const int64_t cols = rounded->cols, padded_cols = few->padded_units * rounded->unit;
+    int8_t *x = few->x + t * padded_cols;
+    float *sums = few->sums + t * few->padded_units;
+    const float *steps = rounded->steps + t * few->units;
+    memcpy(x, bb_rounded_row(rounded, t), (size_t)cols);
     memset(x + cols, 0, (size_t)(padded_cols - cols));
-    if (pass->unpacker.bits == 4)
+    if (few->unpacker.bits == 4)
         split_columns(x, padded_cols);
-    memcpy(sums, rounded->sums + t * pass->units, unit_bytes);
-    memset(sums + pass->units, 0, behind);
-    for (int64_t i = 0; i < pass->units && pass->x_rows == 3; i++)
-        _mm_store_ps(pass->steps + i * UNITS + index * ROWS, _mm_set1_ps(steps[i]));
-    if (pass->x_rows == 1)
-        memcpy(pass->steps, steps, unit_bytes);
+    memcpy(sums, rounded->sums + t * few->units, (size_t)few->units * sizeof(float));
+    memset(sums + few->units, 0, (size_t)(few->padded_units - few->units) * sizeof(float));
+    for (int64_t i = 0; i < few->units; i++) {
+        if (few->x_rows == 1)
+            few->steps[i] = steps[i];
+        else
+            _mm_store_ps(few->steps + i * UNITS + t * ROWS, _mm_set1_ps(steps[i]));
+    }
 }
 
 void bb_avx512_multiply_few(const struct bb_linear_task *task)
 {
     const struct bb_rounded *rounded = task->rounded;
     const struct bb_weight *weight = task->weight;
-    const int32_t x_rows = rounded->rows == 3 ? 3 : 1; /* of a pass */
-    const int64_t padded_cols = (int64_t)padded_cols_of(rounded->cols), padded_units = padded_cols / rounded->unit;
+    const int64_t padded_cols = (int64_t)padded_cols_of(rounded->cols), padded_units = padded_cols / rounded->unit, x_rows = rounded->rows;
     const int64_t row_bytes = (int64_t)bb_weight_row_bytes(weight), kept_bytes = row_bytes + padded_units * 4;
-    const int64_t rows = x_rows == 3 ? ROWS : bb_rows_at_once(padded_cols, kept_bytes);
-    const int64_t block_units = x_rows == 3 && padded_cols > BLOCK_COLS ? BLOCK_COLS / rounded->unit : padded_units;
-    int64_t read_ahead = bb_read_ahead_beside(task, padded_cols + rows * kept_bytes);
-    if (x_rows == 3) /* which compute more than they read: the processor sees no stream */
-        read_ahead = block_units == padded_units ? AHEAD : ROWS * row_bytes;
+    const int64_t rows = x_rows > 1 ? ROWS : bb_rows_at_once(padded_cols, kept_bytes);
     int8_t *x = task->scratch;
-    float *sums = (float *)(void *)(x + rounded->rows * padded_cols), *steps = sums + rounded->rows * padded_units;
-    const int64_t step_count = (x_rows == 3 ? UNITS : rounded->rows) * padded_units;
+    float *sums = (float *)(void *)(x + x_rows * padded_cols), *steps = sums + x_rows * padded_units;
+    const int64_t step_count = (x_rows > 1 ? UNITS : 1) * padded_units;
     int32_t *dots = (int32_t *)(void *)(steps + step_count);
+    struct few few = { .task = task, .unpacker = bb_unpacker_of(weight->scheme, true), .x_rows = (int32_t)x_rows, .x = x, .sums = sums,
+        .steps = steps, .dots = dots, .tail = (uint8_t *)(dots + x_rows * ROWS * padded_units), .units = rounded->cols / rounded->unit,
+        .padded_units = padded_units, .block_units = padded_units, .row_bytes = (size_t)row_bytes };
+    few.is_usual = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && weight->scheme.group_size == rounded->unit;
+    if (x_rows > 1 && padded_cols > BLOCK_COLS)
+        few.block_units = BLOCK_COLS / rounded->unit;
+    if (x_rows == 1)
+        few.read_ahead = bb_read_ahead_beside(task, padded_cols + rows * kept_bytes);
+    else /* computes more than it reads: the processor sees no stream */
+        few.read_ahead = few.block_units == padded_units ? AHEAD : ROWS * row_bytes;
     memset(steps, 0, (size_t)step_count * sizeof(float));
-    struct pass passes[FEW];
-    for (int64_t t = 0; t < rounded->rows; t++) {
-        struct pass *pass = &passes[t / x_rows];
-        if (t % x_rows == 0)
-            *pass = (struct pass){ .task = task, .unpacker = bb_unpacker_of(weight->scheme, true), 
-                .turn = t, .turn_mask = rounded->rows == 2, .x_rows = x_rows, .x = x + t * padded_cols,
-                .sums = sums + t * padded_units, .steps = steps + t * padded_units, .dots = dots,
-                .tail = (uint8_t *)(dots + x_rows * ROWS * padded_units), .units = rounded->cols / rounded->unit, .padded_units = padded_units,
-                .block_units = block_units, .row_bytes = (size_t)row_bytes, .read_ahead = read_ahead,
-                .is_usual = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && weight->scheme.group_size == rounded->unit };
-        lay_out_row(pass, t, t % x_rows);
-    }
-    if (x_rows == 3)
-        multiply_three(passes, rows);
+    for (int64_t t = 0; t < x_rows; t++)
+        lay_out_row(&few, t);
+    if (x_rows == 1)
+        multiply_one(&few, rows);
+    else if (x_rows == 2)
+        multiply_two(&few, rows);
     else
-        multiply_each(passes, (int32_t)rounded->rows, rows);
+        multiply_three(&few, rows);
 }
