@@ -31,7 +31,7 @@ static size_t larger(size_t a, size_t b)
 
 static size_t linear_scratch(int64_t cols, int64_t row_count)
 {
-    const size_t many = sizeof(struct panel) + (size_t)row_count * PANEL_ROWS * sizeof(float), rounded = larger(many, bb_avx2_one_scratch(cols));
+    const size_t many = sizeof(struct panel) + (size_t)row_count * PANEL_ROWS * sizeof(float), rounded = larger(many, bb_avx2_few_scratch(cols));
     return larger(rounded, larger(bb_avx2_exact_scratch(cols), bb_avx2_nibbles_scratch(cols, row_count)));
 }
 
@@ -218,8 +218,8 @@ static void multiply_panel(const struct bb_linear_task *task, int64_t row)
 
 static void multiply_rounded(const struct bb_linear_task *task)
 {
-    if (task->rounded->rows == 1) {
-        bb_avx2_multiply_one(task);
+    if (task->rounded->rows <= BB_AVX2_FEW) {
+        bb_avx2_multiply_few(task);
         return;
     }
     for (int64_t row = 0; row < task->weight->rows; row += PANEL_ROWS)
@@ -264,7 +264,7 @@ static void round_rows(const struct bb_rounded *rounded, const float *x, int64_t
 void bb_kernels_fill_avx2_linear(struct bb_kernels *kernels)
 {
     kernels->rounded_tile = TILE;
-    kernels->rounded_few = 1;
+    kernels->rounded_few = BB_AVX2_FEW;
     kernels->linear_rows = PANEL_ROWS;
     kernels->linear_scratch = linear_scratch;
     kernels->round_rows = round_rows;

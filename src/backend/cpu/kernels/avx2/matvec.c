@@ -1,9 +1,10 @@
-/* Rounded product of one row of x with AVX2: bound by reading the weights.
+/* Rounded product of one to three rows of x with AVX2: bound by reading the weights.
  *
  * One row of weights at a time, in address order: the processor reads ahead by itself, and where that is too little (kernels.c), prefetches of
  * codes help it. Units give 2, 4 or 8 lanes of partial sums; those of 8 units (a run) are folded together until the lanes are the sums of the
  * units. The sums of 4 rows are kept: as the last of them is read, run by run their terms are made, transposed, and added unit by unit, the order
  * that kernel.h wants. More rows at once would not stay in the first cache beside x, and lines that are missed there interrupt the reading ahead.
+ * Several rows of x (in exact products the parts of one) each take the codes as they are unpacked.
  *
  * 4-bit codes are not put in order: of 32 bytes the low nibbles are the even columns, the high nibbles the odd ones, and x is laid out to match
  * once a task. */
@@ -12,18 +13,26 @@
 enum {
     ROWS = 4,  /* of a group, at most */
     BLOCK = 8, /* rows that are stored at once */
-    UNITS = 8  /* of a run */
+    UNITS = 8, /* of a run */
+    FEW = BB_AVX2_FEW,
+    PAIR = 2 * ROWS, /* totals of two rows of x */
+    BLOCK_COLS = 2048,
+    AHEAD = 8192
 };
 
-struct one {
+/* A task of one to three rows of x. */
+struct few {
     const struct bb_linear_task *task;
-    const int8_t *x;         /* codes, laid out to match the weights; zeroed up to a whole run of 8 units */
-    const float *sums;       /* [units], zeroed up to a multiple of 8 */
-    int32_t *dots;           /* [ROWS][padded units] */
-    float *scales, *biases;  /* [ROWS][groups] as f32, of the rows whose terms are being added, unless is_usual */
-    uint8_t *tail;           /* [UNITS * BB_UNIT_LIMIT]: codes of a partial run */
-    bool is_usual;           /* groups are units, with bf16 scales and biases: nearly every model */
+    int32_t x_rows;
+    int8_t *x;              /* [rows][padded columns] codes, laid out to match the weights; zeroed up to a whole run of 8 units */
+    float *sums;            /* [rows][padded units], zeroed up to a whole run */
+    float *steps;           /* likewise; of several rows [padded units][PAIR] of the first two, each ROWS times over, then the third's */
+    int32_t *dots;          /* [rows][ROWS][padded units] */
+    float *scales, *biases; /* [ROWS][groups] as f32, of the rows whose terms are being added, unless is_usual */
+    uint8_t *tail;          /* [UNITS * BB_UNIT_LIMIT]: codes of a partial run */
+    bool is_usual;          /* groups are units, with bf16 scales and biases: nearly every model */
     int64_t units, padded_units;
+    int64_t block_units; /* that a group's rows take in turn, a multiple of a run: of several rows of x no more stay in the first cache */
     int64_t read_ahead;
 };
 
@@ -33,10 +42,10 @@ static size_t padded_cols_of(int64_t cols)
     return ((size_t)cols + 8 * BB_UNIT_LIMIT - 1) / (8 * BB_UNIT_LIMIT) * (8 * BB_UNIT_LIMIT);
 }
 
-size_t bb_avx2_one_scratch(int64_t cols)
+size_t bb_avx2_few_scratch(int64_t cols)
 {
     const size_t padded = padded_cols_of(cols), units = padded / 16;
-    return padded + units * sizeof(float) + ROWS * units * sizeof(int32_t) + 2 * (ROWS * units + 8) * sizeof(float) + UNITS * BB_UNIT_LIMIT;
+    return FEW * (padded + (1 + ROWS) * units * sizeof(float)) + ((PAIR + 1) * units + 2 * (ROWS * units + 8)) * sizeof(float) + UNITS * BB_UNIT_LIMIT;
 }
 
 /* Four registers of partial sums -> one: in each half, the sums of that half of a, b, c, d. */
@@ -47,97 +56,154 @@ static inline __m256i fold_four(__m256i a, __m256i b, __m256i c, __m256i d)
     return _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
 }
 
-/* fold_four for sums of at most 8 products of 4-bit codes: two of them still fit 16 bits, where a fold is a pack and a multiply by ones. */
+/* fold_four from sums of 4 products of 4-bit codes in 16 bits, where four times as much still fits. */
 static inline __m256i fold_four_small(__m256i a, __m256i b, __m256i c, __m256i d)
 {
     const __m256i ones = _mm256_set1_epi16(1);
-    const __m256i ab = _mm256_madd_epi16(_mm256_packs_epi32(a, b), ones), cd = _mm256_madd_epi16(_mm256_packs_epi32(c, d), ones);
-    return _mm256_madd_epi16(_mm256_packs_epi32(ab, cd), ones);
+    const __m256i ab = _mm256_add_epi16(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+    const __m256i cd = _mm256_add_epi16(_mm256_unpacklo_epi64(c, d), _mm256_unpackhi_epi64(c, d));
+    return _mm256_madd_epi16(_mm256_packs_epi32(_mm256_madd_epi16(ab, ones), _mm256_madd_epi16(cd, ones)), ones);
 }
 
-/* The products of 32 columns in order, summed to 8 lanes. */
-BB_INLINE __m256i dot_32(const uint8_t *codes, const int8_t *x, const int32_t bits, const bool has_values)
+/* A run of x: of the first row, and how far the others lie. */
+struct x_run {
+    const int8_t *first;
+    int64_t stride;
+};
+
+static inline __m256i load(const void *data)
 {
-    const __m256i ones = _mm256_set1_epi16(1), in = _mm256_loadu_si256((const __m256i *)(const void *)x);
-    __m256i unpacked = bb_unpack_codes(codes, bits, has_values);
-    if (bits != 8)
-        return _mm256_madd_epi16(_mm256_maddubs_epi16(unpacked, in), ones);
-    unpacked = _mm256_xor_si256(unpacked, _mm256_set1_epi8(-128)); /* code - 128, as in linear.c */
-    return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(unpacked), _mm256_sign_epi8(in, unpacked)), ones);
+    return _mm256_loadu_si256(data);
 }
 
-/* The products of 64 columns of 4-bit codes, summed to 8 lanes; x: 32 even columns, then 32 odd ones. */
-BB_INLINE __m256i dot_nibbles(const uint8_t *codes, const int8_t *x, const bool has_values)
+/* Codes of a register of partial sums: of 64 columns, nibbles the even and the odd ones, others in order; or of 32. */
+struct codes {
+    __m256i low, high;
+};
+
+/* Register i of a run: 64 columns of nibbles, or a unit of 32 or 64 columns. */
+BB_INLINE struct codes unpack(const uint8_t *run, int32_t i, const int32_t unit, const int32_t bits, const bool has_values)
 {
-    const __m256i nibble = _mm256_set1_epi8(15), packed = _mm256_loadu_si256((const __m256i *)(const void *)codes);
-    const __m256i in_even = _mm256_loadu_si256((const __m256i *)(const void *)x), in_odd = _mm256_loadu_si256((const __m256i *)(const void *)(x + 32));
-    __m256i even = _mm256_and_si256(packed, nibble), odd = _mm256_and_si256(_mm256_srli_epi16(packed, 4), nibble);
-    if (has_values) {
-        const __m256i values = _mm256_broadcastsi128_si256(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
-        even = _mm256_shuffle_epi8(values, even);
-        odd = _mm256_shuffle_epi8(values, odd);
+    struct codes codes;
+    if (bits == 4) {
+        __m256i packed = load(run + 32 * i);
+        bb_keep(&packed); /* or it is loaded twice */
+        codes.low = _mm256_and_si256(packed, _mm256_set1_epi8(15));
+        codes.high = _mm256_and_si256(_mm256_srli_epi16(packed, 4), _mm256_set1_epi8(15));
+        if (has_values) {
+            const __m256i values = _mm256_broadcastsi128_si256(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
+            codes.low = _mm256_shuffle_epi8(values, codes.low);
+            codes.high = _mm256_shuffle_epi8(values, codes.high);
+        }
+        return codes;
     }
-    const __m256i sums = _mm256_add_epi16(_mm256_maddubs_epi16(even, in_even), _mm256_maddubs_epi16(odd, in_odd));
-    return _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
+    run += i * unit / 8 * bits;
+    codes.low = bb_unpack_codes(run, bits, has_values);
+    codes.high = unit == 32 ? codes.low : bb_unpack_codes(run + 4 * bits, bits, has_values);
+    if (bits == 8) { /* code - 128, as in linear.c */
+        codes.low = _mm256_xor_si256(codes.low, _mm256_set1_epi8(-128));
+        codes.high = _mm256_xor_si256(codes.high, _mm256_set1_epi8(-128));
+    }
+    return codes;
 }
 
-/* Register i of a run: 64 columns of nibbles, or a unit of 32 or 64 columns in order; 8 lanes. */
-BB_INLINE __m256i dot(const uint8_t *codes, const int8_t *x, int32_t i, const int32_t unit, const int32_t bits, const bool has_values)
+BB_INLINE __m256i multiply_pairs(__m256i codes, const int8_t *x, const int32_t bits)
 {
+    return bits == 8 ? _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(load(x), codes)) : _mm256_maddubs_epi16(codes, load(x));
+}
+
+/* Whether four sums of a register's 4 products fit 16 bits, for fold_four_small. */
+BB_INLINE bool is_small(const int32_t bits, const bool has_values)
+{
+    return bits == 4 && !has_values;
+}
+
+/* Partial sums of a register for the row whose columns begin at x: 8 lanes of 32 bits; small ones 16 of 16. */
+BB_INLINE __m256i dot(struct codes codes, const int8_t *x, const int32_t unit, const int32_t bits, const bool has_values)
+{
+    const __m256i ones = _mm256_set1_epi16(1), low = multiply_pairs(codes.low, x, bits);
+    if (bits != 4 && unit == 32)
+        return _mm256_madd_epi16(low, ones);
+    const __m256i high = multiply_pairs(codes.high, x + 32, bits);
     if (bits == 4)
-        return dot_nibbles(codes + 32 * i, x + 64 * i, has_values);
-    codes += i * unit / 8 * bits;
-    x += i * unit;
-    const __m256i sums = dot_32(codes, x, bits, has_values);
-    return unit == 32 ? sums : _mm256_add_epi32(sums, dot_32(codes + 4 * bits, x + 32, bits, has_values));
+        return is_small(bits, has_values) ? _mm256_add_epi16(low, high) : _mm256_madd_epi16(_mm256_add_epi16(low, high), ones);
+    return _mm256_add_epi32(_mm256_madd_epi16(low, ones), _mm256_madd_epi16(high, ones));
 }
 
-/* Registers i .. i + 3 of a run, folded. */
-BB_INLINE __m256i fold_dots(const uint8_t *codes, const int8_t *x, int32_t i, const int32_t unit, const int32_t bits, const bool has_values)
+/* Registers i .. i + 3 of a run for each row of x, folded. */
+BB_INLINE void fold_dots(const uint8_t *run, struct x_run x, int32_t i, __m256i folded[], const int32_t unit, const int32_t bits,
+                         const bool has_values, const int32_t x_rows)
 {
-    const __m256i a = dot(codes, x, i, unit, bits, has_values), b = dot(codes, x, i + 1, unit, bits, has_values);
-    const __m256i c = dot(codes, x, i + 2, unit, bits, has_values), d = dot(codes, x, i + 3, unit, bits, has_values);
-    return bits == 4 && !has_values ? fold_four_small(a, b, c, d) : fold_four(a, b, c, d);
+    const int32_t columns = bits == 4 ? 64 : unit;
+    struct codes codes[4];
+    BB_UNROLL
+    for (int32_t j = 0; j < 4; j++)
+        codes[j] = unpack(run, i + j, unit, bits, has_values);
+    BB_UNROLL
+    for (int32_t t = 0; t < x_rows; t++) {
+        __m256i dots[4];
+        BB_UNROLL
+        for (int32_t j = 0; j < 4; j++)
+            dots[j] = dot(codes[j], x.first + t * x.stride + (i + j) * columns, unit, bits, has_values);
+        folded[t] = is_small(bits, has_values) ? fold_four_small(dots[0], dots[1], dots[2], dots[3]) : fold_four(dots[0], dots[1], dots[2], dots[3]);
+    }
 }
 
 /* Sums of 8 units in their order. */
-BB_INLINE __m256i sum_units(const uint8_t *codes, const int8_t *x, const int32_t unit, const int32_t bits, const bool has_values)
+BB_INLINE void sum_units(const uint8_t *codes, struct x_run x, __m256i sums[], const int32_t unit, const int32_t bits, const bool has_values,
+                         const int32_t x_rows)
 {
+    __m256i low[FEW], high[FEW];
     if (unit == 16) { /* four units a register */
-        const __m256i pairs = _mm256_hadd_epi32(dot(codes, x, 0, unit, bits, has_values), dot(codes, x, 1, unit, bits, has_values));
-        return _mm256_permute4x64_epi64(pairs, 0xD8);
+        const struct codes a = unpack(codes, 0, unit, bits, has_values), b = unpack(codes, 1, unit, bits, has_values);
+        BB_UNROLL
+        for (int32_t t = 0; t < x_rows; t++) {
+            const int8_t *in = x.first + t * x.stride;
+            sums[t] = _mm256_hadd_epi32(dot(a, in, unit, bits, has_values), dot(b, in + 64, unit, bits, has_values));
+            sums[t] = _mm256_permute4x64_epi64(sums[t], 0xD8);
+        }
+        return;
     }
-    const __m256i low = fold_dots(codes, x, 0, unit, bits, has_values);
-    if (unit == 32 && bits == 4) /* two units a register */
-        return _mm256_permutevar8x32_epi32(low, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-    const __m256i high = fold_dots(codes, x, 4, unit, bits, has_values);
-    return _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31));
+    const bool is_whole = unit == 32 && bits == 4; /* two units a register */
+    fold_dots(codes, x, 0, low, unit, bits, has_values, x_rows);
+    if (!is_whole)
+        fold_dots(codes, x, 4, high, unit, bits, has_values, x_rows);
+    BB_UNROLL
+    for (int32_t t = 0; t < x_rows; t++)
+        sums[t] = is_whole ? _mm256_permutevar8x32_epi32(low[t], _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))
+                           : _mm256_add_epi32(_mm256_permute2x128_si256(low[t], high[t], 0x20), _mm256_permute2x128_si256(low[t], high[t], 0x31));
 }
 
-/* Sums of the run of units from `first` on. The last, partial run of a row is copied first, so that nothing behind the row is read. */
-BB_INLINE __m256i sum_run(const struct one *one, const uint8_t *codes, int64_t first, const int32_t unit, const int32_t bits, const bool has_values)
+/* To `dots`: sums of the run of units from `first` on. The last, partial run of a row is copied first, so that nothing behind the row is read. */
+BB_INLINE void sum_run(const struct few *few, const uint8_t *codes, int64_t first, int32_t *dots, const int32_t unit, const int32_t bits,
+                       const bool has_values, const int32_t x_rows)
 {
-    const int64_t units = one->units - first;
-    bb_read_ahead(codes, unit * bits, one->read_ahead);
+    const struct x_run x = { few->x + first * unit, few->padded_units * unit };
+    const int64_t units = few->units - first;
+    __m256i sums[FEW];
+    bb_read_ahead(codes, unit * bits, few->read_ahead);
     if (units < UNITS)
-        codes = memcpy(one->tail, codes, (size_t)(units * unit / 8 * bits));
-    return sum_units(codes, one->x + first * unit, unit, bits, has_values);
+        codes = memcpy(few->tail, codes, (size_t)(units * unit / 8 * bits));
+    sum_units(codes, x, sums, unit, bits, has_values, x_rows);
+    BB_UNROLL
+    for (int32_t t = 0; t < x_rows; t++)
+        _mm256_storeu_si256((__m256i *)(void *)(dots + t * ROWS * few->padded_units), sums[t]);
 }
 
 /* Scales and biases of the run of units from `first` on of row `row`, which is row i of the group. */
-BB_INLINE void load_groups(const struct one *one, int64_t row, int64_t i, int64_t first, __m256 *scale, __m256 *bias)
+BB_INLINE void load_groups(const struct few *few, int64_t row, int64_t i, int64_t first, __m256 *scale, __m256 *bias)
 {
-    const struct bb_weight *weight = one->task->weight;
+    const struct bb_weight *weight = few->task->weight;
     const int64_t groups = weight->cols / weight->scheme.group_size;
-    if (one->is_usual) {
+    if (few->is_usual) {
         *scale = bb_load_8(weight->scales, BB_BF16, row * groups + first);
         *bias = bb_load_8(weight->biases, BB_BF16, row * groups + first);
         return;
     }
     const bool is_double = weight->scheme.group_size > BB_UNIT_LIMIT; /* two units a group */
     const int64_t place = i * groups + (is_double ? first / 2 : first); /* behind a row: of the next, in terms that are not added */
-    *scale = _mm256_loadu_ps(one->scales + place);
-    *bias = _mm256_loadu_ps(one->biases + place);
+    *scale = _mm256_loadu_ps(few->scales + place);
+    *bias = _mm256_loadu_ps(few->biases + place);
     if (is_double) {
         const __m256i twice = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
         *scale = _mm256_permutevar8x32_ps(*scale, twice);
@@ -156,27 +222,39 @@ static inline __m256 join_high(__m256 a, __m256 b)
     return _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
 }
 
-/* Adds the terms of `count` rows from `row` on, of the run of units from `first` on, to the rows' totals, unit by unit. */
-static __m128 add_terms(const struct one *one, int64_t row, int64_t count, int64_t first, __m128 total)
+/* For each row of x the terms scale * dot + bias * sum of the run of units from `first` on of `count` rows from `row` on, transposed: quads[j],
+ * half h: unit 4h + j of the rows. */
+BB_INLINE void make_terms(const struct few *few, int64_t row, int64_t count, int64_t first, __m256 quads[][4], const int32_t x_rows)
 {
-    const __m256 offset = _mm256_set1_ps(one->task->weight->scheme.bits == 8 ? 128.0f : 0.0f); /* of 8-bit codes */
-    const __m256 sums = _mm256_loadu_ps(one->sums + first);
-    const float *steps = one->task->rounded->steps + first;
-    __m256 terms[ROWS];
+    const __m256 offset = _mm256_set1_ps(few->task->weight->scheme.bits == 8 ? 128.0f : 0.0f); /* of 8-bit codes */
+    __m256 terms[FEW][ROWS];
     BB_UNROLL
     for (int64_t i = 0; i < ROWS; i++) {
-        terms[i] = _mm256_setzero_ps();
-        if (i >= count)
-            continue;
-        __m256 scale, bias, dots = _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(const void *)(one->dots + i * one->padded_units + first)));
-        load_groups(one, row + i, i, first, &scale, &bias);
-        dots = _mm256_fmadd_ps(offset, sums, dots); /* exact: whole numbers below 2^24 */
-        terms[i] = _mm256_fmadd_ps(scale, dots, _mm256_mul_ps(bias, sums));
+        __m256 scale = _mm256_setzero_ps(), bias = scale;
+        if (i < count)
+            load_groups(few, row + i, i, first, &scale, &bias);
+        BB_UNROLL
+        for (int32_t t = 0; t < x_rows; t++) {
+            const __m256 sums = _mm256_loadu_ps(few->sums + t * few->padded_units + first);
+            const __m256 dots = _mm256_cvtepi32_ps(load(few->dots + (t * ROWS + i) * few->padded_units + first));
+            terms[t][i] = _mm256_fmadd_ps(offset, sums, dots); /* exact: whole numbers below 2^24 */
+            terms[t][i] = _mm256_fmadd_ps(scale, terms[t][i], _mm256_mul_ps(bias, sums));
+        }
     }
-    const __m256 low01 = _mm256_unpacklo_ps(terms[0], terms[1]), high01 = _mm256_unpackhi_ps(terms[0], terms[1]);
-    const __m256 low23 = _mm256_unpacklo_ps(terms[2], terms[3]), high23 = _mm256_unpackhi_ps(terms[2], terms[3]);
-    const __m256 quads[4] = { /* quads[j], half h: unit 4h + j of the rows */
-        join_low(low01, low23), join_high(low01, low23), join_low(high01, high23), join_high(high01, high23) };
+    BB_UNROLL
+    for (int32_t t = 0; t < x_rows; t++) {
+        const __m256 low01 = _mm256_unpacklo_ps(terms[t][0], terms[t][1]), high01 = _mm256_unpackhi_ps(terms[t][0], terms[t][1]);
+        const __m256 low23 = _mm256_unpacklo_ps(terms[t][2], terms[t][3]), high23 = _mm256_unpackhi_ps(terms[t][2], terms[t][3]);
+        quads[t][0] = join_low(low01, low23);
+        quads[t][1] = join_high(low01, low23);
+        quads[t][2] = join_low(high01, high23);
+        quads[t][3] = join_high(high01, high23);
+    }
+}
+
+/* Adds a run's terms, for one row of x, to the totals of four rows, unit by unit; those behind the last unit have steps of 0. */
+BB_INLINE __m128 add_run(const float *steps, const __m256 quads[4], __m128 total)
+{
     __m128 by_unit[UNITS];
     BB_UNROLL
     for (int32_t j = 0; j < 4; j++) {
@@ -184,58 +262,139 @@ static __m128 add_terms(const struct one *one, int64_t row, int64_t count, int64
         by_unit[4 + j] = _mm256_extractf128_ps(quads[j], 1);
     }
     BB_UNROLL
-    for (int32_t i = 0; i < UNITS; i++) {
-        if (first + i < one->units)
-            total = _mm_fmadd_ps(by_unit[i], _mm_set1_ps(steps[i]), total);
-    }
+    for (int32_t i = 0; i < UNITS; i++)
+        total = _mm_fmadd_ps(by_unit[i], _mm_set1_ps(steps[i]), total);
     return total;
+}
+
+/* The same for two rows of x at once: the halves. */
+BB_INLINE __m256 add_run_pair(const float *steps, const __m256 a[4], const __m256 b[4], __m256 total)
+{
+    __m256 by_unit[UNITS];
+    BB_UNROLL
+    for (int32_t j = 0; j < 4; j++) {
+        by_unit[j] = _mm256_permute2f128_ps(a[j], b[j], 0x20);
+        by_unit[4 + j] = _mm256_permute2f128_ps(a[j], b[j], 0x31);
+    }
+    BB_UNROLL
+    for (int32_t i = 0; i < UNITS; i++)
+        total = _mm256_fmadd_ps(by_unit[i], _mm256_loadu_ps(steps + i * PAIR), total);
+    return total;
+}
+
+/* Totals of ROWS weight rows: of the first row of x, or of the first two, one a half; and of the third. */
+struct totals {
+    __m256 pair;
+    __m128 third;
+};
+
+BB_INLINE void add_runs(const struct few *few, int64_t row, int64_t count, int64_t first, struct totals *totals, const int32_t x_rows)
+{
+    const float *steps = few->steps, *third_steps = steps + few->padded_units * PAIR + first;
+    __m256 quads[FEW][4];
+    make_terms(few, row, count, first, quads, x_rows);
+    if (x_rows == 1)
+        totals->pair = _mm256_castps128_ps256(add_run(steps + first, quads[0], _mm256_castps256_ps128(totals->pair)));
+    else
+        totals->pair = add_run_pair(steps + first * PAIR, quads[0], quads[1], totals->pair);
+    if (x_rows == 3)
+        totals->third = add_run(third_steps, quads[2], totals->third);
 }
 
 /* Rows [row, row + count) . x, at most ROWS; rows that are not there give 0. */
-BB_INLINE __m128 multiply_group(const struct one *one, int64_t row, int64_t count, const int32_t unit, const int32_t bits, const bool has_values)
+BB_INLINE struct totals multiply_group(const struct few *few, int64_t row, int64_t count, const int32_t unit, const int32_t bits,
+                                       const bool has_values, const int32_t x_rows)
 {
-    const uint8_t *codes = (const uint8_t *)one->task->weight->data + row * (one->units * unit / 8 * bits);
-    __m128 total = _mm_setzero_ps();
-    int32_t *dots = one->dots;
-    for (int64_t i = 0; i < count; i++, dots += one->padded_units) {
-        const bool is_last = i == count - 1;
-        if (is_last && !one->is_usual)
-            bb_widen_groups(one->task->weight, row, count, one->scales, one->biases);
-        for (int64_t first = 0; first < one->units; first += UNITS) {
-            const int64_t units = one->units - first < UNITS ? one->units - first : UNITS;
-            _mm256_storeu_si256((__m256i *)(void *)(dots + first), sum_run(one, codes, first, unit, bits, has_values));
-            codes += units * unit / 8 * bits;
-            if (is_last)
-                total = add_terms(one, row, count, first, total);
+    const int64_t row_bytes = few->units * unit / 8 * bits, block_units = x_rows > 1 ? few->block_units : few->units;
+    const uint8_t *begin_codes = (const uint8_t *)few->task->weight->data + row * row_bytes, *codes = begin_codes;
+    struct totals totals = { _mm256_setzero_ps(), _mm_setzero_ps() };
+    if (!few->is_usual)
+        bb_widen_groups(few->task->weight, row, count, few->scales, few->biases);
+    for (int64_t begin = 0; begin < few->units; begin += block_units) {
+        const int64_t end = few->units - begin < block_units ? few->units : begin + block_units;
+        for (int64_t i = 0; i < count; i++) {
+            if (x_rows > 1) /* else the codes go on where the last row's end */
+                codes = begin_codes + i * row_bytes + begin * unit / 8 * bits;
+            for (int64_t first = begin; first < end; first += UNITS) {
+                const int64_t units = end - first < UNITS ? end - first : UNITS;
+                sum_run(few, codes, first, few->dots + i * few->padded_units + first, unit, bits, has_values, x_rows);
+                codes += units * unit / 8 * bits;
+                if (i == count - 1)
+                    add_runs(few, row, count, first, &totals, x_rows);
+            }
         }
     }
-    return total;
+    return totals;
+}
+
+/* The product, `rows` weight rows at a time. */
+BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t unit, const int32_t bits, const bool has_values, const int32_t x_rows)
+{
+    const struct bb_linear_task *task = few->task;
+    const int64_t all = task->weight->rows;
+    struct bb_ahead_place ahead = bb_ahead_begin(task, (all + BLOCK - 1) / BLOCK);
+    for (int64_t row = 0; row < all; row += BLOCK) {
+        bb_ahead_ask(&ahead);
+        const int64_t count = all - row < BLOCK ? all - row : BLOCK;
+        float totals[FEW][BLOCK + ROWS] = { 0 };
+        for (int64_t i = 0; i < count; i += rows) {
+            bb_prefetch_groups(task->weight, row + i + rows, rows);
+            const struct totals group = multiply_group(few, row + i, count - i < rows ? count - i : rows, unit, bits, has_values, x_rows);
+            _mm_storeu_ps(totals[0] + i, _mm256_castps256_ps128(group.pair));
+            if (x_rows > 1)
+                _mm_storeu_ps(totals[1] + i, _mm256_extractf128_ps(group.pair, 1));
+            if (x_rows > 2)
+                _mm_storeu_ps(totals[2] + i, group.third);
+        }
+        const __m256 bias = bb_load_bias(task, row);
+        BB_UNROLL
+        for (int32_t t = 0; t < x_rows; t++)
+            bb_store_rows(task, row, t, bias, _mm256_loadu_ps(totals[t]));
+    }
 }
 
 /* The same with the constants of the scheme. */
-static __m128 multiply_rows(const struct one *one, int64_t row, int64_t count)
+BB_INLINE void multiply(const struct few *few, int64_t rows, const int32_t x_rows)
 {
-    const struct bb_scheme scheme = one->task->weight->scheme;
-    const int32_t unit = one->task->rounded->unit;
+    const struct bb_scheme scheme = few->task->weight->scheme;
+    const int32_t unit = few->task->rounded->unit;
     switch (scheme.bits + (unit == 64 ? 16 : 0)) {
-    case 1: return multiply_group(one, row, count, 32, 1, false);
-    case 2: return multiply_group(one, row, count, 32, 2, false);
-    case 3: return multiply_group(one, row, count, 32, 3, false);
-    case 5: return multiply_group(one, row, count, 32, 5, false);
-    case 6: return multiply_group(one, row, count, 32, 6, false);
-    case 8: return multiply_group(one, row, count, 32, 8, false);
-    case 16 + 1: return multiply_group(one, row, count, 64, 1, false);
-    case 16 + 2: return multiply_group(one, row, count, 64, 2, false);
-    case 16 + 3: return multiply_group(one, row, count, 64, 3, false);
-    case 16 + 4: return multiply_group(one, row, count, 64, 4, false);
-    case 16 + 5: return multiply_group(one, row, count, 64, 5, false);
-    case 16 + 6: return multiply_group(one, row, count, 64, 6, false);
-    case 16 + 8: return multiply_group(one, row, count, 64, 8, false);
+    case 1: multiply_form(few, rows, 32, 1, false, x_rows); break;
+    case 2: multiply_form(few, rows, 32, 2, false, x_rows); break;
+    case 3: multiply_form(few, rows, 32, 3, false, x_rows); break;
+    case 5: multiply_form(few, rows, 32, 5, false, x_rows); break;
+    case 6: multiply_form(few, rows, 32, 6, false, x_rows); break;
+    case 8: multiply_form(few, rows, 32, 8, false, x_rows); break;
+    case 16 + 1: multiply_form(few, rows, 64, 1, false, x_rows); break;
+    case 16 + 2: multiply_form(few, rows, 64, 2, false, x_rows); break;
+    case 16 + 3: multiply_form(few, rows, 64, 3, false, x_rows); break;
+    case 16 + 4: multiply_form(few, rows, 64, 4, false, x_rows); break;
+    case 16 + 5: multiply_form(few, rows, 64, 5, false, x_rows); break;
+    case 16 + 6: multiply_form(few, rows, 64, 6, false, x_rows); break;
+    case 16 + 8: multiply_form(few, rows, 64, 8, false, x_rows); break;
     default: /* 4 bits, units of 32 or 16 */
         if (scheme.mode == BB_QUANT_AFFINE)
-            return multiply_group(one, row, count, 32, 4, false);
-        return unit == 32 ? multiply_group(one, row, count, 32, 4, true) : multiply_group(one, row, count, 16, 4, true);
+            multiply_form(few, rows, 32, 4, false, x_rows);
+        else if (unit == 32)
+            multiply_form(few, rows, 32, 4, true, x_rows);
+        else
+            multiply_form(few, rows, 16, 4, true, x_rows);
     }
+}
+
+static void multiply_one(const struct few *few, int64_t rows)
+{
+    multiply(few, rows, 1);
+}
+
+static void multiply_two(const struct few *few, int64_t rows)
+{
+    multiply(few, rows, 2);
+}
+
+static void multiply_three(const struct few *few, int64_t rows)
+{
+    multiply(few, rows, 3);
 }
 
 /* x for nibbles: of each 64 columns the 32 even ones, then the 32 odd ones. In place; cols is a multiple of 64. */
@@ -251,38 +410,60 @@ static void split_columns(int8_t *x, int64_t cols)
     }
 }
 
-void bb_avx2_multiply_one(const struct bb_linear_task *task)
+/* Row t of x. */
+static void lay_out_row(const struct few *few, int64_t t)
+{
+    const struct bb_rounded *rounded = few->task->rounded;
+    const int64_t cols = rounded->cols, padded_cols = few->padded_units * rounded->unit;
+    int8_t *x = few->x + t * padded_cols;
+    const float *steps = rounded->steps + t * few->units;
+    memcpy(x, bb_rounded_row(rounded, t), (size_t)cols);
+    memset(x + cols, 0, (size_t)(padded_cols - cols));
+    if (few->task->weight->scheme.bits == 4)
+        split_columns(x, padded_cols);
+    for (int64_t i = 0; i < few->padded_units; i++)
+        few->sums[t * few->padded_units + i] = i < few->units ? rounded->sums[t * few->units + i] : 0.0f;
+    for (int64_t i = 0; i < few->units; i++) {
+        if (few->x_rows == 1)
+            few->steps[i] = steps[i];
+        else if (t < 2)
+            _mm_storeu_ps(few->steps + i * PAIR + t * ROWS, _mm_set1_ps(steps[i]));
+        else
+            few->steps[few->padded_units * PAIR + i] = steps[i];
+    }
+}
+
+void bb_avx2_multiply_few(const struct bb_linear_task *task)
 {
     const struct bb_rounded *rounded = task->rounded;
-    const int64_t cols = rounded->cols, padded_cols = (int64_t)padded_cols_of(cols), units = cols / rounded->unit;
-    const int64_t padded_units = padded_cols / rounded->unit;
-    int8_t *x = task->scratch;
-    float *sums = (float *)(void *)(x + padded_cols);
-    struct one one = { .task = task, .x = x, .sums = sums, .dots = (int32_t *)(void *)(sums + padded_units), .units = units,
-        .padded_units = padded_units };
-    one.scales = (float *)(void *)(one.dots + ROWS * padded_units);
-    one.biases = one.scales + ROWS * padded_units + 8;
-    one.tail = (uint8_t *)(one.biases + ROWS * padded_units + 8);
-    one.is_usual = task->weight->scheme.mode == BB_QUANT_AFFINE && task->weight->dtype == BB_BF16 && units % UNITS == 0 &&
-                   task->weight->scheme.group_size == rounded->unit;
-    memset(one.scales, 0, (size_t)(2 * (ROWS * padded_units + 8)) * sizeof(float));
-    memset(x + cols, 0, (size_t)(padded_cols - cols));
-    for (int64_t i = 0; i < padded_units; i++)
-        sums[i] = i < units ? rounded->sums[i] : 0.0f;
-    memcpy(x, rounded->codes, (size_t)cols);
-    if (task->weight->scheme.bits == 4)
-        split_columns(x, padded_cols);
-    const int64_t row_bytes = (int64_t)bb_weight_row_bytes(task->weight) + padded_units * 4, rows = bb_rows_at_once(padded_cols, row_bytes);
-    one.read_ahead = bb_read_ahead_beside(task, padded_cols + rows * row_bytes);
-    struct bb_ahead_place ahead = bb_ahead_begin(task, (task->weight->rows + BLOCK - 1) / BLOCK);
-    for (int64_t row = 0; row < task->weight->rows; row += BLOCK) {
-        bb_ahead_ask(&ahead);
-        const int64_t count = task->weight->rows - row < BLOCK ? task->weight->rows - row : BLOCK;
-        float totals[BLOCK + ROWS] = { 0 };
-        for (int64_t i = 0; i < count; i += rows) {
-            bb_prefetch_groups(task->weight, row + i + rows, rows);
-            _mm_storeu_ps(totals + i, multiply_rows(&one, row + i, count - i < rows ? count - i : rows));
-        }
-        bb_store_rows(task, row, 0, bb_load_bias(task, row), _mm256_loadu_ps(totals));
-    }
+    const struct bb_weight *weight = task->weight;
+    const int64_t padded_cols = (int64_t)padded_cols_of(rounded->cols), padded_units = padded_cols / rounded->unit, x_rows = rounded->rows;
+    const int64_t row_bytes = (int64_t)bb_weight_row_bytes(weight), kept_bytes = row_bytes + padded_units * 4;
+    const int64_t rows = x_rows > 1 ? ROWS : bb_rows_at_once(padded_cols, kept_bytes), step_count = (x_rows > 1 ? PAIR + 1 : 1) * padded_units;
+    struct few few = { .task = task, .x_rows = (int32_t)x_rows, .x = task->scratch, .units = rounded->cols / rounded->unit,
+        .padded_units = padded_units, .block_units = padded_units };
+    few.sums = (float *)(void *)(few.x + x_rows * padded_cols);
+    few.steps = few.sums + x_rows * padded_units;
+    few.dots = (int32_t *)(void *)(few.steps + step_count);
+    few.scales = (float *)(void *)(few.dots + x_rows * ROWS * padded_units);
+    few.biases = few.scales + ROWS * padded_units + 8;
+    few.tail = (uint8_t *)(few.biases + ROWS * padded_units + 8);
+    few.is_usual = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && few.units % UNITS == 0 &&
+                   weight->scheme.group_size == rounded->unit;
+    if (x_rows > 1 && padded_cols > BLOCK_COLS)
+        few.block_units = BLOCK_COLS / rounded->unit;
+    if (x_rows == 1)
+        few.read_ahead = bb_read_ahead_beside(task, padded_cols + rows * kept_bytes);
+    else /* computes more than it reads: the processor sees no stream */
+        few.read_ahead = few.block_units == padded_units ? AHEAD : ROWS * row_bytes;
+    memset(few.scales, 0, (size_t)(2 * (ROWS * padded_units + 8)) * sizeof(float));
+    memset(few.steps, 0, (size_t)step_count * sizeof(float));
+    for (int64_t t = 0; t < x_rows; t++)
+        lay_out_row(&few, t);
+    if (x_rows == 1)
+        multiply_one(&few, rows);
+    else if (x_rows == 2)
+        multiply_two(&few, rows);
+    else
+        multiply_three(&few, rows);
 }

@@ -186,8 +186,12 @@ static inline float bb_fold_lanes(__m256 eight)
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-void bb_avx2_multiply_one(const struct bb_linear_task *task);   /* rounded product of one row of x (matvec.c) */
-size_t bb_avx2_one_scratch(int64_t cols);
+enum {
+    BB_AVX2_FEW = 3 /* rows of x up to which a panel of weights does not pay */
+};
+
+void bb_avx2_multiply_few(const struct bb_linear_task *task); /* rounded product of a few rows of x (matvec.c) */
+size_t bb_avx2_few_scratch(int64_t cols);
 void bb_avx2_multiply_floats(const struct bb_linear_task *task); /* exact.c */
 size_t bb_avx2_exact_scratch(int64_t cols);
 /* The same for affine 4-bit weights in groups of 64 or more, those of which nibbles_apply is true (nibbles.c). */
