@@ -45,11 +45,6 @@ static uint8_t f32_to_e2m1(float value)
     return value < 0.0f && code != 0 ? (uint8_t)(code | 8) : code;
 }
 
-static float e8m0_to_f32(uint8_t code)
-{
-    return code == 255 ? NAN : ldexpf(1.0f, (int)code - 127);
-}
-
 /* The smallest power of two not below value, so that nothing is cut off; 1 for a group of zeros. */
 static uint8_t f32_to_e8m0(float value)
 {
@@ -81,7 +76,7 @@ static bool is_nvfp4(struct bb_scheme scheme)
 static float load_scale(const struct bb_weight *weight, int64_t row, int64_t group)
 {
     const uint8_t code = ((const uint8_t *)weight->scales)[row * (weight->cols / weight->scheme.group_size) + group];
-    return weight->scheme.mode == BB_QUANT_NVFP4 ? e4m3_to_f32(code) : e8m0_to_f32(code);
+    return weight->scheme.mode == BB_QUANT_NVFP4 ? e4m3_to_f32(code) : bb_e8m0_to_f32(code);
 }
 
 static void unpack_codes(struct bb_scheme scheme, const uint8_t *row, int64_t first, int64_t count, uint8_t *out)
@@ -127,7 +122,7 @@ static void pack_group(const float *in, int32_t count, float limit, struct bb_sc
     const float wanted = largest / limit;
     const bool is_e4m3 = scheme.group_size == 16;
     *scale_code = is_e4m3 ? f32_to_e4m3(wanted) : f32_to_e8m0(wanted);
-    const float scale = is_e4m3 ? e4m3_to_f32(*scale_code) : e8m0_to_f32(*scale_code);
+    const float scale = is_e4m3 ? e4m3_to_f32(*scale_code) : bb_e8m0_to_f32(*scale_code);
     for (int32_t i = 0; i < count; i++) {
         const float value = scale == 0.0f ? 0.0f : in[i] / scale;
         if (scheme.bits == 8)

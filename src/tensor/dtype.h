@@ -2,6 +2,8 @@
 #ifndef BB_DTYPE_H
 #define BB_DTYPE_H
 
+#include "base/compiler.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -41,6 +43,17 @@ static inline float bb_bf16_to_f32(uint16_t value)
 {
     uint32_t bits = (uint32_t)value << 16;
     float result;
+    memcpy(&result, &bits, sizeof result);
+    return result;
+}
+
+/* A scale: 2^(code - 127); 255 is no number. */
+static inline float bb_e8m0_to_f32(uint8_t code)
+{
+    uint32_t bits = (uint32_t)code << 23;
+    float result;
+    if (BB_UNLIKELY(code == 0 || code == 255))
+        bits = code == 0 ? 0x00400000u : 0x7FC00000u;
     memcpy(&result, &bits, sizeof result);
     return result;
 }

@@ -24,15 +24,11 @@ struct panel {
     float scales[MAX_UNITS][PANEL_ROWS], biases[MAX_UNITS][PANEL_ROWS]; /* a unit */
 };
 
-static size_t larger(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
-
 static size_t linear_scratch(int64_t cols, int64_t row_count)
 {
-    const size_t many = sizeof(struct panel) + (size_t)row_count * PANEL_ROWS * sizeof(float), rounded = larger(many, bb_avx2_few_scratch(cols));
-    return larger(rounded, larger(bb_avx2_exact_scratch(cols), bb_avx2_nibbles_scratch(cols, row_count)));
+    const size_t many = sizeof(struct panel) + (size_t)row_count * PANEL_ROWS * sizeof(float), few = bb_avx2_few_scratch(cols);
+    const size_t floats = bb_avx2_floats_scratch(cols), rounded = many > few ? many : few;
+    return rounded > floats ? rounded : floats;
 }
 
 /* Scales and biases of the units of columns [first, first + cols) of rows [row, row + 8), to panel rows [half, half + 8). */

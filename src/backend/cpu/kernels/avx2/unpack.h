@@ -14,11 +14,6 @@ static inline void bb_keep(__m256i *sum)
     __asm__("" : "+x"(*sum));
 }
 
-static inline void bb_keep_floats(__m256 *sum)
-{
-    __asm__("" : "+x"(*sum));
-}
-
 /* 32 codes of `bits` bits in order as bytes, from 4 * bits bytes; nothing behind them is read. bits is a constant. */
 BB_INLINE __m256i bb_unpack_bits(const uint8_t *codes, const int32_t bits)
 {
@@ -90,7 +85,7 @@ static inline __m256 bb_e4m3_values(__m256i code)
     return _mm256_or_ps(_mm256_or_ps(value, _mm256_castsi256_ps(sign)), not_a_number);
 }
 
-/* `count` (at most 8) scale bytes of an mx or nv mode. */
+/* `count` (at most 8) scale bytes of an mx or nv mode: e8m0 (2^(code - 127)) or e4m3. */
 static inline __m256 bb_load_scale_bytes(const void *data, enum bb_quant mode, int64_t first, int64_t count)
 {
     uint8_t copy[8] = { 0 };
@@ -168,35 +163,20 @@ static inline void bb_widen_groups(const struct bb_weight *weight, int64_t row, 
 {
     const int64_t groups = weight->cols / weight->scheme.group_size, first = row * groups, all = count * groups;
     for (int64_t g = 0; g < all; g += 8) {
-        __m256 scale, bias = _mm256_setzero_ps();
-        if (weight->scheme.mode == BB_QUANT_MXFP8)
-            scale = bb_load_scale_bytes(weight->scales, weight->scheme.mode, first + g, all - g);
-        else
-            bb_load_groups(weight, first + g, all - g, &scale, &bias);
+        __m256 scale, bias;
+        bb_load_groups(weight, first + g, all - g, &scale, &bias);
         _mm256_storeu_ps(scales + g, scale);
         _mm256_storeu_ps(biases + g, bias);
     }
-}
-
-/* The sum of eight lanes. */
-static inline float bb_fold_lanes(__m256 eight)
-{
-    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
 enum {
     BB_AVX2_FEW = 3 /* rows of x up to which a panel of weights does not pay */
 };
 
-void bb_avx2_multiply_few(const struct bb_linear_task *task); /* rounded product of a few rows of x (matvec.c) */
+void bb_avx2_multiply_few(const struct bb_linear_task *task);    /* rounded product of a few rows of x (matvec.c) */
 size_t bb_avx2_few_scratch(int64_t cols);
-void bb_avx2_multiply_floats(const struct bb_linear_task *task); /* exact.c */
-size_t bb_avx2_exact_scratch(int64_t cols);
-/* The same for affine 4-bit weights in groups of 64 or more, those of which nibbles_apply is true (nibbles.c). */
-void bb_avx2_multiply_nibbles(const struct bb_linear_task *task);
-size_t bb_avx2_nibbles_scratch(int64_t cols, int64_t row_count);
-bool bb_avx2_nibbles_apply(const struct bb_weight *weight);
+void bb_avx2_multiply_floats(const struct bb_linear_task *task); /* floats.c */
+size_t bb_avx2_floats_scratch(int64_t cols);
 
 #endif

@@ -32,8 +32,8 @@ static size_t linear_scratch(int64_t cols, int64_t row_count)
 {
     const size_t many = sizeof(struct panel) + (size_t)row_count * PANEL_ROWS * sizeof(float);
     const size_t few = bb_avx512_few_scratch(cols);
-    const size_t exact = bb_avx512_exact_scratch(cols, row_count), rounded = many > few ? many : few;
-    return rounded > exact ? rounded : exact;
+    const size_t floats = bb_avx512_floats_scratch(row_count), rounded = many > few ? many : few;
+    return rounded > floats ? rounded : floats;
 }
 
 /* Units [0, count) from column `first` of rows [row, row + 16), to panel rows [half, half + 16). */
@@ -214,7 +214,7 @@ static void multiply_rounded(const struct bb_linear_task *task)
         bb_avx512_multiply_few(task);
         return;
     }
-    const struct bb_unpacker unpacker = bb_unpacker_of(task->weight->scheme, true);
+    const struct bb_unpacker unpacker = bb_unpacker_of(task->weight->scheme);
     for (int64_t row = 0; row < task->weight->rows; row += PANEL_ROWS)
         multiply_panel(task, &unpacker, row);
 }

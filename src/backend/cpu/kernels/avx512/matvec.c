@@ -464,7 +464,7 @@ void bb_avx512_multiply_few(const struct bb_linear_task *task)
     float *sums = (float *)(void *)(x + x_rows * padded_cols), *steps = sums + x_rows * padded_units;
     const int64_t step_count = (x_rows > 1 ? UNITS : 1) * padded_units;
     int32_t *dots = (int32_t *)(void *)(steps + step_count);
-    struct few few = { .task = task, .unpacker = bb_unpacker_of(weight->scheme, true), .x_rows = (int32_t)x_rows, .x = x, .sums = sums,
+    struct few few = { .task = task, .unpacker = bb_unpacker_of(weight->scheme), .x_rows = (int32_t)x_rows, .x = x, .sums = sums,
         .steps = steps, .dots = dots, .tail = (uint8_t *)(dots + x_rows * ROWS * padded_units), .units = rounded->cols / rounded->unit,
         .padded_units = padded_units, .block_units = padded_units, .row_bytes = (size_t)row_bytes };
     few.is_usual = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && weight->scheme.group_size == rounded->unit;

@@ -13,11 +13,6 @@ static inline void bb_keep(__m512i *sum)
     __asm__("" : "+v"(*sum));
 }
 
-static inline void bb_keep_floats(__m512 *sum)
-{
-    __asm__("" : "+v"(*sum));
-}
-
 /* How 64 codes of a scheme become 64 bytes: each 8 codes' bytes go to a quadword (vpermb), each code to a byte of it (vpmultishiftqb). */
 struct bb_unpacker {
     __m512i index, shift, mask;
@@ -26,14 +21,14 @@ struct bb_unpacker {
     int32_t bits;
 };
 
-/* is_paired: of each 8 codes the even ones first, then the odd ones; else in order. */
-static inline struct bb_unpacker bb_unpacker_of(struct bb_scheme scheme, bool is_paired)
+/* Of each 8 codes the even ones first, then the odd ones. */
+static inline struct bb_unpacker bb_unpacker_of(struct bb_scheme scheme)
 {
     uint8_t index[64], shift[64];
     for (int32_t i = 0; i < 64; i++) {
         const int32_t byte = i / 8 * scheme.bits + i % 8;
         index[i] = (uint8_t)(byte < 64 ? byte : 63);
-        const int32_t code = is_paired ? i % 4 * 2 + i % 8 / 4 : i % 8;
+        const int32_t code = i % 4 * 2 + i % 8 / 4;
         shift[i] = (uint8_t)(code * scheme.bits);
     }
     return (struct bb_unpacker){
@@ -67,23 +62,26 @@ static inline __m512 bb_load_floats(const void *data, enum bb_dtype dtype, int64
     return dtype == BB_F16 ? _mm512_cvtph_ps(halves) : _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
 }
 
-/* The same for scale bytes of mx and nv modes: e8m0 (2^(code - 127)) or e4m3. */
+/* 16 e4m3 codes as f32: the fields in f32's places, then 2^120 for the difference of the exponents' biases: right for subnormal codes too. */
+static inline __m512 bb_e4m3_values(__m128i codes)
+{
+    const __m512i code = _mm512_cvtepu8_epi32(codes), magnitude = _mm512_and_si512(code, _mm512_set1_epi32(127));
+    const __m512i sign = _mm512_slli_epi32(_mm512_andnot_si512(_mm512_set1_epi32(127), code), 24);
+    const __m512 value = _mm512_mul_ps(_mm512_castsi512_ps(_mm512_slli_epi32(magnitude, 20)), _mm512_set1_ps(0x1p120f));
+    const __m512i bits = _mm512_or_si512(_mm512_castps_si512(value), sign);
+    return _mm512_castsi512_ps(_mm512_mask_mov_epi32(bits, _mm512_cmpeq_epi32_mask(magnitude, _mm512_set1_epi32(127)), _mm512_set1_epi32(0x7FC00000)));
+}
+
+/* bb_load_floats for scale bytes of mx and nv modes: e8m0 (2^(code - 127)) or e4m3. */
 static inline __m512 bb_load_scale_bytes(const void *data, enum bb_quant mode, int64_t first, int64_t count)
 {
-    const __mmask16 mask = (__mmask16)((1u << count) - 1);
-    const __m512i code = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, (const uint8_t *)data + first));
-    const __m512i not_a_number = _mm512_set1_epi32(0x7FC00000);
-    if (mode == BB_QUANT_NVFP4) {
-        const __m512i magnitude = _mm512_and_si512(code, _mm512_set1_epi32(127));
-        const __m512i sign = _mm512_slli_epi32(_mm512_andnot_si512(_mm512_set1_epi32(127), code), 24);
-        /* e4m3's fields in f32's places, then 2^120 for the difference of the exponents' biases: right for subnormal codes too */
-        const __m512 value = _mm512_mul_ps(_mm512_castsi512_ps(_mm512_slli_epi32(magnitude, 20)), _mm512_set1_ps(0x1p120f));
-        const __m512i bits = _mm512_or_si512(_mm512_castps_si512(value), sign);
-        return _mm512_castsi512_ps(_mm512_mask_mov_epi32(bits, _mm512_cmpeq_epi32_mask(magnitude, _mm512_set1_epi32(127)), not_a_number));
-    }
+    const __m128i codes = _mm_maskz_loadu_epi8((__mmask16)((1u << count) - 1), (const uint8_t *)data + first);
+    if (mode == BB_QUANT_NVFP4)
+        return bb_e4m3_values(codes);
+    const __m512i code = _mm512_cvtepu8_epi32(codes);
     __m512i bits = _mm512_slli_epi32(code, 23);
     bits = _mm512_mask_mov_epi32(bits, _mm512_cmpeq_epi32_mask(code, _mm512_setzero_si512()), _mm512_set1_epi32(0x00400000));
-    bits = _mm512_mask_mov_epi32(bits, _mm512_cmpeq_epi32_mask(code, _mm512_set1_epi32(255)), not_a_number);
+    bits = _mm512_mask_mov_epi32(bits, _mm512_cmpeq_epi32_mask(code, _mm512_set1_epi32(255)), _mm512_set1_epi32(0x7FC00000));
     return _mm512_castsi512_ps(bits);
 }
 
@@ -154,7 +152,7 @@ enum {
 
 void bb_avx512_multiply_few(const struct bb_linear_task *task);   /* rounded product of a few rows of x (matvec.c) */
 size_t bb_avx512_few_scratch(int64_t cols);
-void bb_avx512_multiply_floats(const struct bb_linear_task *task); /* exact.c */
-size_t bb_avx512_exact_scratch(int64_t cols, int64_t row_count);
+void bb_avx512_multiply_floats(const struct bb_linear_task *task); /* floats.c */
+size_t bb_avx512_floats_scratch(int64_t row_count);
 
 #endif

@@ -34,8 +34,8 @@ struct panel {
 static size_t linear_scratch(int64_t cols, int64_t row_count)
 {
     const size_t many = sizeof(struct panel) + (size_t)row_count * PANEL_ROWS * sizeof(float);
-    const size_t one = bb_neon_one_scratch(cols), exact = bb_neon_exact_scratch(cols), rounded = many > one ? many : one;
-    return rounded > exact ? rounded : exact;
+    const size_t one = bb_neon_one_scratch(cols), floats = bb_neon_floats_scratch(cols), rounded = many > one ? many : one;
+    return rounded > floats ? rounded : floats;
 }
 
 /* Scales and biases of the units of columns [first, first + cols) of rows [row, row + 4), to panel rows [place, place + 4). */

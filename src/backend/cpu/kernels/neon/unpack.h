@@ -198,7 +198,7 @@ BB_INLINE float32x4_t bb_load_bias(const struct bb_linear_task *task, int64_t ro
 void bb_neon_multiply_one(const struct bb_linear_task *task);      /* rounded product of one row of x (matvec.c) */
 void bb_neon_dot_multiply_one(const struct bb_linear_task *task);  /* the same (neon_dot/matvec.c) */
 size_t bb_neon_one_scratch(int64_t cols);                          /* for both */
-void bb_neon_multiply_floats(const struct bb_linear_task *task);    /* exact.c */
-size_t bb_neon_exact_scratch(int64_t cols);
+void bb_neon_multiply_floats(const struct bb_linear_task *task);   /* floats.c */
+size_t bb_neon_floats_scratch(int64_t cols);
 
 #endif
