@@ -79,17 +79,17 @@ static void run_well(const char *launcher, const char *adapter, const char *argu
 static void check_against_one(const char *adapter)
 {
     char one[256], both[256];
-    run_well("", "one", "--force --learning-rate 0.1 --iters 24 --grad-accumulation-steps 4");
+    run_well("", "one", "--force --learning-rate 0.03 --iters 24 --grad-accumulation-steps 4");
     snprintf(one, sizeof one, "%s/one", scratch_folder);
     snprintf(both, sizeof both, "%s/%s", scratch_folder, adapter);
-    check_near_adapters(one, both, 1e-4); /* the same sums in another order, over six updates at a rate of 0.1 */
+    check_near_adapters(one, both, 1e-6); /* the same sums in another order; entries are up to 0.14 */
 }
 
 static void test_one_machine(void **state)
 {
     (void)state;
     need_mpi();
-    run_well(MPIRUN, "two", "--learning-rate 0.1 --iters 12 --grad-accumulation-steps 2");
+    run_well(MPIRUN, "two", "--learning-rate 0.03 --iters 12 --grad-accumulation-steps 2");
     assert_true(said("finished at iteration 12"));
     check_against_one("two");
 }
@@ -100,9 +100,9 @@ static void test_resume(void **state)
     (void)state;
     need_mpi();
     char whole[256], parts[256];
-    run_well(MPIRUN, "whole", "--learning-rate 0.1 --iters 9 --grad-accumulation-steps 2 --save-every 5");
-    run_well(MPIRUN, "parts", "--learning-rate 0.1 --iters 5 --grad-accumulation-steps 2 --save-every 5");
-    run_well(MPIRUN, "parts", "--learning-rate 0.1 --iters 9 --grad-accumulation-steps 2 --save-every 5 --resume");
+    run_well(MPIRUN, "whole", "--learning-rate 0.03 --iters 9 --grad-accumulation-steps 2 --save-every 5");
+    run_well(MPIRUN, "parts", "--learning-rate 0.03 --iters 5 --grad-accumulation-steps 2 --save-every 5");
+    run_well(MPIRUN, "parts", "--learning-rate 0.03 --iters 9 --grad-accumulation-steps 2 --save-every 5 --resume");
     snprintf(whole, sizeof whole, "%s/whole", scratch_folder);
     snprintf(parts, sizeof parts, "%s/parts", scratch_folder);
     check_near_adapters(whole, parts, 1e-6);
@@ -112,7 +112,7 @@ static void test_two_hosts(void **state)
 {
     (void)state;
     need_mpi();
-    run_well("tests/two_hosts", "hosts", "--learning-rate 0.1 --iters 12 --grad-accumulation-steps 2");
+    run_well("tests/two_hosts", "hosts", "--learning-rate 0.03 --iters 12 --grad-accumulation-steps 2");
     check_against_one("hosts");
 }
 
