@@ -230,6 +230,10 @@ typedef struct bombus_adapter_info {
 
 BOMBUS_API void bombus_adapter_get_info(const bombus_adapter *adapter, bombus_adapter_info *info);
 
+/* Whether the folder holds whole weights (mlx-lm's fine_tune_type full) in place of an adapter: bombus_adapter_open refuses these, bombus_fuse_full
+ * makes a model of them. */
+BOMBUS_RESULT bombus_status bombus_adapter_is_full(bool *is_full, const char *folder, bombus_error *error);
+
 /* What an adapter's folder holds, as one JSON object (format, type, rank, scale, parameters, every module with its sizes), without a
  * model. *json: free with bombus_free. */
 BOMBUS_RESULT bombus_status bombus_adapter_inspect(char **json, const char *folder, bombus_error *error);
@@ -254,10 +258,18 @@ typedef struct bombus_fuse_options {
 /* Writes a new model folder whose weights are the model's plus the sum of weights[i] * adapters[i] (weights NULL: each 1). Quantized matrices
  * go back into their grid, group by group on the nearest one that is found; what is smaller than its steps is lost. *report_json (free
  * with bombus_free) tells how much is not: {"survival", "matrices": [{"path", "survival", "projection", "relative", "bits"}]}, where survival is
- * 1 - |W' - (W + D)|^2 / |D|^2 for W' written, D what the adapters add; projection the share of D that W' - W has along D; relative |D| / |W|.
+ * 1 - |W' - (W + D)|^2 / |D|^2 for W' written, D what the adapters add; projection the share of D that W' - W has along D; relative |D| / |W|;
+ * bits 0 where W' is not quantized.
  * out_folder must not hold a model; files are written one by one, each whole or not at all, config.json last. */
 BOMBUS_RESULT bombus_status bombus_fuse(const bombus_model *model, const bombus_adapter *const *adapters, const float *weights, size_t count,
                                         const char *out_folder, const bombus_fuse_options *options, char **report_json, bombus_error *error);
+
+/* The same with whole weights in place of adapters, as training with BOMBUS_FINE_TUNE_FULL leaves them in `folder`: each tensor of its
+ * adapters.safetensors stands for the model's of the same name, rounded to the model's dtype (the nearest, ties to even); the report's D is what
+ * training changed, "path" the tensor's name without ".weight". All other tensors stay as they are. A tensor that the model lacks or has in another
+ * shape is BOMBUS_ERROR_MISMATCH, one that is quantized there BOMBUS_ERROR_UNSUPPORTED; is_dequantized and bits are BOMBUS_ERROR_ARGUMENT. */
+BOMBUS_RESULT bombus_status bombus_fuse_full(const bombus_model *model, const char *folder, const char *out_folder,
+                                             const bombus_fuse_options *options, char **report_json, bombus_error *error);
 
 /* ---- session --------------------------------------------------------------------------------------------------- */
 

@@ -300,6 +300,50 @@ static void test_full(void **state)
     assert_true(next.losses[0] < trained.losses[STEPS - 1]);
 }
 
+/* What was trained in full is a model once it is fused: its loss is that of the next step, to the rounding of the weights to f16. */
+static void test_full_fused(void **state)
+{
+    (void)state;
+    const bombus_train_options options = {.fine_tune = BOMBUS_FINE_TUNE_FULL, .learning_rate = 0.001, .iters = 2};
+    char model[128], folder[128], scaled[140], out[128], command[400];
+    struct process process;
+    snprintf(model, sizeof model, "%s/" UNQUANTIZED, scratch_folder);
+    snprintf(folder, sizeof folder, "%s/two-steps", scratch_folder);
+    snprintf(scaled, sizeof scaled, "%s=0.7", folder);
+    snprintf(out, sizeof out, "%s/two-steps-fused", scratch_folder);
+    struct trained trained = train_well(UNQUANTIZED, "texts", "two-steps", options, 1);
+    RUN(&process, 2, "", "fuse", "-m", model, "-a", scaled, "--save-path", out);
+    assert_non_null(strstr(process.err, "expected no scale (=0.7)"));
+    process_clear(&process);
+    RUN(&process, 2, "", "fuse", "-m", model, "-a", folder, "-a", folder, "--save-path", out);
+    assert_non_null(strstr(process.err, "expected no other beside it"));
+    process_clear(&process);
+    RUN(&process, 2, "", "fuse", "-m", model, "-a", folder, "--bits", "8", "--save-path", out);
+    assert_non_null(strstr(process.err, "bits is not for whole weights"));
+    process_clear(&process);
+    RUN(&process, 1, "", "generate", "-m", model, "-a", folder, "a fox");
+    snprintf(command, sizeof command, "bombus fuse -m MODEL -a %s --save-path OUT", folder);
+    assert_non_null(strstr(process.err, command));
+    process_clear(&process);
+    RUN(&process, 0, "", "fuse", "-m", model, "-a", folder, "--save-path", out, "--json");
+    json_t *json = json_loads(process.out, 0, NULL);
+    assert_true(json_number_value(json_object_get(json, "survival")) > 0.9);
+    const json_t *first = json_array_get(json_object_get(json, "matrices"), 0);
+    assert_non_null(json_object_get(first, "path"));
+    assert_true(json_number_value(json_object_get(first, "relative")) > 0.0);
+    json_decref(json);
+    process_clear(&process);
+    RUN(&process, 0, "", "generate", "-m", out, "--max-tokens", "2", "a fox");
+    process_clear(&process);
+    bombus_train_options more = options;
+    more.resume_adapter_file = scratch_path("two-steps/adapters.safetensors");
+    more.iters = 1;
+    const double expected = train_well(UNQUANTIZED, "texts", "third-step", more, 1).losses[0];
+    const double actual = train_well("two-steps-fused", "texts", "beside", (bombus_train_options){.iters = 1}, 1).losses[0];
+    if (!(fabs(actual - expected) < 0.01 * fabs(trained.losses[0] - expected)))
+        fail_msg("the loss is %g, expected %g, before training %g", actual, expected, trained.losses[0]);
+}
+
 /* ---- settings from YAML ---- */
 
 static void test_config(void **state)
@@ -493,7 +537,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_variants),    cmocka_unit_test(test_rslora), cmocka_unit_test(test_packing),
-        cmocka_unit_test(test_preferences), cmocka_unit_test(test_full),   cmocka_unit_test(test_config),
+        cmocka_unit_test(test_preferences), cmocka_unit_test(test_full),   cmocka_unit_test(test_full_fused),
+        cmocka_unit_test(test_config),
         cmocka_unit_test(test_wrong_beginning), cmocka_unit_test(test_hostile_data),
         cmocka_unit_test(test_nothing_to_learn), cmocka_unit_test(test_counts), cmocka_unit_test(test_dynamic_rope),
         cmocka_unit_test(test_config_optimizer),

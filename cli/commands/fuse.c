@@ -1,4 +1,4 @@
-/* bombus fuse: adapters into the weights of a new model folder. */
+/* bombus fuse: adapters, or the whole weights of full fine-tuning, into a new model folder. */
 #include "cli/adapter_options.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
@@ -6,6 +6,7 @@
 #include "cli/report.h"
 
 #include "base/error.h"
+#include "base/memory.h"
 
 #include <jansson.h>
 #include <string.h>
@@ -36,7 +37,21 @@ static const struct option_group groups[] = {
 
 static const double low_survival = 0.8;
 
-static void print_report(const char *text)
+static void warn(size_t low_count, size_t count, bool is_full)
+{
+    if (is_full)
+        report(
+            "warning: less than %.0f %% of what training changed survives in %zu of %zu tensors: its changes are smaller than the steps of the model's "
+            "dtype. A larger --learning-rate or more steps make larger ones, and a model in f32 keeps all",
+            100.0 * low_survival, low_count, count);
+    else
+        report(
+            "warning: less than %.0f %% of the adapter's effect survives in %zu of %zu matrices: its changes are smaller than the steps of the grid. "
+            "More --bits or --dequantize keep them, and so does running the adapter with -a",
+            100.0 * low_survival, low_count, count);
+}
+
+static void print_report(const char *text, bool is_full)
 {
     json_t *object = report_if_null(json_loads(text, 0, NULL));
     const json_t *matrix;
@@ -53,11 +68,41 @@ static void print_report(const char *text)
     }
     printf("%-48s %8.1f %%\n", "all", 100.0 * json_real_value(json_object_get(object, "survival")));
     if (low_count > 0)
-        report(
-            "warning: less than %.0f %% of the adapter's effect survives in %zu of %zu matrices: its changes are smaller than the steps of the grid. "
-            "More --bits or --dequantize keep them, and so does running the adapter with -a",
-            100.0 * low_survival, low_count, json_array_size(json_object_get(object, "matrices")));
+        warn(low_count, json_array_size(json_object_get(object, "matrices")), is_full);
     json_decref(object);
+}
+
+/* The folder of whole weights among what --adapter-path names, which stand alone (NULL: all are adapters). */
+static bombus_status find_full(char **folder, const struct adapter_settings *settings, bombus_error *error)
+{
+    bombus_status status = BOMBUS_OK;
+    *folder = NULL;
+    for (size_t i = 0; i < settings->adapters.count && *folder == NULL && status == BOMBUS_OK; i++) {
+        char *reference, *found = NULL;
+        bool is_full = false;
+        float factor;
+        status = adapter_split(settings->adapters.values[i], &reference, &factor, error);
+        if (status == BOMBUS_OK)
+            status = model_resolve(&found, reference, error);
+        if (status == BOMBUS_OK)
+            status = bombus_adapter_is_full(&is_full, found, error);
+        if (is_full && settings->adapters.count > 1)
+            status = bb_fail(error, BOMBUS_ERROR_ARGUMENT,
+                             "--adapter-path: '%.200s' holds whole weights (fine_tune_type full), expected no other "
+                             "beside it: they replace the model's and are no part of a sum",
+                             reference);
+        else if (is_full && factor != 1.0f)
+            status = bb_fail(error, BOMBUS_ERROR_ARGUMENT,
+                             "--adapter-path: '%.200s' holds whole weights (fine_tune_type full), expected no scale "
+                             "(=%g): they replace the model's",
+                             reference, (double)factor);
+        if (is_full && status == BOMBUS_OK)
+            *folder = found;
+        else
+            bombus_free(found);
+        bb_release(reference);
+    }
+    return status;
 }
 
 static int run(const void *given, const struct operands *operands)
@@ -71,7 +116,7 @@ static int run(const void *given, const struct operands *operands)
     bombus_error error = {0};
     struct adapters adapters = {0};
     bombus_model *model = NULL;
-    char *folder = NULL, *json = NULL;
+    char *folder = NULL, *full = NULL, *json = NULL;
     bombus_fuse_options fuse_options = {.is_dequantized = settings->dequantize,
                                         .bits = settings->bits != OPTION_UNSET ? (int32_t)settings->bits : 0,
                                         .progress = interrupt_on_progress};
@@ -79,22 +124,27 @@ static int run(const void *given, const struct operands *operands)
     if (status == BOMBUS_OK)
         status = bombus_model_open(&model, folder, NULL, &error);
     if (status == BOMBUS_OK)
+        status = find_full(&full, &settings->adapter, &error);
+    if (status == BOMBUS_OK && full == NULL)
         status = adapters_open(&adapters, &settings->adapter, model, &error);
     if (status == BOMBUS_OK) {
         interrupt_catch();
-        status = bombus_fuse(model, (const bombus_adapter *const *)adapters.list, adapters.factors, adapters.count,
-                             settings->out, &fuse_options, &json, &error);
+        status = full != NULL
+                     ? bombus_fuse_full(model, full, settings->out, &fuse_options, &json, &error)
+                     : bombus_fuse(model, (const bombus_adapter *const *)adapters.list, adapters.factors,
+                                   adapters.count, settings->out, &fuse_options, &json, &error);
         interrupt_release();
     }
     if (status == BOMBUS_OK && settings->json)
         puts(json);
     else if (status == BOMBUS_OK)
-        print_report(json);
+        print_report(json, full != NULL);
     if (status == BOMBUS_OK)
         report("wrote %s", settings->out);
     bombus_free(json);
     adapters_close(&adapters);
     bombus_model_close(model);
+    bombus_free(full);
     bombus_free(folder);
     return status == BOMBUS_OK ? EXIT_CODE_DONE : report_error(&error);
 }
@@ -105,7 +155,8 @@ const struct command command_fuse = {
     .description =
         "Writes a whole model folder in which the adapters are part of the weights. Quantized matrices go back into their grid, each group on the "
         "nearest one that is found; a change smaller than a step of the grid is lost all the same. The report says for every matrix which share of "
-        "the adapter's effect survives.",
+        "the adapter's effect survives. A folder of bombus train --fine-tune-type full holds whole weights: they replace the model's of their names, "
+        "rounded to its dtype; such a folder stands alone, without SCALE, --bits and --dequantize.",
     .groups = groups,
     .group_count = BB_COUNT(groups),
     .settings_size = sizeof(struct fuse_settings),

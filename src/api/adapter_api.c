@@ -108,6 +108,23 @@ bombus_status bombus_session_set_adapters(bombus_session *session, const bombus_
     return status;
 }
 
+bombus_status bombus_adapter_is_full(bool *is_full, const char *folder, bombus_error *error)
+{
+    char *path;
+    bombus_status status = bb_check_pointer(is_full, "is_full", error);
+    if (status != BOMBUS_OK)
+        return status;
+    *is_full = false;
+    status = bb_check_pointer(folder, "folder", error);
+    if (status == BOMBUS_OK)
+        status = bb_adapter_file_find_full(&path, folder, error);
+    if (status != BOMBUS_OK)
+        return status;
+    *is_full = path != NULL;
+    bb_release(path);
+    return BOMBUS_OK;
+}
+
 bombus_status bombus_adapter_inspect(char **json, const char *folder, bombus_error *error)
 {
     struct bb_adapter_file file;

@@ -5,7 +5,6 @@
 #include "quant/affine.h"
 #include "quant/matrix.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -35,7 +34,6 @@ struct fuse {
     struct matrix *matrices;
     size_t matrix_count, matrix_limit, done;
     struct bb_map index; /* names of tensors that are replaced -> matrix number */
-    double error_sum, delta_sum;
     const struct matrix *current; /* whose parts are here */
     void *parts[3];
     size_t sizes[3];
@@ -211,12 +209,7 @@ static void pack(const struct matrix *matrix, const struct bb_weight *made, cons
     }
 }
 
-/* Sums over all rows, for the report. */
-struct sums {
-    double weight, delta, error, product;
-};
-
-static void make_rows(const struct fuse *fuse, const struct matrix *matrix, struct sums *sums, float *plain)
+static void make_rows(const struct fuse *fuse, const struct matrix *matrix, struct bb_fuse_sums *sums, float *plain)
 {
     const struct bb_weight made = view_new(fuse, matrix);
     const int64_t cols = made.cols;
@@ -248,7 +241,7 @@ static void make_rows(const struct fuse *fuse, const struct matrix *matrix, stru
 
 static bombus_status make_matrix(struct fuse *fuse, struct matrix *matrix, bombus_error *error)
 {
-    struct sums sums = {0};
+    struct bb_fuse_sums sums = {0};
     const struct bb_fuse_options *options = fuse->options;
     if (options->progress != NULL && !options->progress(options->context, fuse->done, fuse->matrix_count))
         return bb_fail(error, BOMBUS_ERROR_CANCELLED, "stopped by the caller after %zu of %zu matrices", fuse->done,
@@ -269,13 +262,8 @@ static bombus_status make_matrix(struct fuse *fuse, struct matrix *matrix, bombu
         return BOMBUS_OK;
     fuse->done++;
     matrix->is_reported = true;
-    if (matrix->result == NULL)
-        return BOMBUS_OK;
-    fuse->error_sum += sums.error;
-    fuse->delta_sum += sums.delta;
-    matrix->result->survival = sums.delta > 0.0 ? fmax(0.0, 1.0 - sums.error / sums.delta) : 1.0;
-    matrix->result->projection = sums.delta > 0.0 ? sums.product / sums.delta : 1.0;
-    matrix->result->relative = sums.weight > 0.0 ? sqrt(sums.delta / sums.weight) : 0.0;
+    if (matrix->result != NULL)
+        bb_fuse_report_add(fuse->report, matrix->result, &sums);
     return BOMBUS_OK;
 }
 
@@ -316,9 +304,9 @@ static bombus_status make(void *context, const struct bb_safetensors_entry *entr
 /* ---- the folder ---- */
 
 /* The entry of a tensor in the new folder; false where it has none there. */
-static bool new_entry(const struct fuse *fuse, const struct bb_safetensors_entry *old,
-                      struct bb_safetensors_entry *entry)
+static bool describe(void *context, const struct bb_safetensors_entry *old, struct bb_safetensors_entry *entry)
 {
+    const struct fuse *fuse = context;
     const uint64_t *number = bb_map_find(&fuse->index, old->name, strlen(old->name));
     *entry = *old;
     if (number == NULL)
@@ -333,43 +321,6 @@ static bool new_entry(const struct fuse *fuse, const struct bb_safetensors_entry
         entry->shape[entry->rank - 1] = is_plain ? matrix->weight.cols : matrix->weight.cols * matrix->scheme.bits / 32;
     }
     return entry->size > 0;
-}
-
-/* Names of the tensors of all shards, for the index. */
-struct written {
-    const char **names;
-    size_t *shards;
-    size_t count;
-    uint64_t bytes;
-};
-
-static bombus_status write_shard(struct fuse *fuse, const char *out_folder, size_t shard, struct written *written,
-                                 bombus_error *error)
-{
-    const struct bb_checkpoint *checkpoint = &fuse->model->checkpoint;
-    const struct bb_safetensors *file = &checkpoint->files[shard];
-    static const char *const metadata[] = {"format", "mlx"};
-    char name[BB_SHARD_NAME_SIZE];
-    bb_checkpoint_shard_name(name, shard, checkpoint->file_count);
-    char *path = bb_path_join(out_folder, name);
-    struct bb_safetensors_entry *entries = bb_allocate(file->count, sizeof *entries);
-    size_t count = 0;
-    bombus_status status =
-        path != NULL && entries != NULL ? BOMBUS_OK : fail_memory(file->count * sizeof *entries, error);
-    for (size_t i = 0; i < file->count && status == BOMBUS_OK; i++) {
-        if (!new_entry(fuse, &file->entries[i], &entries[count]))
-            continue;
-        written->names[written->count] = entries[count].name;
-        written->shards[written->count++] = shard;
-        written->bytes += entries[count++].size;
-    }
-    if (status == BOMBUS_OK) {
-        struct bb_safetensors_source source = {.make = make, .context = fuse};
-        status = bb_safetensors_write_made(path, entries, count, metadata, 1, &source, error);
-    }
-    bb_release(entries);
-    bb_release(path);
-    return status;
 }
 
 static bombus_status write_config(const struct fuse *fuse, const char *out_folder, bombus_error *error)
@@ -393,22 +344,12 @@ static bombus_status write_config(const struct fuse *fuse, const char *out_folde
 static bombus_status write_folder(struct fuse *fuse, const char *out_folder, bombus_error *error)
 {
     const struct bb_checkpoint *checkpoint = &fuse->model->checkpoint;
-    struct written written = {.names = bb_allocate(checkpoint->tensor_count, sizeof *written.names),
-                              .shards = bb_allocate(checkpoint->tensor_count, sizeof *written.shards)};
-    bombus_status status = written.names != NULL && written.shards != NULL
-                               ? bb_folder_create(out_folder, error)
-                               : fail_memory(checkpoint->tensor_count * sizeof *written.names, error);
-    for (size_t i = 0; i < checkpoint->file_count && status == BOMBUS_OK; i++)
-        status = write_shard(fuse, out_folder, i, &written, error);
-    if (status == BOMBUS_OK)
-        status = bb_checkpoint_write_index(out_folder, written.names, written.shards, written.count,
-                                           checkpoint->file_count, written.bytes, error);
+    const struct bb_tensor_changes changes = {.describe = describe, .source = {.make = make, .context = fuse}};
+    bombus_status status = bb_checkpoint_write_tensors(checkpoint, out_folder, &changes, error);
     if (status == BOMBUS_OK)
         status = bb_checkpoint_copy_others(checkpoint, out_folder, error);
     if (status == BOMBUS_OK)
         status = write_config(fuse, out_folder, error);
-    bb_release(written.names);
-    bb_release(written.shards);
     return status;
 }
 
@@ -421,34 +362,22 @@ static bombus_status check(const struct fuse *fuse, const char *out_folder, bomb
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "bits: %d, expected 0 (as they are), 2, 3, 4, 5, 6 or 8", bits);
     if (bits != 0 && fuse->options->is_dequantized)
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "bits: %d, but the model is to be dequantized", bits);
-    char *config = bb_path_join(out_folder, "config.json");
-    bool is_there = config != NULL && bb_file_exists(config);
-    bb_release(config);
-    if (is_there)
-        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "%s: there is a model already (config.json)", out_folder);
-    return config != NULL ? BOMBUS_OK : fail_memory(strlen(out_folder), error);
+    return bb_checkpoint_check_target(out_folder, error);
 }
 
 bombus_status bb_fuse(const struct bb_model *model, const struct bb_adapter_set *set, const char *out_folder,
                       const struct bb_fuse_options *options, struct bb_fuse_report *report, bombus_error *error)
 {
     struct fuse fuse = {.model = model, .set = set, .options = options, .report = report};
-    *report = (struct bb_fuse_report){0};
+    *report = (struct bb_fuse_report){.survival = 1.0};
     bombus_status status = check(&fuse, out_folder, error);
     if (status == BOMBUS_OK)
         status = find_matrices(&fuse, error);
     if (status == BOMBUS_OK)
         status = write_folder(&fuse, out_folder, error);
-    report->survival = fuse.delta_sum > 0.0 ? fmax(0.0, 1.0 - fuse.error_sum / fuse.delta_sum) : 1.0;
     for (size_t i = 0; i < BB_COUNT(fuse.parts); i++)
         bb_release(fuse.parts[i]);
     bb_map_clear(&fuse.index);
     bb_arena_clear(&fuse.arena);
     return status;
-}
-
-void bb_fuse_report_clear(struct bb_fuse_report *report)
-{
-    bb_arena_clear(&report->arena);
-    *report = (struct bb_fuse_report){0};
 }

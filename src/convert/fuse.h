@@ -2,6 +2,7 @@
 #ifndef BB_FUSE_H
 #define BB_FUSE_H
 
+#include "convert/fuse_report.h"
 #include "model/adapter.h"
 
 struct bb_fuse_options {
@@ -11,27 +12,10 @@ struct bb_fuse_options {
     void *context;
 };
 
-/* One matrix that changed. D is what the adapters add to W, E what the new matrix differs by from W + D. */
-struct bb_fuse_result {
-    const char *path;  /* of the tensors; in the report's arena */
-    double survival;   /* 1 - |E|^2 / |D|^2, at least 0: 1 where all of the change is there to the bit */
-    double projection; /* of the change that is there, on D, as a share of |D| */
-    double relative;   /* |D| / |W| */
-    struct bb_scheme scheme;
-};
-
-struct bb_fuse_report {
-    struct bb_arena arena;
-    struct bb_fuse_result *results; /* [count], in the order of the model's projections */
-    size_t count;
-    double survival; /* of all matrices together: sums of |E|^2 and |D|^2 */
-};
-
 /* Writes a whole model folder into out_folder, which must not hold a model: tensors a shard at a time, a matrix in memory at a time, every file
  * atomically and config.json last, so that a folder with it is complete. Clear the report with bb_fuse_report_clear, also after failure. */
 BB_RESULT bombus_status bb_fuse(const struct bb_model *model, const struct bb_adapter_set *set, const char *out_folder,
                                 const struct bb_fuse_options *options, struct bb_fuse_report *report,
                                 bombus_error *error);
-void bb_fuse_report_clear(struct bb_fuse_report *report);
 
 #endif

@@ -67,7 +67,23 @@ static bombus_status read_number(const struct bb_adapter_file *file, const char 
     return status;
 }
 
-static bombus_status read_mlx_config(struct bb_adapter_file *file, struct defaults *defaults, bombus_error *error)
+/* Whole weights are no adapter: says what makes a model of them. */
+static bombus_status refuse_full(const struct bb_adapter_file *file, const char *folder, bombus_error *error)
+{
+    const char *model = "";
+    bombus_status status = BOMBUS_OK;
+    if (bb_config_type(file->config, "model") == BB_CONFIG_TEXT)
+        status = bb_config_text(file->config, "model", "", &model, error);
+    if (status != BOMBUS_OK)
+        return status;
+    return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED,
+                   "%s: fine_tune_type: full: whole weights, which are no adapter; make a model of them first: "
+                   "bombus fuse -m %.300s -a %.300s --save-path OUT",
+                   bb_config_path(file->config), model[0] != '\0' ? model : "MODEL", folder);
+}
+
+static bombus_status read_mlx_config(struct bb_adapter_file *file, const char *folder, struct defaults *defaults,
+                                     bombus_error *error)
 {
     const struct bb_config *config = file->config;
     const char *type;
@@ -78,7 +94,7 @@ static bombus_status read_mlx_config(struct bb_adapter_file *file, struct defaul
     if (status == BOMBUS_OK)
         status = bb_config_boolean(config, "use_dora", false, &is_old_dora, error);
     if (status == BOMBUS_OK && strcmp(type, "full") == 0)
-        status = refuse(file, "fine_tune_type", "full: whole weights, which are no adapter", error);
+        status = refuse_full(file, folder, error);
     if (status == BOMBUS_OK && strcmp(type, "lora") != 0 && strcmp(type, "dora") != 0)
         status = bb_fail(error, BOMBUS_ERROR_FORMAT, "%s: fine_tune_type is \"%.40s\", expected lora or dora",
                          bb_config_path(config), type);
@@ -437,7 +453,7 @@ bombus_status bb_adapter_file_open(struct bb_adapter_file *file, const char *fol
     if (status == BOMBUS_OK)
         status = bb_config_open(&file->config, config_path, error);
     if (status == BOMBUS_OK)
-        status = file->format == BB_ADAPTER_MLX ? read_mlx_config(file, &defaults, error)
+        status = file->format == BB_ADAPTER_MLX ? read_mlx_config(file, folder, &defaults, error)
                                                 : read_peft_config(file, &defaults, error);
     if (status == BOMBUS_OK)
         status = bb_safetensors_open(&file->tensors, file->path, error);
@@ -446,6 +462,26 @@ bombus_status bb_adapter_file_open(struct bb_adapter_file *file, const char *fol
     bb_release(config_path);
     if (status != BOMBUS_OK)
         bb_adapter_file_close(file);
+    return status;
+}
+
+bombus_status bb_adapter_file_find_full(char **path, const char *folder, bombus_error *error)
+{
+    char *config_path = NULL;
+    const char *type = "";
+    struct bb_adapter_file file = {0};
+    bombus_status status = find_files(&file, folder, &config_path, error);
+    *path = NULL;
+    if (status == BOMBUS_OK)
+        status = bb_config_open(&file.config, config_path, error);
+    if (status == BOMBUS_OK && file.format == BB_ADAPTER_MLX)
+        status = bb_config_text(file.config, "fine_tune_type", "lora", &type, error);
+    if (status == BOMBUS_OK && strcmp(type, "full") == 0) {
+        *path = file.path;
+        file.path = NULL;
+    }
+    bb_release(config_path);
+    bb_adapter_file_close(&file);
     return status;
 }
 

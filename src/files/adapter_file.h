@@ -47,6 +47,9 @@ struct bb_adapter_file {
 /* Strict: a tensor that belongs to no module, half a module, a rank, type or shape that does not fit is BOMBUS_ERROR_FORMAT and named with the file;
  * what these formats can say and this library cannot do (biases, modules_to_save, ...) BOMBUS_ERROR_UNSUPPORTED, by its name in the config. */
 BB_RESULT bombus_status bb_adapter_file_open(struct bb_adapter_file *file, const char *folder, bombus_error *error);
+/* mlx-lm writes whole weights (fine_tune_type full) into files of the same names. *path: that of adapters.safetensors (bb_release it) if the folder
+ * holds such, NULL if it holds an adapter. */
+BB_RESULT bombus_status bb_adapter_file_find_full(char **path, const char *folder, bombus_error *error);
 void bb_adapter_file_close(struct bb_adapter_file *file); /* a zeroed or half-open one is allowed */
 
 /* A [rank, cols] and B [rank, rows] of expert `expert` (0 where there are none) in f32, and the magnitudes [rows] (may be NULL). */

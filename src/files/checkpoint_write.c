@@ -78,6 +78,70 @@ bombus_status bb_checkpoint_write_index(const char *folder, const char *const *n
     return status;
 }
 
+bombus_status bb_checkpoint_check_target(const char *folder, bombus_error *error)
+{
+    char *config = bb_path_join(folder, "config.json");
+    bool is_there = config != NULL && bb_file_exists(config);
+    bb_release(config);
+    if (is_there)
+        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "%s: there is a model already (config.json)", folder);
+    return config != NULL ? BOMBUS_OK : bb_fail_memory(error, strlen(folder), "the path of config.json");
+}
+
+/* Names of the tensors of all shards, for the index. */
+struct written {
+    const char **names;
+    size_t *shards;
+    size_t count;
+    uint64_t bytes;
+};
+
+static bombus_status write_shard(const struct bb_checkpoint *checkpoint, const char *folder, size_t shard,
+                                 const struct bb_tensor_changes *changes, struct written *written, bombus_error *error)
+{
+    const struct bb_safetensors *file = &checkpoint->files[shard];
+    static const char *const metadata[] = {"format", "mlx"};
+    char name[BB_SHARD_NAME_SIZE];
+    bb_checkpoint_shard_name(name, shard, checkpoint->file_count);
+    char *path = bb_path_join(folder, name);
+    struct bb_safetensors_entry *entries = bb_allocate(file->count, sizeof *entries);
+    size_t count = 0;
+    bombus_status status = path != NULL && entries != NULL
+                               ? BOMBUS_OK
+                               : bb_fail_memory(error, file->count * sizeof *entries, "the tensors of a shard");
+    for (size_t i = 0; i < file->count && status == BOMBUS_OK; i++) {
+        if (!changes->describe(changes->source.context, &file->entries[i], &entries[count]))
+            continue;
+        written->names[written->count] = entries[count].name;
+        written->shards[written->count++] = shard;
+        written->bytes += entries[count++].size;
+    }
+    if (status == BOMBUS_OK)
+        status = bb_safetensors_write_made(path, entries, count, metadata, 1, &changes->source, error);
+    bb_release(entries);
+    bb_release(path);
+    return status;
+}
+
+bombus_status bb_checkpoint_write_tensors(const struct bb_checkpoint *checkpoint, const char *folder,
+                                          const struct bb_tensor_changes *changes, bombus_error *error)
+{
+    struct written written = {.names = bb_allocate(checkpoint->tensor_count, sizeof *written.names),
+                              .shards = bb_allocate(checkpoint->tensor_count, sizeof *written.shards)};
+    bombus_status status =
+        written.names != NULL && written.shards != NULL
+            ? bb_folder_create(folder, error)
+            : bb_fail_memory(error, checkpoint->tensor_count * sizeof *written.names, "an index of shards");
+    for (size_t i = 0; i < checkpoint->file_count && status == BOMBUS_OK; i++)
+        status = write_shard(checkpoint, folder, i, changes, &written, error);
+    if (status == BOMBUS_OK)
+        status = bb_checkpoint_write_index(folder, written.names, written.shards, written.count, checkpoint->file_count,
+                                           written.bytes, error);
+    bb_release(written.names);
+    bb_release(written.shards);
+    return status;
+}
+
 static bool is_other(const char *name)
 {
     return name[0] != '.' && strcmp(name, "config.json") != 0 && strcmp(name, "model.safetensors.index.json") != 0 &&
