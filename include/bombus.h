@@ -399,7 +399,7 @@ typedef bool (*bombus_prompt_progress)(void *context, size_t done, size_t total)
 
 typedef enum bombus_finish_reason {
     BOMBUS_FINISH_LENGTH = 0, /* max_tokens, or the context is full */
-    BOMBUS_FINISH_STOP,       /* an end-of-turn id or a stop string */
+    BOMBUS_FINISH_STOP,       /* an end-of-turn id, one of extra_eos_ids or a stop string */
     BOMBUS_FINISH_CANCELLED,
     BOMBUS_FINISH_DEADLINE    /* an engine's request: its deadline_ms passed */
 } bombus_finish_reason;
@@ -409,7 +409,10 @@ typedef struct bombus_generate_options {
     size_t max_tokens;             /* 0: 256 */
     const char *const *stop;       /* strings that end the text and are not part of it */
     size_t stop_count;
-    bool ignore_eos;
+    bool ignore_eos;               /* the tokenizer's end-of-turn ids do not end it */
+    const int32_t *extra_eos_ids;  /* further ids that do, in [0, vocab_size), whatever ignore_eos says; copied. Under a
+                                    * constraint they may stand only where its text is complete */
+    size_t extra_eos_count;
     bool wants_logprobs;
     int32_t top_logprobs;          /* alternatives listed a token, at most 1024; implies wants_logprobs */
     bombus_session *draft;         /* a session of a smaller model with the same vocabulary: speculative decoding */
@@ -423,7 +426,7 @@ typedef struct bombus_generate_options {
 } bombus_generate_options;
 
 typedef struct bombus_generate_result {
-    int32_t *ids;        /* [count]; the end-of-turn id that ended it is included */
+    int32_t *ids;        /* [count]; the end-of-turn id (or one of extra_eos_ids) that ended it is included, its text is not */
     size_t count;
     char *text;          /* without stop string and special tokens */
     size_t text_length;
@@ -436,7 +439,7 @@ typedef struct bombus_generate_result {
 
 /* Continues `session` with `prompt` (the session's tokens that are a prefix of it are not computed again, the rest is
  * forgotten), then generates. Afterwards the session holds the prompt and the generated tokens but the last. `tokenizer` may be
- * NULL: no text, no end-of-turn ids and no stop strings then. Speculation (draft, ngram_size: one of them) changes the speed
+ * NULL: no text, no end-of-turn ids but extra_eos_ids and no stop strings then. Speculation (draft, ngram_size: one of them) changes the speed
  * alone: each token is drawn from the model's own logits with the random numbers of its position, so that text and
  * log-probabilities are those of plain generation with the same seed. Clear the result with bombus_generate_result_clear, also
  * after failure. */
