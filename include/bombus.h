@@ -267,8 +267,10 @@ typedef struct bombus_session bombus_session;
 typedef struct bombus_session_options {
     int32_t context_size;  /* positions that the session can hold; 0: max_position_embeddings */
     int32_t max_kv_size;   /* keep the first 4 and the latest positions, this many in all; 0: all */
-    int32_t kv_bits;       /* 8 or 4: quantized cache, in groups of 64 (32 where head_dim needs it); 0: not quantized. A prompt's
-                            * first chunk is rounded after its own attention, as in mlx-lm: there prefill_step_size matters */
+    int32_t kv_bits;       /* 8 or 4: quantized cache, from the first position on; 0: not quantized. A prompt's first chunk is
+                            * rounded after its own attention, as in mlx-lm: there prefill_step_size matters */
+    int32_t kv_group_size; /* with kv_bits, 32, 64 or 128: values of a head that share scale and bias, must divide head_dim; 0: 64,
+                            * or 32 where head_dim needs it */
     int32_t prefill_step_size; /* prompt tokens a step; 0: 512 */
     bombus_precision precision;
     bool has_precision;    /* false: the model's */
@@ -716,6 +718,7 @@ typedef struct bombus_engine_options {
     uint64_t kv_bytes;     /* memory for the cache of all requests and of shared prefixes; 0: 1 GiB, or what one request of context_size
                             * positions needs where that is more */
     int32_t kv_bits;       /* as in bombus_session_options; a prompt's first chunk is then 64 tokens */
+    int32_t kv_group_size; /* as there */
     int32_t prefill_step_size; /* prompt tokens a step, of all requests together, at least 64; 0: 128 */
     int32_t queue_limit;   /* requests that wait at most; 0: 1024 */
     bool no_prefix_sharing; /* true: each request computes its whole prompt */

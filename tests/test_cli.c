@@ -128,6 +128,14 @@ static void test_wrong_options(void **state)
     RUN(&process, 2, "", "generate", "--max-kv-size", "4", "hello");
     assert_non_null(strstr(process.err, "not between 5 and"));
     process_clear(&process);
+    RUN(&process, 2, "", "generate", "--kv-bits", "8", "--kv-group-size", "48", "hello");
+    assert_non_null(strstr(process.err, "--kv-group-size"));
+    process_clear(&process);
+    RUN(&process, 2, "", "generate", "--kv-group-size", "32", "hello");
+    assert_non_null(strstr(process.err, "kv_bits"));
+    process_clear(&process);
+    RUN(&process, 0, "", "generate", "--kv-bits", "8", "--kv-group-size", "32", "--max-tokens", "1", "hello");
+    process_clear(&process);
     RUN(&process, 0, "", "generate", "--max-kv-size", "5", "--prefill-step-size", "65536", "--max-tokens", "1",
         "hello");
     process_clear(&process);
