@@ -24,11 +24,13 @@ const struct option device_options[3] = {
      .help = "threads to use; all physical cores if not given", .least = 1, .most = 1024},
 };
 
-const struct option cache_options[3] = {
+const struct option cache_options[4] = {
     {"max-kv-size", 0, OPTION_INTEGER, offsetof(struct cache_settings, max_kv_size), "N",
      .help = "keep the first 4 and the latest tokens, N in all; every token if not given", .least = 5, .most = 1 << 30},
     {"kv-bits", 0, OPTION_CHOICE, offsetof(struct cache_settings, kv_bits), "8|4",
-     .help = "keep keys and values in this many bits; not quantized if not given"},
+     .help = "keep keys and values in this many bits, from the first on; not quantized if not given"},
+    {"kv-group-size", 0, OPTION_CHOICE, offsetof(struct cache_settings, kv_group_size), "64|32|128",
+     .help = "with --kv-bits: values that share scale and bias; 64 if not given, or 32 where head_dim needs it"},
     {"prefill-step-size", 0, OPTION_INTEGER, offsetof(struct cache_settings, prefill_step_size), "N",
      .help = "prompt tokens computed at once", .fallback = "512", .least = 1, .most = 1 << 16},
 };
@@ -87,6 +89,7 @@ bombus_session_options model_session_options(const struct cache_settings *settin
     return (bombus_session_options){
         .max_kv_size = settings->max_kv_size == OPTION_UNSET ? 0 : (int32_t)settings->max_kv_size,
         .kv_bits = settings->kv_bits == NULL ? 0 : (int32_t)atoi(settings->kv_bits),
+        .kv_group_size = settings->kv_group_size == NULL ? 0 : (int32_t)atoi(settings->kv_group_size),
         .prefill_step_size = (int32_t)settings->prefill_step_size,
     };
 }

@@ -19,12 +19,12 @@ struct device_settings {
 };
 extern const struct option device_options[3];
 
-/* --max-kv-size, --kv-bits, --prefill-step-size */
+/* --max-kv-size, --kv-bits, --kv-group-size, --prefill-step-size */
 struct cache_settings {
     int64_t max_kv_size, prefill_step_size;
-    const char *kv_bits;
+    const char *kv_bits, *kv_group_size;
 };
-extern const struct option cache_options[3];
+extern const struct option cache_options[4];
 
 /* The folder of a model or an adapter, downloaded where it is not there. Free with bombus_free. */
 bombus_status model_resolve(char **folder, const char *reference, bombus_error *error);

@@ -82,7 +82,7 @@ static bombus_status parse_logit_bias(struct sampler *sampler, const char *text,
 
 /* As mlx_lm: XTC never leaves out the newline and the ends of a turn. */
 static bombus_status find_xtc_special_tokens(struct sampler *sampler, const bombus_tokenizer *tokenizer,
-                                             bombus_error *error)
+                                             const struct end_tokens *ends, bombus_error *error)
 {
     size_t newline_count = 0, eos_count = 0;
     int32_t *newline = NULL;
@@ -90,16 +90,19 @@ static bombus_status find_xtc_special_tokens(struct sampler *sampler, const bomb
     bombus_status status = bombus_tokenizer_encode(tokenizer, "\n", 1, true, &newline, &newline_count, error);
     if (status != BOMBUS_OK)
         return status;
-    sampler->xtc_special_tokens = bb_allocate(newline_count + eos_count, sizeof *eos);
+    size_t total = newline_count + eos_count + ends->count;
+    sampler->xtc_special_tokens = bb_allocate(total, sizeof *eos);
     if (sampler->xtc_special_tokens == NULL) {
-        status = bb_fail_memory(error, (newline_count + eos_count) * sizeof *eos, "--xtc-probability");
+        status = bb_fail_memory(error, total * sizeof *eos, "--xtc-probability");
     } else {
         for (size_t i = 0; i < newline_count; i++)
             sampler->xtc_special_tokens[i] = newline[i];
         for (size_t i = 0; i < eos_count; i++)
             sampler->xtc_special_tokens[newline_count + i] = eos[i];
+        for (size_t i = 0; i < ends->count; i++)
+            sampler->xtc_special_tokens[newline_count + eos_count + i] = ends->ids[i];
         sampler->options.xtc_special_tokens = sampler->xtc_special_tokens;
-        sampler->options.xtc_special_token_count = newline_count + eos_count;
+        sampler->options.xtc_special_token_count = total;
     }
     bombus_free(newline);
     return status;
@@ -125,7 +128,7 @@ static uint64_t seed_of_clock(void)
 }
 
 bombus_status sampler_init(struct sampler *sampler, const struct sampler_settings *settings, const char *folder,
-                           const bombus_tokenizer *tokenizer, bombus_error *error)
+                           const bombus_tokenizer *tokenizer, const struct end_tokens *ends, bombus_error *error)
 {
     *sampler = (struct sampler){0};
     bombus_sampler_options *options = &sampler->options;
@@ -147,7 +150,7 @@ bombus_status sampler_init(struct sampler *sampler, const struct sampler_setting
     if (status == BOMBUS_OK && settings->logit_bias != NULL)
         status = parse_logit_bias(sampler, settings->logit_bias, error);
     if (status == BOMBUS_OK && options->xtc_probability > 0.0f && tokenizer != NULL)
-        status = find_xtc_special_tokens(sampler, tokenizer, error);
+        status = find_xtc_special_tokens(sampler, tokenizer, ends, error);
     if (status != BOMBUS_OK)
         sampler_clear(sampler);
     return status;

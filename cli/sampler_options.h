@@ -2,7 +2,7 @@
 #ifndef CLI_SAMPLER_OPTIONS_H
 #define CLI_SAMPLER_OPTIONS_H
 
-#include "cli/options.h"
+#include "cli/end_tokens.h"
 
 #include "bombus.h"
 
@@ -22,10 +22,11 @@ struct sampler {
     int32_t *xtc_special_tokens;
 };
 
-/* Unset options take the values of the generation_config.json in `folder`. `tokenizer` may be NULL. An unset seed is
- * taken from the clock. */
+/* Unset options take the values of the generation_config.json in `folder`. `tokenizer` may be NULL. `ends`
+ * are those of --extra-eos-token. An unset seed is taken from the clock. */
 bombus_status sampler_init(struct sampler *sampler, const struct sampler_settings *settings, const char *folder,
-                           const bombus_tokenizer *tokenizer, bombus_error *error);
+                           const bombus_tokenizer *tokenizer, const struct end_tokens *ends,
+                           bombus_error *error);
 void sampler_clear(struct sampler *sampler);
 
 #endif

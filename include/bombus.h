@@ -279,8 +279,10 @@ typedef struct bombus_session bombus_session;
 typedef struct bombus_session_options {
     int32_t context_size;  /* positions that the session can hold; 0: max_position_embeddings */
     int32_t max_kv_size;   /* keep the first 4 and the latest positions, this many in all; 0: all */
-    int32_t kv_bits;       /* 8 or 4: quantized cache, in groups of 64 (32 where head_dim needs it); 0: not quantized. A prompt's
-                            * first chunk is rounded after its own attention, as in mlx-lm: there prefill_step_size matters */
+    int32_t kv_bits;       /* 8 or 4: quantized cache, from the first position on; 0: not quantized. A prompt's first chunk is
+                            * rounded after its own attention, as in mlx-lm: there prefill_step_size matters */
+    int32_t kv_group_size; /* with kv_bits, 32, 64 or 128: values of a head that share scale and bias, must divide head_dim; 0: 64,
+                            * or 32 where head_dim needs it */
     int32_t prefill_step_size; /* prompt tokens a step; 0: 512 */
     bombus_precision precision;
     bool has_precision;    /* false: the model's */
@@ -411,7 +413,7 @@ typedef bool (*bombus_prompt_progress)(void *context, size_t done, size_t total)
 
 typedef enum bombus_finish_reason {
     BOMBUS_FINISH_LENGTH = 0, /* max_tokens, or the context is full */
-    BOMBUS_FINISH_STOP,       /* an end-of-turn id or a stop string */
+    BOMBUS_FINISH_STOP,       /* an end-of-turn id, one of extra_eos_ids or a stop string */
     BOMBUS_FINISH_CANCELLED,
     BOMBUS_FINISH_DEADLINE    /* an engine's request: its deadline_ms passed */
 } bombus_finish_reason;
@@ -421,7 +423,10 @@ typedef struct bombus_generate_options {
     size_t max_tokens;             /* 0: 256 */
     const char *const *stop;       /* strings that end the text and are not part of it */
     size_t stop_count;
-    bool ignore_eos;
+    bool ignore_eos;               /* the tokenizer's end-of-turn ids do not end it */
+    const int32_t *extra_eos_ids;  /* further ids that do, in [0, vocab_size), whatever ignore_eos says; copied. Under a
+                                    * constraint they may stand only where its text is complete */
+    size_t extra_eos_count;
     bool wants_logprobs;
     int32_t top_logprobs;          /* alternatives listed a token, at most 1024; implies wants_logprobs */
     bombus_session *draft;         /* a session of a smaller model with the same vocabulary: speculative decoding */
@@ -435,7 +440,7 @@ typedef struct bombus_generate_options {
 } bombus_generate_options;
 
 typedef struct bombus_generate_result {
-    int32_t *ids;        /* [count]; the end-of-turn id that ended it is included */
+    int32_t *ids;        /* [count]; the end-of-turn id (or one of extra_eos_ids) that ended it is included, its text is not */
     size_t count;
     char *text;          /* without stop string and special tokens */
     size_t text_length;
@@ -448,7 +453,7 @@ typedef struct bombus_generate_result {
 
 /* Continues `session` with `prompt` (the session's tokens that are a prefix of it are not computed again, the rest is
  * forgotten), then generates. Afterwards the session holds the prompt and the generated tokens but the last. `tokenizer` may be
- * NULL: no text, no end-of-turn ids and no stop strings then. Speculation (draft, ngram_size: one of them) changes the speed
+ * NULL: no text, no end-of-turn ids but extra_eos_ids and no stop strings then. Speculation (draft, ngram_size: one of them) changes the speed
  * alone: each token is drawn from the model's own logits with the random numbers of its position, so that text and
  * log-probabilities are those of plain generation with the same seed. Clear the result with bombus_generate_result_clear, also
  * after failure. */
@@ -725,6 +730,7 @@ typedef struct bombus_engine_options {
     uint64_t kv_bytes;     /* memory for the cache of all requests and of shared prefixes; 0: 1 GiB, or what one request of context_size
                             * positions needs where that is more */
     int32_t kv_bits;       /* as in bombus_session_options; a prompt's first chunk is then 64 tokens */
+    int32_t kv_group_size; /* as there */
     int32_t prefill_step_size; /* prompt tokens a step, of all requests together, at least 64; 0: 128 */
     int32_t queue_limit;   /* requests that wait at most; 0: 1024 */
     bool no_prefix_sharing; /* true: each request computes its whole prompt */

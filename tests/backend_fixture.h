@@ -54,7 +54,7 @@ struct attention_data {
 
 static inline void round_group(float *x, int32_t count, int32_t bits)
 {
-    uint8_t codes[64];
+    uint8_t codes[128];
     float scale, bias;
     struct bb_weight weight = {
         .data = codes, .scales = &scale, .biases = &bias, .dtype = BB_F32, .rows = 1, .cols = count};

@@ -172,23 +172,27 @@ static inline void plan_adapters(struct plan *plan, bombus_adapter *const *adapt
 }
 
 /* What the request gives by a session of its own. */
-static inline void run_alone(struct log *log, const struct opened *opened, const struct plan *plan, int32_t kv_bits)
+static inline void run_alone_in(struct log *log, const struct opened *opened, const struct plan *plan,
+                                const bombus_session_options *session_options)
 {
     bombus_error error;
     bombus_session *session;
     bombus_generate_result result;
     bombus_generate_options options = plan->options;
-    bombus_session_options session_options = {
-        .context_size = 300, .kv_bits = kv_bits, .prefill_step_size = kv_bits != 0 ? 64 : 0};
     memset(log, 0, sizeof *log);
     options.context = log;
-    CHECK_OK(bombus_session_create(&session, opened->model, &session_options, &error), error);
+    CHECK_OK(bombus_session_create(&session, opened->model, session_options, &error), error);
     CHECK_OK(bombus_session_set_adapters(session, plan->adapters, plan->weights, plan->adapter_count, &error), error);
     CHECK_OK(bombus_generate(session, opened->tokenizer, plan->prompt, plan->prompt_count, &options, &result, &error),
              error);
     log->finish_reason = result.finish_reason;
     bombus_generate_result_clear(&result);
     bombus_session_free(session);
+}
+
+static inline void run_alone(struct log *log, const struct opened *opened, const struct plan *plan)
+{
+    run_alone_in(log, opened, plan, &(bombus_session_options){.context_size = 300});
 }
 
 /* An engine, and the crowd of those who wait for it. */

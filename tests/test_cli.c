@@ -128,6 +128,14 @@ static void test_wrong_options(void **state)
     RUN(&process, 2, "", "generate", "--max-kv-size", "4", "hello");
     assert_non_null(strstr(process.err, "not between 5 and"));
     process_clear(&process);
+    RUN(&process, 2, "", "generate", "--kv-bits", "8", "--kv-group-size", "48", "hello");
+    assert_non_null(strstr(process.err, "--kv-group-size"));
+    process_clear(&process);
+    RUN(&process, 2, "", "generate", "--kv-group-size", "32", "hello");
+    assert_non_null(strstr(process.err, "kv_bits"));
+    process_clear(&process);
+    RUN(&process, 0, "", "generate", "--kv-bits", "8", "--kv-group-size", "32", "--max-tokens", "1", "hello");
+    process_clear(&process);
     RUN(&process, 0, "", "generate", "--max-kv-size", "5", "--prefill-step-size", "65536", "--max-tokens", "1",
         "hello");
     process_clear(&process);
@@ -493,6 +501,45 @@ static void test_generate_stops(void **state)
     json_decref(object);
 }
 
+/* --extra-eos-token: by name and by id. The bias leaves one token, "a", whose id is 64. */
+static void test_extra_eos_token(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"a", "64"}, *const wrong[] = {"no such token", "", "8192", "99999999999999999999"};
+    struct process process;
+    for (size_t i = 0; i < BB_COUNT(names); i++) {
+        json_t *object = RUN_JSON("generate", "--logit-bias", "{\"64\": 1000}", "--max-tokens", "3", "--extra-eos-token",
+                                  "<|im_start|>", "--extra-eos-token", names[i], "hello");
+        assert_string_equal(json_string_value(json_object_get(object, "finish_reason")), "stop");
+        assert_string_equal(json_string_value(json_object_get(object, "text")), "");
+        assert_int_equal(length_of(object, "token_ids"), 1);
+        json_decref(object);
+    }
+    /* Not before the text is complete, whatever the bias wants. */
+    json_t *object = RUN_JSON("generate", "--temp", "0", "--logit-bias", "{\"64\": 1000}", "--extra-eos-token", "a", "--regex",
+                              "[ab]+", "hello");
+    assert_string_equal(json_string_value(json_object_get(object, "finish_reason")), "stop");
+    assert_int_equal(json_string_value(json_object_get(object, "text"))[0], 'b');
+    assert_int_equal(length_of(object, "token_ids"), 2);
+    assert_int_equal(json_integer_value(json_array_get(json_object_get(object, "token_ids"), 1)), 64);
+    json_decref(object);
+    for (size_t i = 0; i < BB_COUNT(wrong); i++) {
+        RUN(&process, 2, "", "generate", "--extra-eos-token", wrong[i], "hello");
+        assert_non_null(strstr(process.err, "--extra-eos-token"));
+        assert_non_null(strstr(process.err, wrong[i]));
+        process_clear(&process);
+    }
+    RUN(&process, 0, "hello\n", "chat", "--logit-bias", "{\"64\": 1000}", "--max-tokens", "3", "--extra-eos-token", "a");
+    assert_null(strchr(process.out, 'a'));
+    process_clear(&process);
+    RUN(&process, 0, "hello\n", "chat", "--logit-bias", "{\"64\": 1000}", "--max-tokens", "3");
+    assert_non_null(strstr(process.out, "aaa"));
+    process_clear(&process);
+    RUN(&process, 2, "", "chat", "--extra-eos-token", "no such token");
+    assert_non_null(strstr(process.err, "no such token"));
+    process_clear(&process);
+}
+
 static void test_generate_forms_of_answers(void **state)
 {
     (void)state;
@@ -701,7 +748,7 @@ int main(void)
         cmocka_unit_test(test_tokenize),       cmocka_unit_test(test_golden_tokenizers),
         cmocka_unit_test(test_template),       cmocka_unit_test(test_golden_templates),
         cmocka_unit_test(test_generate_json),  cmocka_unit_test(test_generate_forms),
-        cmocka_unit_test(test_generate_stops), cmocka_unit_test(test_generate_forms_of_answers), cmocka_unit_test(test_prompt_cache),
+        cmocka_unit_test(test_generate_stops), cmocka_unit_test(test_extra_eos_token), cmocka_unit_test(test_generate_forms_of_answers), cmocka_unit_test(test_prompt_cache),
         cmocka_unit_test(test_interrupt),      cmocka_unit_test(test_chat),
         cmocka_unit_test(test_score),          cmocka_unit_test(test_inspect),
         cmocka_unit_test(test_bench),

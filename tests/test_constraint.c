@@ -346,10 +346,10 @@ static void test_engine(void **state)
         for (size_t i = 0; i < COUNT; i++) {
             const struct wish *wish = make_wish(&plan, &opened, constraints, i);
             if (turn == 0 && i % 3 != 0)
-                run_alone(&plain, &opened, &plan, 0);
+                run_alone(&plain, &opened, &plan);
             plan_adapters(&plan, adapters, BB_COUNT(adapters), i, 1.0f);
             if (turn == 0)
-                run_alone(&alone[i], &opened, &plan, 0);
+                run_alone(&alone[i], &opened, &plan);
             else
                 CHECK_OK(submit(engine, &logs[i], &crowd, &plan, &error), error);
             if (turn == 0)
@@ -389,7 +389,7 @@ static void test_speculation(void **state)
     for (size_t i = 0; i < rounds; i++) {
         struct plan plan;
         const struct wish *wish = make_wish(&plan, &opened, constraints, i);
-        run_alone(&plain, &opened, &plan, 0);
+        run_alone(&plain, &opened, &plan);
         check_wish(wish, &plain);
         for (int kind = 0; kind < 3; kind++) {
             bombus_session *session, *draft;

@@ -10,7 +10,11 @@ static bombus_engine_stats check_crowd(const struct opened *opened, const bombus
     bombus_error error;
     for (size_t i = 0; i < count; i++) {
         make_plan(&plan, opened, i);
-        run_alone(&alone[i], opened, &plan, options->kv_bits);
+        run_alone_in(&alone[i], opened, &plan,
+                     &(bombus_session_options){.context_size = 300,
+                                               .kv_bits = options->kv_bits,
+                                               .kv_group_size = options->kv_group_size,
+                                               .prefill_step_size = options->kv_bits != 0 ? 64 : 0});
     }
     bombus_engine *engine = new_engine(&crowd, opened, options);
     for (size_t i = 0; i < count; i++) {
@@ -79,6 +83,11 @@ static void test_quantized_cache(void **state)
         }
         close_model(&opened);
     }
+    struct opened opened;
+    OPEN_OR_SKIP(opened, "qwen3-4bit", 2); /* heads of 64 */
+    bombus_engine_options options = {.max_batch = 16, .context_size = 300, .kv_bits = 4, .kv_group_size = 32};
+    assert_true(check_crowd(&opened, &options, 20).reused_tokens > 0);
+    close_model(&opened);
 }
 
 static void test_exact(void **state)
@@ -129,7 +138,7 @@ static void test_text(void **state)
         make_plan(&plan, &opened, i);
         plan.options.stop = stop;
         plan.options.stop_count = i % 2;
-        run_alone(&alone[i], &opened, &plan, 0);
+        run_alone(&alone[i], &opened, &plan);
         CHECK_OK(submit(engine, &logs[i], &crowd, &plan, &error), error);
     }
     crowd_wait(&crowd, BB_COUNT(logs));
@@ -211,7 +220,7 @@ static void test_adapters(void **state)
             plan.options.max_tokens = 20;
             plan_adapters(&plan, adapters, ADAPTERS, i, i % 2 == 0 ? 1.0f : 0.4f);
             if (turn == 0)
-                run_alone(&alone[i], &opened, &plan, 0);
+                run_alone(&alone[i], &opened, &plan);
             else
                 CHECK_OK(submit(engine, &logs[i], &crowd, &plan, &error), error);
         }
@@ -226,7 +235,7 @@ static void test_adapters(void **state)
         check_same(&logs[i], &alone[i]);
     make_plan(&plan, &opened, 1); /* had an adapter above */
     plan.options.max_tokens = 20;
-    run_alone(&logs[1], &opened, &plan, 0);
+    run_alone(&logs[1], &opened, &plan);
     assert_memory_not_equal(logs[1].logprobs, alone[1].logprobs, sizeof alone[1].logprobs);
     assert_true(check_idle(engine, COUNT).reused_tokens > 0);
     bombus_engine_free(engine);

@@ -22,6 +22,8 @@ static void test_refusals(void **state)
                  {{.prefill_step_size = 63}, "prefill_step_size"},
                  {{.queue_limit = -2}, "queue_limit"},
                  {{.kv_bits = 5}, "kv_bits"},
+                 {{.kv_group_size = 64}, "kv_group_size"},
+                 {{.kv_bits = 4, .kv_group_size = 48}, "kv_group_size"},
                  {{.precision = (bombus_precision)7, .has_precision = true}, "precision"},
                  {{.kv_bytes = 100}, "kv_bytes"}};
     for (size_t i = 0; i < BB_COUNT(wrong); i++) {
@@ -156,7 +158,7 @@ static void test_ends(void **state)
     gate_close(&gate, engine, &crowd, &opened, 5);
     make_plan(&plan, &opened, 9);
     plan.options.max_tokens = 40;
-    run_alone(&alone, &opened, &plan, 0);
+    run_alone(&alone, &opened, &plan);
     for (size_t i = 0; i < BB_COUNT(logs); i++)
         CHECK_OK(submit(engine, &logs[i], &crowd, &plan, &error), error);
     memset(&overdue, 0, sizeof overdue);
@@ -402,7 +404,7 @@ static void test_random_cancels(void **state)
     struct log *alone = calloc(A_THREAD, sizeof *alone);
     for (size_t i = 0; i < A_THREAD; i++) {
         make_plan(&plan, &opened, i);
-        run_alone(&alone[i], &opened, &plan, 0);
+        run_alone(&alone[i], &opened, &plan);
     }
     bombus_engine *engine =
         new_engine(&crowd, &opened,
@@ -553,7 +555,7 @@ static void test_failing_steps(void **state)
     make_plan(&plan, &opened, 8);
     plan.prompt_count = 60;
     plan.options.max_tokens = 90;
-    run_alone(&alone, &opened, &plan, 0);
+    run_alone(&alone, &opened, &plan);
     bombus_engine *engine = new_engine(&crowd, &opened, &(bombus_engine_options){.context_size = 300});
     /* Pages cannot be kept any more: the request goes on alone. */
     plan.options.callback = begin_failing;

@@ -219,6 +219,57 @@ static void test_end_of_turn(void **state)
     close_model(&opened);
 }
 
+static void test_extra_eos_ids(void **state)
+{
+    (void)state;
+    struct opened opened;
+    static struct log log;
+    bombus_error error;
+    OPEN_OR_SKIP(opened, "qwen3-4bit", "short", 1);
+    bombus_session *session = new_session(&opened, NULL);
+    bombus_generate_result plain = generate(session, &opened, (bombus_generate_options){.max_tokens = 20}, NULL), result;
+    size_t place = 1; /* the first token that did not come before it */
+    for (size_t i = 0; i < place; i++)
+        if (plain.ids[i] == plain.ids[place]) {
+            place++;
+            i = 0;
+        }
+    assert_true(place < plain.count);
+    const int32_t extra[] = {plain.ids[place], plain.ids[plain.count - 1]};
+    for (int kind = 0; kind < 3; kind++) { /* with the tokenizer's, without them, by speculation */
+        bombus_generate_options options = {.max_tokens = 20,
+                                           .ignore_eos = kind == 1,
+                                           .ngram_size = kind == 2 ? 1 : 0,
+                                           .extra_eos_ids = extra,
+                                           .extra_eos_count = 2};
+        result = generate(session, &opened, options, &log);
+        assert_int_equal(result.finish_reason, BOMBUS_FINISH_STOP);
+        assert_int_equal(result.count, place + 1); /* the id is told, its text is not */
+        assert_memory_equal(result.ids, plain.ids, result.count * sizeof *result.ids);
+        char *text;
+        size_t length;
+        CHECK_OK(bombus_tokenizer_decode(opened.tokenizer, plain.ids, place, true, &text, &length, &error), error);
+        assert_string_equal(result.text, text);
+        bombus_free(text);
+        bombus_generate_result_clear(&result);
+    }
+    bombus_generate_options options = {.max_tokens = 20, .extra_eos_ids = extra, .extra_eos_count = 1};
+    CHECK_OK(bombus_generate(session, NULL, opened.prompt.ids, opened.prompt.count, &options, &result, &error), error);
+    assert_int_equal(result.count, place + 1); /* no tokenizer is needed */
+    bombus_generate_result_clear(&result);
+    bombus_generate_result_clear(&plain);
+    const int32_t wrong[][1] = {{-1}, {1 << 30}};
+    for (size_t i = 0; i < 3; i++) {
+        options.extra_eos_ids = i < 2 ? wrong[i] : NULL;
+        assert_int_equal(bombus_generate(session, opened.tokenizer, opened.prompt.ids, 2, &options, &result, &error),
+                         BOMBUS_ERROR_ARGUMENT);
+        assert_non_null(strstr(error.message, "extra_eos_ids"));
+        bombus_generate_result_clear(&result);
+    }
+    bombus_session_free(session);
+    close_model(&opened);
+}
+
 static void test_full_context(void **state)
 {
     (void)state;
@@ -587,6 +638,7 @@ int main(void)
         cmocka_unit_test(test_lengths_and_text),
         cmocka_unit_test(test_stop_strings),
         cmocka_unit_test(test_end_of_turn),
+        cmocka_unit_test(test_extra_eos_ids),
         cmocka_unit_test(test_full_context),
         cmocka_unit_test(test_cancelling),
         cmocka_unit_test(test_logprobs),

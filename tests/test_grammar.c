@@ -483,6 +483,39 @@ static void test_metaspace(void **state)
     tokenizer = kept;
 }
 
+/* An end of turn that is text elsewhere: it may stand where the text may end, and nowhere else. */
+static void test_ends_of_turn(void **state)
+{
+    (void)state;
+    struct bombus_constraint *constraint = compile(BOMBUS_CONSTRAINT_REGEX, "[xy]z+[xy]?");
+    struct bb_grammar_matcher matcher;
+    bombus_error error;
+    size_t count;
+    int32_t x = bb_tokenizer_id(tokenizer, "x", 1), y = bb_tokenizer_id(tokenizer, "y", 1), z = bb_tokenizer_id(tokenizer, "z", 1);
+    int32_t eos = bb_tokenizer_id(tokenizer, "<eos>", 5), ends[] = {y, constraint->trie->size, -1};
+    CHECK_OK(bb_grammar_matcher_init(&matcher, constraint, &error), error);
+    matcher.now.is_first = false; /* a space at the beginning is a space here */
+    CHECK_OK(bb_grammar_matcher_find_mask(&matcher, &count, &error), error);
+    assert_int_equal(count, 2); /* x, y */
+    matcher.eos_ids = ends;
+    matcher.eos_count = BB_COUNT(ends);
+    CHECK_OK(bb_grammar_matcher_find_mask(&matcher, &count, &error), error);
+    assert_true(count == 1 && bb_grammar_matcher_allows(&matcher, x));
+    assert_int_equal(bb_grammar_matcher_advance(&matcher, y, &error), BOMBUS_ERROR_MISMATCH);
+    CHECK_OK(bb_grammar_matcher_advance(&matcher, x, &error), error);
+    CHECK_OK(bb_grammar_matcher_find_mask(&matcher, &count, &error), error);
+    assert_true(count == 1 && bb_grammar_matcher_allows(&matcher, z));
+    CHECK_OK(bb_grammar_matcher_advance(&matcher, z, &error), error);
+    CHECK_OK(bb_grammar_matcher_find_mask(&matcher, &count, &error), error);
+    assert_true(count == 3 && bb_grammar_matcher_allows(&matcher, y) && !bb_grammar_matcher_allows(&matcher, eos)); /* x, y, z */
+    CHECK_OK(bb_grammar_matcher_advance(&matcher, y, &error), error);
+    assert_false(matcher.must_end); /* the end is no text */
+    CHECK_OK(bb_grammar_matcher_advance(&matcher, x, &error), error);
+    assert_true(matcher.must_end);
+    bb_grammar_matcher_clear(&matcher);
+    bb_constraint_free(constraint);
+}
+
 /* Generation with a model: text by the schema, the same with speculation, with another thread's use of the constraint, and for any sampler. */
 static void test_generation(void **state)
 {
@@ -559,6 +592,7 @@ int main(void)
         cmocka_unit_test(test_gbnf),     cmocka_unit_test(test_regex_beside_pcre2), cmocka_unit_test(test_schema),
         cmocka_unit_test(test_number_bounds),
         cmocka_unit_test(test_refusals), cmocka_unit_test(test_masks), cmocka_unit_test(test_metaspace),              cmocka_unit_test(test_generation),
+        cmocka_unit_test(test_ends_of_turn),
         cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -185,7 +185,7 @@ static void test_retain(void **state)
     struct bb_kv_cache *cache = create((struct bb_kv_cache_options){ .sequence_count = 3, .context_size = 640, .page_limit = 9 });
     int32_t pages[COUNT][2];
     assert_int_equal(bb_kv_cache_group_count(cache), 2);
-    size_t bytes = bb_kv_cache_page_bytes(&recipe, BB_KV_F32);
+    size_t bytes = bb_kv_cache_page_bytes(&recipe, BB_KV_F32, 0);
     assert_int_equal(bytes, 3 * bb_kv_page_bytes(BB_KV_F32, 64, PAGE, 2, 32));
     for (int32_t i = 0; i < COUNT; i++) {
         CHECK_OK(bb_kv_cache_reserve(cache, 0, PAGE, &error), error);
@@ -287,6 +287,19 @@ static void test_options(void **state)
     options = (struct bb_kv_cache_options){ .type = BB_KV_Q8, .sequence_count = 1, .context_size = 10 };
     assert_int_equal(bb_kv_cache_create(&cache, &odd, &backend, &options, &error), BOMBUS_ERROR_UNSUPPORTED);
     assert_non_null(strstr(error.message, "head_dim"));
+    odd.head_dim = 96;
+    options.group_size = 64;
+    assert_int_equal(bb_kv_cache_create(&cache, &odd, &backend, &options, &error), BOMBUS_ERROR_UNSUPPORTED);
+    assert_non_null(strstr(error.message, "kv_group_size 64"));
+    for (int32_t wanted = 0; wanted <= 128; wanted += 32) {
+        odd.head_dim = 384;
+        options.group_size = wanted == 96 ? 0 : wanted;
+        CHECK_OK(bb_kv_cache_create(&cache, &odd, &backend, &options, &error), error);
+        assert_int_equal(bb_kv_cache_view(cache, 0).group_size, options.group_size == 0 ? 64 : wanted);
+        assert_int_equal(bb_kv_cache_page_bytes(&odd, BB_KV_Q8, options.group_size),
+                         bb_kv_cache_view(cache, 0).page_stride);
+        bb_kv_cache_free(cache);
+    }
     options = (struct bb_kv_cache_options){ .sequence_count = 1, .context_size = 101 };
     assert_int_equal(bb_kv_cache_create(&cache, &odd, &backend, &options, &error), BOMBUS_ERROR_UNSUPPORTED);
     assert_non_null(strstr(error.message, "dynamic"));

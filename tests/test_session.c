@@ -54,10 +54,11 @@ static void test_chunks(void **state)
         bombus_error error;
         OPEN_OR_SKIP(opened, models[m], 2);
         assert_true(golden_ids(&prompt, models[m], "long"));
-        for (int kind = 0; kind < 5; kind++) {
-            bombus_session_options options = {.kv_bits = kind == 2   ? 8
-                                                         : kind == 3 ? 4
-                                                                     : 0,
+        for (int kind = 0; kind < 6; kind++) {
+            bombus_session_options options = {.kv_bits = kind == 2                ? 8
+                                                         : kind == 3 || kind == 5 ? 4
+                                                                                  : 0,
+                                              .kv_group_size = kind == 5 ? 32 : 0,
                                               .max_kv_size = kind == 4 ? 100 : 0};
             if (options.kv_bits != 0 && opened.model->recipe.head_dim % 32 != 0)
                 continue;
@@ -289,6 +290,8 @@ static void test_limits(void **state)
         const char *name;
     } cases[] = {
         {{.kv_bits = 3}, "kv_bits"},
+        {{.kv_group_size = 32}, "kv_group_size"},
+        {{.kv_bits = 8, .kv_group_size = 16}, "kv_group_size"},
         {{.max_kv_size = 4}, "max_kv_size"},
         {{.context_size = -1}, "context_size"},
         {{.prefill_step_size = -1}, "prefill_step_size"},
@@ -301,6 +304,53 @@ static void test_limits(void **state)
         assert_null(session);
         assert_non_null(strstr(error.message, cases[i].name));
     }
+    close_model(&opened);
+}
+
+static double squared_distance(const float *a, const float *b, int32_t count)
+{
+    double sum = 0.0;
+    for (int32_t i = 0; i < count; i++)
+        sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+    return sum;
+}
+
+/* Groups of 64 are the usual ones for a head of 64; smaller groups lose less; files know the size. */
+static void test_group_sizes(void **state)
+{
+    (void)state;
+    struct opened opened;
+    struct golden_ids prompt;
+    bombus_error error;
+    OPEN_OR_SKIP(opened, "qwen3-4bit", 1);
+    assert_true(golden_ids(&prompt, "qwen3-4bit", "long"));
+    const bombus_session_options options[] = {
+        {0}, {.kv_bits = 4}, {.kv_bits = 4, .kv_group_size = 64}, {.kv_bits = 4, .kv_group_size = 32}};
+    struct bb_session *sessions[BB_COUNT(options)], *refused;
+    const float *logits[BB_COUNT(options)];
+    for (size_t i = 0; i < BB_COUNT(options); i++) {
+        sessions[i] = create(&opened, &options[i], true);
+        CHECK_OK(bb_session_step(sessions[i], prompt.ids, 40, &error), error);
+        CHECK_OK(bb_session_step(sessions[i], prompt.ids + 40, 60, &error), error);
+        logits[i] = bb_session_logits(sessions[i]);
+    }
+    int32_t vocab_size = opened.model->recipe.vocab_size;
+    assert_memory_equal(logits[1], logits[2], (size_t)vocab_size * sizeof(float));
+    double usual = squared_distance(logits[1], logits[0], vocab_size), small = squared_distance(logits[3], logits[0], vocab_size);
+    print_message("squared distance to a cache of float32: groups of 64: %g, of 32: %g\n", usual, small);
+    assert_true(small > 0.0 && small < usual);
+    const char *path = scratch_path("groups.safetensors");
+    for (size_t i = 1; i < BB_COUNT(options); i++) {
+        CHECK_OK(bb_prompt_cache_save(sessions[i], path, &error), error);
+        for (size_t j = 1; j < BB_COUNT(options); j++)
+            assert_int_equal(bb_prompt_cache_load(sessions[j], path, &error),
+                             (i == 3) == (j == 3) ? BOMBUS_OK : BOMBUS_ERROR_MISMATCH);
+    }
+    for (size_t i = 0; i < BB_COUNT(options); i++)
+        bb_session_free(sessions[i]);
+    bombus_session_options wide = {.kv_bits = 4, .kv_group_size = 128};
+    assert_int_equal(bb_sessions_create(&refused, 1, opened.model, opened.backend, &wide, false, &error), BOMBUS_ERROR_UNSUPPORTED);
+    assert_non_null(strstr(error.message, "kv_group_size 128"));
     close_model(&opened);
 }
 
@@ -587,6 +637,7 @@ int main(void)
         cmocka_unit_test(test_prepare),
         cmocka_unit_test(test_batches),
         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_group_sizes),
         cmocka_unit_test(test_no_allocation_per_token),
         cmocka_unit_test(test_failing_allocations),
         cmocka_unit_test(test_files),

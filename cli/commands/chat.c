@@ -24,6 +24,7 @@
 
 struct talk_settings {
     const char *system, *chat_template_config;
+    struct option_list extra_eos_token;
     int64_t max_tokens;
 };
 
@@ -43,6 +44,8 @@ static const struct option talk_options[] = {
      .help = "variables for the chat template: {\"enable_thinking\": false}"},
     {"max-tokens", 0, OPTION_INTEGER, offsetof(struct talk_settings, max_tokens), "N",
      .help = "end an answer after so many tokens", .fallback = "1024", .least = 1, .most = INT32_MAX},
+    {"extra-eos-token", 0, OPTION_LIST, offsetof(struct talk_settings, extra_eos_token), "TOKEN",
+     .help = "end after this token too: as it stands in the vocabulary, or its id"},
 };
 
 static const struct option_group groups[] = {
@@ -63,6 +66,7 @@ struct chat {
     struct adapters adapters;
     char *adapter_line; /* what /adapter was given, which their names borrow from; NULL: the options */
     bombus_session *session;
+    struct end_tokens ends;
     struct sampler sampler;
     struct conversation conversation;
     char *history_file; /* NULL: none is kept */
@@ -84,7 +88,9 @@ static bombus_status chat_open(struct chat *chat, bombus_error *error)
     if (status == BOMBUS_OK)
         status = adapters_apply(&chat->adapters, chat->session, error);
     if (status == BOMBUS_OK)
-        status = sampler_init(&chat->sampler, &settings->sampler, chat->folder, chat->tokenizer, error);
+        status = end_tokens_find(&chat->ends, &settings->talk.extra_eos_token, chat->tokenizer, chat->model, error);
+    if (status == BOMBUS_OK)
+        status = sampler_init(&chat->sampler, &settings->sampler, chat->folder, chat->tokenizer, &chat->ends, error);
     if (status == BOMBUS_OK)
         status = conversation_open(&chat->conversation, chat->folder, chat->tokenizer,
                                    settings->talk.chat_template_config, error);
@@ -135,6 +141,8 @@ static bombus_status answer(struct chat *chat, const char *message, bombus_error
         bombus_generate_options options = {
             .sampler = chat->sampler.options,
             .max_tokens = (size_t)chat->settings->talk.max_tokens,
+            .extra_eos_ids = chat->ends.ids,
+            .extra_eos_count = chat->ends.count,
             .callback = on_token,
             .prompt_progress = interrupt_on_progress,
         };

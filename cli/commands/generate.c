@@ -22,7 +22,7 @@ struct prompt_settings {
 };
 
 struct answer_settings {
-    struct option_list stop;
+    struct option_list stop, extra_eos_token;
     int64_t max_tokens, logprobs;
     bool ignore_eos, json;
 };
@@ -67,6 +67,8 @@ static const struct option answer_options[] = {
     {"max-tokens", 0, OPTION_INTEGER, offsetof(struct answer_settings, max_tokens), "N",
      .help = "end after so many tokens", .fallback = "256", .least = 1, .most = INT32_MAX},
     {"stop", 0, OPTION_LIST, offsetof(struct answer_settings, stop), "TEXT", .help = "end before this text"},
+    {"extra-eos-token", 0, OPTION_LIST, offsetof(struct answer_settings, extra_eos_token), "TOKEN",
+     .help = "end after this token too: as it stands in the vocabulary, or its id"},
     {"ignore-eos", 0, OPTION_FLAG, offsetof(struct answer_settings, ignore_eos), NULL,
      .help = "go on after the end of the turn"},
     {"logprobs", 0, OPTION_INTEGER, offsetof(struct answer_settings, logprobs), "N",
@@ -123,6 +125,7 @@ struct generation {
     struct adapters adapters;
     bombus_session *session, *draft_session;
     bombus_constraint *constraint;
+    struct end_tokens ends;
     struct sampler sampler;
     int32_t *prompt; /* released by bb_release or bombus_free as `is_prompt_ours` says */
     size_t prompt_count;
@@ -179,8 +182,11 @@ static bombus_status open_model(struct generation *generation, bombus_error *err
             status = model_create_session(&generation->draft_session, generation->draft_model, &settings->cache, error);
     }
     if (status == BOMBUS_OK)
-        status =
-            sampler_init(&generation->sampler, &settings->sampler, generation->folder, generation->tokenizer, error);
+        status = end_tokens_find(&generation->ends, &settings->answer.extra_eos_token, generation->tokenizer,
+                                 generation->model, error);
+    if (status == BOMBUS_OK)
+        status = sampler_init(&generation->sampler, &settings->sampler, generation->folder, generation->tokenizer,
+                              &generation->ends, error);
     return status;
 }
 
@@ -334,6 +340,8 @@ static bombus_status generate(struct generation *generation, bombus_error *error
         .stop = settings->answer.stop.values,
         .stop_count = settings->answer.stop.count,
         .ignore_eos = settings->answer.ignore_eos,
+        .extra_eos_ids = generation->ends.ids,
+        .extra_eos_count = generation->ends.count,
         .wants_logprobs = settings->answer.logprobs != OPTION_UNSET,
         .top_logprobs = settings->answer.logprobs != OPTION_UNSET ? (int32_t)settings->answer.logprobs : 0,
         .draft = generation->draft_session,

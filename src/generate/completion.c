@@ -30,18 +30,49 @@ size_t bb_completion_limit(const bombus_generate_options *options, size_t prompt
 }
 
 static bombus_status check_options(const bombus_generate_options *options, const struct bb_tokenizer *tokenizer,
-                                   bombus_error *error)
+                                   int32_t vocab_size, bombus_error *error)
 {
     if (options->top_logprobs < 0 || options->top_logprobs > BB_MAX_TOP_LOGPROBS)
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "top_logprobs: %d, expected a number in [0, %d]",
                        options->top_logprobs, BB_MAX_TOP_LOGPROBS);
     if (options->stop_count > 0 && tokenizer == NULL)
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "stop: stop strings need a tokenizer, which is NULL");
+    if (options->extra_eos_count > 0 && options->extra_eos_ids == NULL)
+        return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "extra_eos_ids: NULL with extra_eos_count %zu",
+                       options->extra_eos_count);
+    for (size_t i = 0; i < options->extra_eos_count; i++)
+        if (options->extra_eos_ids[i] < 0 || options->extra_eos_ids[i] >= vocab_size)
+            return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "extra_eos_ids[%zu]: %d, expected an id in [0, %d)", i,
+                           options->extra_eos_ids[i], vocab_size);
+    return BOMBUS_OK;
+}
+
+/* A constraint knows the ends of turn also where there is no tokenizer. */
+static bombus_status take_eos_ids(struct bb_completion *completion, const struct bb_tokenizer *tokenizer,
+                                  const bombus_generate_options *options, bombus_error *error)
+{
+    const int32_t *known = NULL;
+    size_t known_count = 0;
+    if (options->constraint != NULL && !options->ignore_eos) {
+        known = options->constraint->eos_ids;
+        known_count = options->constraint->eos_count;
+    } else if (tokenizer != NULL && !options->ignore_eos) {
+        known = bb_tokenizer_eos_ids(tokenizer, &known_count);
+    }
+    size_t count = known_count + options->extra_eos_count;
+    completion->eos_ids = bb_allocate(count, sizeof *completion->eos_ids);
+    if (completion->eos_ids == NULL)
+        return bb_fail_memory(error, count * sizeof *completion->eos_ids, "the ids that end a turn");
+    for (size_t i = 0; i < known_count; i++)
+        completion->eos_ids[i] = known[i];
+    for (size_t i = 0; i < options->extra_eos_count; i++)
+        completion->eos_ids[known_count + i] = options->extra_eos_ids[i];
+    completion->eos_count = count;
     return BOMBUS_OK;
 }
 
 static bombus_status take_constraint(struct bb_completion *completion, const struct bombus_constraint *constraint,
-                                     bool ignores_eos, bombus_error *error)
+                                     bombus_error *error)
 {
     if (constraint->trie->size > completion->vocab_size)
         return bb_fail(error, BOMBUS_ERROR_MISMATCH,
@@ -51,11 +82,8 @@ static bombus_status take_constraint(struct bb_completion *completion, const str
     if (completion->masked == NULL)
         return bb_fail_memory(error, (size_t)completion->vocab_size * sizeof *completion->masked, "masked logits");
     bombus_status status = bb_grammar_matcher_init(&completion->matcher, constraint, error);
-    completion->matcher.ignores_eos = ignores_eos;
-    if (!ignores_eos) { /* also without a tokenizer */
-        completion->eos_ids = constraint->eos_ids;
-        completion->eos_count = constraint->eos_count;
-    }
+    completion->matcher.eos_ids = completion->eos_ids;
+    completion->matcher.eos_count = completion->eos_count;
     return status;
 }
 
@@ -80,19 +108,19 @@ bombus_status bb_completion_init(struct bb_completion *completion, const struct 
                                          .wants_logprobs = options->wants_logprobs || options->top_logprobs > 0,
                                          .callback = options->callback,
                                          .context = options->context};
-    bombus_status status = check_options(options, tokenizer, error);
+    bombus_status status = check_options(options, tokenizer, vocab_size, error);
     if (status == BOMBUS_OK)
         completion->top_count = options->top_logprobs < vocab_size ? options->top_logprobs : vocab_size;
     if (status == BOMBUS_OK)
         status = bb_sampler_create(&completion->sampler, &options->sampler, vocab_size, error);
     if (status == BOMBUS_OK && tokenizer != NULL)
         status = bb_text_stream_create(&completion->stream, tokenizer, options->stop, options->stop_count, error);
-    if (status == BOMBUS_OK && tokenizer != NULL && !options->ignore_eos)
-        completion->eos_ids = bb_tokenizer_eos_ids(tokenizer, &completion->eos_count);
+    if (status == BOMBUS_OK)
+        status = take_eos_ids(completion, tokenizer, options, error);
     if (status == BOMBUS_OK)
         status = take_memory(completion, error);
     if (status == BOMBUS_OK && options->constraint != NULL)
-        status = take_constraint(completion, options->constraint, options->ignore_eos, error);
+        status = take_constraint(completion, options->constraint, error);
     if (status != BOMBUS_OK)
         bb_completion_clear(completion);
     return status;
@@ -105,6 +133,7 @@ void bb_completion_clear(struct bb_completion *completion)
     bb_selection_clear(&completion->selection);
     bb_grammar_matcher_clear(&completion->matcher);
     bb_release(completion->masked);
+    bb_release(completion->eos_ids);
     bb_release(completion->top);
     bb_release(completion->ids);
     bb_buffer_clear(&completion->text);

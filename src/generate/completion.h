@@ -16,7 +16,7 @@ struct bb_completion {
     bombus_token_logprob *top;
     int32_t top_count, vocab_size;
     bool wants_logprobs;
-    const int32_t *eos_ids; /* borrowed from the tokenizer; count 0 where they are ignored */
+    int32_t *eos_ids; /* [eos_count]: the tokenizer's or the constraint's, unless they are ignored, and the request's */
     size_t eos_count;
     struct bb_grammar_matcher matcher; /* without constraint: zeroed */
     float *masked;                     /* [vocab_size], with a constraint: the logits of tokens that may follow */

@@ -221,7 +221,7 @@ static bombus_status check_options(const bombus_engine_options *options, bombus_
     if (status == BOMBUS_OK)
         status = bb_check_option("queue_limit", options->queue_limit, 1, INT32_MAX, error);
     if (status == BOMBUS_OK)
-        status = bb_check_cache_options(options->kv_bits, options->precision, error);
+        status = bb_check_cache_options(options->kv_bits, options->kv_group_size, options->precision, error);
     return status;
 }
 
@@ -273,11 +273,13 @@ bombus_status bb_engine_create(struct bb_engine **engine, const struct bb_model 
         .context_size = options->context_size != 0 ? options->context_size : longest,
         .chunk_size = options->prefill_step_size != 0 ? options->prefill_step_size : DEFAULT_CHUNK,
         .kv_type = bb_kv_cache_choose_type(options->kv_bits, is_exact),
+        .kv_group_size = options->kv_group_size,
         .is_exact = is_exact,
         .shares_prefixes = !options->no_prefix_sharing};
     made->tokenizer = tokenizer;
     made->queue_limit = options->queue_limit != 0 ? options->queue_limit : DEFAULT_QUEUE;
-    const size_t page_bytes = bb_kv_cache_page_bytes(recipe, runner_options.kv_type);
+    const size_t page_bytes =
+        bb_kv_cache_page_bytes(recipe, runner_options.kv_type, runner_options.kv_group_size);
     list_init(&made->waiting);
     list_init(&made->running);
     status =

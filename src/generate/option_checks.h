@@ -8,6 +8,7 @@
 BB_RESULT bombus_status bb_check_option(const char *option, int32_t value, int32_t minimum, int32_t maximum, bombus_error *error);
 
 /* How keys and values are kept, and in which precision is computed. */
-BB_RESULT bombus_status bb_check_cache_options(int32_t kv_bits, bombus_precision precision, bombus_error *error);
+BB_RESULT bombus_status bb_check_cache_options(int32_t kv_bits, int32_t kv_group_size, bombus_precision precision,
+                                               bombus_error *error);
 
 #endif

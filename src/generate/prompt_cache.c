@@ -37,7 +37,10 @@ static void list_agreements(struct bb_session_identity identity, uint64_t adapte
     list[0] = (struct agreement){.key = "model", .what = "model"};
     snprintf(list[0].value, TEXT_SIZE, "%016" PRIx64 "-%d", identity.fingerprint, identity.vocab_size);
     list[1] = (struct agreement){.key = "kv_bits", .what = "kv_bits"};
-    snprintf(list[1].value, TEXT_SIZE, "%s", kv_type_name(identity.kv_type));
+    if (identity.kv_group_size == 0)
+        snprintf(list[1].value, TEXT_SIZE, "%s", kv_type_name(identity.kv_type));
+    else
+        snprintf(list[1].value, TEXT_SIZE, "%s in groups of %d", kv_type_name(identity.kv_type), identity.kv_group_size);
     list[2] = (struct agreement){.key = "precision", .what = "precision"};
     snprintf(list[2].value, TEXT_SIZE, "%s", identity.is_exact ? "exact" : "fast");
     list[3] = (struct agreement){.key = "max_kv_size", .what = "max_kv_size"};

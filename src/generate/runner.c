@@ -96,9 +96,10 @@ bombus_status bb_runner_create(struct bb_runner **runner, const struct bb_model 
     made->options = *options;
     made->end = end;
     made->context = context;
-    made->page_bytes = bb_kv_cache_page_bytes(&model->recipe, options->kv_type);
+    made->page_bytes = bb_kv_cache_page_bytes(&model->recipe, options->kv_type, options->kv_group_size);
     bb_run_init(&made->run, backend, options->is_exact);
     struct bb_kv_cache_options cache_options = {.type = options->kv_type,
+                                                .group_size = options->kv_group_size,
                                                 .sequence_count = options->max_batch,
                                                 .context_size = options->context_size,
                                                 .page_limit = (size_t)options->page_limit};

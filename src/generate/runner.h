@@ -13,6 +13,7 @@ struct bb_runner_options {
     int32_t chunk_size; /* prompt tokens a step, of all requests together; at least BB_KV_PAGE_SIZE */
     int32_t page_limit; /* of the cache */
     enum bb_kv_type kv_type;
+    int32_t kv_group_size; /* as in bb_kv_cache_options */
     bool is_exact, shares_prefixes;
 };
 

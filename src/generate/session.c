@@ -35,7 +35,7 @@ static bombus_status check_options(const bombus_session_options *options, bombus
     if (status == BOMBUS_OK)
         status = bb_check_option("prefill_step_size", options->prefill_step_size, 1, MAX_CHUNK, error);
     if (status == BOMBUS_OK)
-        status = bb_check_cache_options(options->kv_bits, options->precision, error);
+        status = bb_check_cache_options(options->kv_bits, options->kv_group_size, options->precision, error);
     return status;
 }
 
@@ -109,6 +109,7 @@ static bombus_status create_group(struct bb_session_group **group, size_t count,
     made->batch_rows = 1;
     bb_run_init(&made->run, backend, is_exact);
     made->cache_options = (struct bb_kv_cache_options){.type = bb_kv_cache_choose_type(options->kv_bits, is_exact),
+                                                       .group_size = options->kv_group_size,
                                                        .sequence_count = (int32_t)count + 1,
                                                        .context_size = made->context_size,
                                                        .max_kv_size = options->max_kv_size,
@@ -470,11 +471,14 @@ bombus_status bb_session_prepare(struct bb_session *session, const int32_t *prom
 struct bb_session_identity bb_session_identify(const struct bb_session *session)
 {
     const struct bb_session_group *group = session->group;
+    int32_t group_size = group->cache_options.group_size;
+    bool is_usual = group_size == bb_kv_cache_usual_group_size(group->model->recipe.head_dim);
     return (struct bb_session_identity){.fingerprint = group->model->fingerprint,
                                         .adapters = bb_adapter_choice_fingerprint(session->adapters),
                                         .content = session->content,
                                         .vocab_size = group->model->recipe.vocab_size,
                                         .kv_type = (int32_t)group->cache_options.type,
+                                        .kv_group_size = is_usual ? 0 : group_size,
                                         .max_kv_size = group->cache_options.max_kv_size,
                                         .context_size = group->context_size,
                                         .is_exact = group->run.is_exact};

@@ -78,6 +78,7 @@ struct bb_session_identity {
     uint64_t adapters;    /* of rows from now on; 0: none */
     uint64_t content;     /* adapters that the content was computed with */
     int32_t vocab_size, kv_type, max_kv_size, context_size;
+    int32_t kv_group_size; /* 0: the usual one, bb_kv_cache_usual_group_size */
     bool is_exact;
 };
 struct bb_session_identity bb_session_identify(const struct bb_session *session);

@@ -63,10 +63,19 @@ static int32_t first_seen(const struct group *group, int32_t position)
     return group->window > 0 && position >= group->window ? position - group->window + 1 : 0;
 }
 
-/* Of a quantized cache: columns of a head that share scale and bias; 0 if head_dim has none that fits. */
-static int32_t choose_group_size(int32_t head_dim)
+int32_t bb_kv_cache_usual_group_size(int32_t head_dim)
 {
     return head_dim % 64 == 0 ? 64 : head_dim % 32 == 0 ? 32 : 0;
+}
+
+/* Of a cache of that type; 0 if the wanted one does not divide head_dim, or none does. */
+static int32_t choose_group_size(enum bb_kv_type type, int32_t wanted, int32_t head_dim)
+{
+    if (!is_quantized(type))
+        return 64;
+    if (wanted == 0)
+        return bb_kv_cache_usual_group_size(head_dim);
+    return head_dim % wanted == 0 ? wanted : 0;
 }
 
 static bombus_status check_options(struct bb_kv_cache *cache, const struct bb_recipe *recipe, bombus_error *error)
@@ -82,13 +91,13 @@ static bombus_status check_options(struct bb_kv_cache *cache, const struct bb_re
     if (recipe->position_limit > 0 && options->context_size > recipe->position_limit)
         return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "a context of %d positions: dynamic rope scaling is not supported beyond "
                        "max_position_embeddings, %d", options->context_size, recipe->position_limit);
-    cache->group_size = 64;
-    if (is_quantized(options->type)) {
-        cache->group_size = choose_group_size(recipe->head_dim);
-        if (cache->group_size == 0)
-            return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "kv_bits needs a head_dim that is a multiple of 32, this model has %d",
-                           recipe->head_dim);
-    }
+    cache->group_size = choose_group_size(options->type, options->group_size, recipe->head_dim);
+    if (cache->group_size == 0 && options->group_size != 0)
+        return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "kv_group_size %d does not divide this model's head_dim, %d", options->group_size,
+                       recipe->head_dim);
+    if (cache->group_size == 0)
+        return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "kv_bits needs a head_dim that is a multiple of 32, this model has %d",
+                       recipe->head_dim);
     return BOMBUS_OK;
 }
 
@@ -369,11 +378,11 @@ int32_t bb_kv_cache_group_count(const struct bb_kv_cache *cache)
     return cache->group_count;
 }
 
-size_t bb_kv_cache_page_bytes(const struct bb_recipe *recipe, enum bb_kv_type type)
+size_t bb_kv_cache_page_bytes(const struct bb_recipe *recipe, enum bb_kv_type type, int32_t group_size)
 {
-    int32_t group_size = is_quantized(type) ? choose_group_size(recipe->head_dim) : 64;
+    int32_t chosen = choose_group_size(type, group_size, recipe->head_dim);
     size_t bytes;
-    if (group_size == 0 || !bb_multiply_size(bb_kv_page_bytes(type, group_size, PAGE, recipe->num_key_value_heads, recipe->head_dim),
+    if (chosen == 0 || !bb_multiply_size(bb_kv_page_bytes(type, chosen, PAGE, recipe->num_key_value_heads, recipe->head_dim),
                                              (size_t)recipe->num_hidden_layers, &bytes))
         return 0;
     return bytes;

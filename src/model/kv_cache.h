@@ -18,6 +18,7 @@ struct bb_kv_cache;
 
 struct bb_kv_cache_options {
     enum bb_kv_type type;
+    int32_t group_size;     /* of a quantized cache: values of a head that share scale and bias; 0: the usual one */
     int32_t sequence_count; /* sequences it can hold at once */
     int32_t context_size;   /* positions a sequence */
     int32_t max_kv_size;    /* 0: all; else the first 4 and the latest are seen, this many in all */
@@ -26,6 +27,9 @@ struct bb_kv_cache_options {
 
 /* The type for a session's kv_bits (0, 8, 4) and precision. */
 enum bb_kv_type bb_kv_cache_choose_type(int32_t kv_bits, bool is_exact);
+
+/* The group size where none is asked for: 64, or 32 where that does not divide head_dim; 0 if neither does. */
+int32_t bb_kv_cache_usual_group_size(int32_t head_dim);
 
 /* Address space for all pages is taken at once, memory as pages are first written: no allocation a token. Layers with a sliding window give pages
  * back that no later position can see, but for one page, so that up to BB_KV_PAGE_SIZE positions can always be taken back.
@@ -51,7 +55,7 @@ BB_RESULT bombus_status bb_kv_cache_share(struct bb_kv_cache *cache, int32_t fro
  * each of group_count groups of layers. */
 int32_t bb_kv_cache_group_count(const struct bb_kv_cache *cache);
 /* Bytes of such a page; of a cache not made yet, too. 0 if that is no number. */
-size_t bb_kv_cache_page_bytes(const struct bb_recipe *recipe, enum bb_kv_type type);
+size_t bb_kv_cache_page_bytes(const struct bb_recipe *recipe, enum bb_kv_type type, int32_t group_size);
 /* Counts page `index` of a sequence once more and gives its numbers. It must be reserved, and no window may have dropped it: call before the
  * positions that complete it are advanced over. */
 void bb_kv_cache_retain(struct bb_kv_cache *cache, int32_t sequence, int32_t index, int32_t *page);

@@ -79,7 +79,10 @@ bombus_status bb_grammar_matcher_reset(struct bb_grammar_matcher *matcher, bombu
 bombus_status bb_grammar_matcher_init(struct bb_grammar_matcher *matcher, const struct bombus_constraint *constraint,
                                       bombus_error *error)
 {
-    *matcher = (struct bb_grammar_matcher){.constraint = constraint, .mover.automaton = &constraint->automaton};
+    *matcher = (struct bb_grammar_matcher){.constraint = constraint,
+                                           .mover.automaton = &constraint->automaton,
+                                           .eos_ids = constraint->eos_ids,
+                                           .eos_count = constraint->eos_count};
     matcher->bits = bb_allocate(word_count(matcher), sizeof *matcher->bits);
     struct bb_frames *frames = &matcher->mover.frames;
     bool has_room = matcher->bits != NULL &&
@@ -130,9 +133,16 @@ bombus_status bb_grammar_matcher_find_mask(struct bb_grammar_matcher *matcher, s
     const struct bombus_constraint *constraint = matcher->constraint;
     bombus_status status =
         bb_masks_find(constraint->masks, &matcher->now, &matcher->mover.frames, matcher->bits, error);
-    for (size_t i = 0; i < constraint->eos_count && matcher->may_end && !matcher->ignores_eos; i++)
-        if (constraint->eos_ids[i] >= 0 && constraint->eos_ids[i] < constraint->trie->size)
-            matcher->bits[constraint->eos_ids[i] / 64] |= UINT64_C(1) << (constraint->eos_ids[i] % 64);
+    for (size_t i = 0; i < matcher->eos_count; i++) {
+        int32_t id = matcher->eos_ids[i];
+        if (id < 0 || id >= constraint->trie->size)
+            continue;
+        uint64_t bit = UINT64_C(1) << (id % 64);
+        if (matcher->may_end)
+            matcher->bits[id / 64] |= bit;
+        else
+            matcher->bits[id / 64] &= ~bit;
+    }
     *count = 0;
     for (size_t i = 0; i < word_count(matcher); i++)
         *count += count_bits(matcher->bits[i]);
@@ -252,10 +262,12 @@ bombus_status bb_grammar_matcher_advance_bytes(struct bb_grammar_matcher *matche
 bombus_status bb_grammar_matcher_advance(struct bb_grammar_matcher *matcher, int32_t id, bombus_error *error)
 {
     const struct bb_token_trie *trie = matcher->constraint->trie;
-    for (size_t i = 0; i < matcher->constraint->eos_count; i++)
-        if (matcher->constraint->eos_ids[i] == id && matcher->may_end)
-            return BOMBUS_OK;
-    if (id < 0 || id >= trie->size || trie->offsets[id] == trie->offsets[id + 1] ||
+    bool is_end = false;
+    for (size_t i = 0; i < matcher->eos_count; i++)
+        is_end = is_end || matcher->eos_ids[i] == id;
+    if (is_end && matcher->may_end)
+        return BOMBUS_OK;
+    if (is_end || id < 0 || id >= trie->size || trie->offsets[id] == trie->offsets[id + 1] ||
         (matcher->now.is_first && !bb_token_trie_may_begin(trie, id)))
         return bb_fail(error, BOMBUS_ERROR_MISMATCH, "constraint: token %d may not stand here", id);
     return bb_grammar_matcher_advance_bytes(matcher, trie->text + trie->offsets[id],

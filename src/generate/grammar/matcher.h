@@ -11,7 +11,9 @@ struct bb_grammar_matcher {
     uint64_t *bits;   /* the tokens that may follow; valid after find_mask */
     bool may_end;     /* the text is complete as it stands */
     bool must_end;    /* and nothing can be added */
-    bool ignores_eos; /* set by the owner: ends of turn may not follow either */
+    const int32_t *eos_ids; /* ids that may follow where the text may end, and nowhere else: the constraint's, or what the
+                             * owner puts there (borrowed) */
+    size_t eos_count;
 };
 
 BB_RESULT bombus_status bb_grammar_matcher_init(struct bb_grammar_matcher *matcher,
