@@ -19,7 +19,7 @@ const struct option device_options[3] = {
     {"device", 0, OPTION_TEXT, offsetof(struct device_settings, device), "DEVICE", .help = "auto or cpu",
      .fallback = "auto"},
     {"precision", 0, OPTION_CHOICE, offsetof(struct device_settings, precision), "fast|exact",
-     .help = "fast rounds the inputs of quantized products to 8 bits; exact keeps them", .fallback = "fast"},
+     .help = "fast rounds the inputs of quantized products to 8 bits; exact to 24, as float32 does", .fallback = "fast"},
     {"threads", 0, OPTION_INTEGER, offsetof(struct device_settings, threads), "N",
      .help = "threads to use; all physical cores if not given", .least = 1, .most = 1024},
 };

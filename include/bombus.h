@@ -103,7 +103,7 @@ typedef struct bombus_model bombus_model;
 typedef enum bombus_precision {
     BOMBUS_PRECISION_FAST = 0, /* activations of the quantized products rounded to int8 a group, opened adapters to
                                   bf16; everything else f32 */
-    BOMBUS_PRECISION_EXACT     /* f32 activations throughout */
+    BOMBUS_PRECISION_EXACT     /* activations with the accuracy of f32: in quantized products to 24 bits a group */
 } bombus_precision;
 
 typedef struct bombus_model_options {
