@@ -16,8 +16,8 @@ enum {
     UNITS = 8, /* of a run */
     FEW = BB_AVX2_FEW,
     PAIR = 2 * ROWS, /* totals of two rows of x */
-    BLOCK_COLS = 2048,
-    AHEAD = 8192
+    BLOCK_COLS = 2048, /* of several rows of x */
+    AHEAD = 8192       /* bytes, of several rows of x */
 };
 
 /* A task of one to three rows of x. */

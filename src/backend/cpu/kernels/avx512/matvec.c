@@ -20,8 +20,9 @@ enum {
     ROWS = 4,   /* of a group, at most */
     BLOCK = 16, /* rows that are stored at once */
     UNITS = 16, /* of a run */
-    BLOCK_COLS = 2048,
-    AHEAD = 4096,
+    LANES = 16,
+    BLOCK_COLS = 2048, /* of several rows of x */
+    AHEAD = 4096,      /* bytes, of several rows of x */
     FEW = BB_AVX512_FEW
 };
 
@@ -32,10 +33,10 @@ struct few {
     int32_t x_rows;
     int8_t *x;           /* [rows][padded columns] codes, laid out to match the weights; zeroed up to a whole run */
     float *sums;         /* [rows][padded units], zeroed up to a whole run */
-    float *steps;        /* [padded units], likewise; of several rows [padded units][UNITS], each row's ROWS times over, the rest 0 */
-    int32_t *dots;     /* [rows][ROWS][padded units]: sums of code(w) * code(x) */
-    uint8_t *tail;     /* [UNITS * BB_UNIT_LIMIT]: codes of a partial run behind which nothing may be read */
-    bool is_usual;     /* groups are units, with bf16 scales and biases: nearly every model */
+    float *steps;        /* [padded units], likewise; of several rows [padded units][LANES], each row's ROWS times over, the rest 0 */
+    int32_t *dots;       /* [rows][ROWS][padded units]: sums of code(w) * code(x) */
+    uint8_t *tail;       /* [UNITS * BB_UNIT_LIMIT]: codes of a partial run behind which nothing may be read */
+    bool is_usual;       /* groups are units, with bf16 scales and biases: nearly every model */
     int64_t units, padded_units;
     int64_t block_units; /* that a group's rows take in turn, a multiple of a run: of several rows of x no more stay in the first cache */
     size_t row_bytes;    /* of codes */
@@ -51,7 +52,7 @@ static size_t padded_cols_of(int64_t cols)
 size_t bb_avx512_few_scratch(int64_t cols)
 {
     const size_t padded = padded_cols_of(cols), units = padded / 16;
-    return FEW * padded + (FEW * (1 + ROWS) + UNITS) * units * sizeof(float) + UNITS * BB_UNIT_LIMIT;
+    return FEW * padded + (FEW * (1 + ROWS) + LANES) * units * sizeof(float) + UNITS * BB_UNIT_LIMIT;
 }
 
 /* Four registers of partial sums -> one: in each 128-bit lane, the sums of that lane of a, b, c, d. */
@@ -298,7 +299,7 @@ BB_INLINE __m128 add_run(const struct few *few, int64_t row, int64_t count, int6
 /* The same for several rows of x at once: row t's totals are 128-bit lane t. */
 BB_INLINE __m512 add_runs(const struct few *few, int64_t row, int64_t count, int64_t first, __m512 total, const int32_t x_rows)
 {
-    const float *steps = few->steps + first * UNITS;
+    const float *steps = few->steps + first * LANES;
     __m512 quads[FEW][4], by_unit[UNITS];
     make_terms(few, row, count, first, quads, x_rows);
     BB_UNROLL
@@ -312,7 +313,7 @@ BB_INLINE __m512 add_runs(const struct few *few, int64_t row, int64_t count, int
     }
     BB_UNROLL
     for (int32_t i = 0; i < UNITS; i++)
-        total = _mm512_fmadd_ps(by_unit[i], _mm512_load_ps(steps + i * UNITS), total);
+        total = _mm512_fmadd_ps(by_unit[i], _mm512_load_ps(steps + i * LANES), total);
     return total;
 }
 
@@ -449,7 +450,7 @@ static void lay_out_row(const struct few *few, int64_t t)
         if (few->x_rows == 1)
             few->steps[i] = steps[i];
         else
-            _mm_store_ps(few->steps + i * UNITS + t * ROWS, _mm_set1_ps(steps[i]));
+            _mm_store_ps(few->steps + i * LANES + t * ROWS, _mm_set1_ps(steps[i]));
     }
 }
 
@@ -462,7 +463,7 @@ void bb_avx512_multiply_few(const struct bb_linear_task *task)
     const int64_t rows = x_rows > 1 ? ROWS : bb_rows_at_once(padded_cols, kept_bytes);
     int8_t *x = task->scratch;
     float *sums = (float *)(void *)(x + x_rows * padded_cols), *steps = sums + x_rows * padded_units;
-    const int64_t step_count = (x_rows > 1 ? UNITS : 1) * padded_units;
+    const int64_t step_count = (x_rows > 1 ? LANES : 1) * padded_units;
     int32_t *dots = (int32_t *)(void *)(steps + step_count);
     struct few few = { .task = task, .unpacker = bb_unpacker_of(weight->scheme), .x_rows = (int32_t)x_rows, .x = x, .sums = sums,
         .steps = steps, .dots = dots, .tail = (uint8_t *)(dots + x_rows * ROWS * padded_units), .units = rounded->cols / rounded->unit,
