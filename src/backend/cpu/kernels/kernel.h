@@ -168,7 +168,7 @@ BB_INLINE void bb_round_rows(const struct bb_rounded *rounded, const float *x, i
                              bb_round_unit *const round_unit)
 {
     const int64_t units = rounded->cols / rounded->unit, parts = rounded->parts;
-    for (int64_t row = first; row < first + count; row++, x += rounded->cols) {
+    for (int64_t row = first; row < first + count; row++) {
         int8_t *codes[BB_EXACT_PARTS];
         int64_t widths[BB_EXACT_PARTS];
         for (int64_t part = 0; part < parts; part++) {
@@ -177,7 +177,7 @@ BB_INLINE void bb_round_rows(const struct bb_rounded *rounded, const float *x, i
             codes[part] = rounded->codes + (place - in_tile) * rounded->cols + in_tile * depth;
         }
         for (int64_t i = 0; i < units; i++) {
-            const float *from = x + first * rounded->cols + i * rounded->unit;
+            const float *from = x + row * rounded->cols + i * rounded->unit;
             float rest[BB_UNIT_LIMIT];
             for (int64_t part = 0; part < parts; part++, from = rest) {
                 const int64_t place = (row * parts + part) * units + i;
@@ -245,6 +245,39 @@ static inline int64_t bb_read_ahead_beside(const struct bb_linear_task *task, in
 static inline int64_t bb_rows_at_once(int64_t x_bytes, int64_t row_bytes)
 {
     return x_bytes + 4 * row_bytes <= BB_NEAR_BYTES ? 4 : 2;
+}
+
+/* How products of few rows of x go over a weight, each level's constants given: `most` rows whose sums are kept, `block_cols` columns that they take
+ * in turn where several rows of x would not stay in the first cache, `ahead` bytes to ask for then. */
+struct bb_few_plan {
+    int64_t rows, block_units, read_ahead;
+};
+
+static inline struct bb_few_plan bb_few_plan(const struct bb_linear_task *task, int64_t padded_cols, int64_t most, int64_t block_cols, int64_t ahead)
+{
+    const int64_t padded_units = padded_cols / task->rounded->unit, row_bytes = (int64_t)bb_weight_row_bytes(task->weight);
+    const int64_t kept_bytes = row_bytes + padded_units * (int64_t)sizeof(int32_t);
+    if (task->rounded->rows == 1) {
+        const int64_t rows = bb_rows_at_once(padded_cols, kept_bytes);
+        return (struct bb_few_plan){ rows, padded_units, bb_read_ahead_beside(task, padded_cols + rows * kept_bytes) };
+    }
+    if (padded_cols <= block_cols) /* several rows compute more than they read: the processor sees no stream */
+        return (struct bb_few_plan){ most, padded_units, ahead };
+    return (struct bb_few_plan){ most, block_cols / task->rounded->unit, most * row_bytes };
+}
+
+/* A row of a weight that takes f32 activations. */
+struct bb_float_row {
+    const uint8_t *data, *scales; /* scales: mxfp8 only */
+    int64_t cols;
+};
+
+static inline struct bb_float_row bb_float_row_of(const struct bb_weight *weight, int64_t row)
+{
+    struct bb_float_row found = { .data = (const uint8_t *)weight->data + (size_t)row * bb_weight_row_bytes(weight), .cols = weight->cols };
+    if (weight->scales != NULL)
+        found.scales = (const uint8_t *)weight->scales + (size_t)row * bb_weight_scale_row_bytes(weight);
+    return found;
 }
 
 /* Each level sets the slots that it does better; called in the order of the list in kernels.c, as far as the machine goes. */

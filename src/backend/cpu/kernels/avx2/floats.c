@@ -12,11 +12,7 @@ enum {
     FEW_X = 2        /* rows of x up to which a weight row is widened for each */
 };
 
-/* A weight row: elements of type `dtype` below, a constant; BB_F8_E4M3 stands for mxfp8, whose columns are a multiple of STEP. */
-struct source {
-    const uint8_t *data, *scales; /* scales: mxfp8 only */
-    int64_t cols;
-};
+/* Elements of a weight row are of type `dtype` below, a constant; BB_F8_E4M3 stands for mxfp8, whose columns are a multiple of STEP. */
 
 static int64_t padded_of(int64_t cols)
 {
@@ -28,14 +24,6 @@ size_t bb_avx2_floats_scratch(int64_t cols)
     return PANEL_ROWS * (size_t)padded_of(cols) * sizeof(float);
 }
 
-static struct source source_of(const struct bb_weight *weight, int64_t row)
-{
-    struct source source = { .data = (const uint8_t *)weight->data + (size_t)row * bb_weight_row_bytes(weight), .cols = weight->cols };
-    if (weight->scales != NULL)
-        source.scales = (const uint8_t *)weight->scales + (size_t)row * bb_weight_scale_row_bytes(weight);
-    return source;
-}
-
 /* Says to the compiler that a value is wanted in a register here. */
 static inline void keep(__m256 *value)
 {
@@ -43,7 +31,7 @@ static inline void keep(__m256 *value)
 }
 
 /* Columns [first, first + STEP) as f32, in four registers; behind the last column (unless is_full) 0. */
-BB_INLINE void load_values(const struct source *source, int64_t first, __m256 values[4], const enum bb_dtype dtype, const bool is_full)
+BB_INLINE void load_values(const struct bb_float_row *source, int64_t first, __m256 values[4], const enum bb_dtype dtype, const bool is_full)
 {
     BB_UNROLL
     for (int64_t i = 0; i < 4; i++) {
@@ -66,7 +54,7 @@ static inline float fold(const __m256 sums[4])
 }
 
 /* The products of STEP columns of a weight row and a row of x. */
-BB_INLINE void add_columns(const struct source *source, const float *x, int64_t first, __m256 sums[4], const enum bb_dtype dtype, const bool is_full)
+BB_INLINE void add_columns(const struct bb_float_row *source, const float *x, int64_t first, __m256 sums[4], const enum bb_dtype dtype, const bool is_full)
 {
     __m256 values[4];
     load_values(source, first, values, dtype, is_full);
@@ -78,7 +66,7 @@ BB_INLINE void add_columns(const struct source *source, const float *x, int64_t 
 }
 
 /* One weight row, one row of x. */
-BB_INLINE float multiply_row(const struct source *source, const float *x, int64_t read_ahead, const enum bb_dtype dtype)
+BB_INLINE float multiply_row(const struct bb_float_row *source, const float *x, int64_t read_ahead, const enum bb_dtype dtype)
 {
     const int64_t bytes = dtype == BB_F8_E4M3 ? 1 : dtype == BB_F32 ? 4 : 2;
     __m256 sums[4] = { _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps() };
@@ -96,7 +84,7 @@ BB_INLINE float multiply_row(const struct source *source, const float *x, int64_
 BB_INLINE void widen_panel(const struct bb_weight *weight, int64_t row, int64_t count, float *panel, const enum bb_dtype dtype)
 {
     for (int64_t r = 0; r < count; r++, panel += padded_of(weight->cols)) {
-        const struct source source = source_of(weight, row + r);
+        const struct bb_float_row source = bb_float_row_of(weight, row + r);
         for (int64_t first = 0; first < weight->cols; first += STEP) {
             __m256 values[4];
             load_values(&source, first, values, dtype, false);
@@ -166,7 +154,7 @@ static void multiply_panel(const struct bb_linear_task *task, const float *panel
 BB_INLINE void multiply_few(const struct bb_linear_task *task, const enum bb_dtype dtype)
 {
     for (int64_t row = 0; row < task->weight->rows; row++) {
-        const struct source source = source_of(task->weight, row);
+        const struct bb_float_row source = bb_float_row_of(task->weight, row);
         for (int64_t t = task->first_row; t < task->first_row + task->row_count; t++)
             bb_linear_store(task, row, t, multiply_row(&source, task->x + t * source.cols, task->read_ahead, dtype));
     }

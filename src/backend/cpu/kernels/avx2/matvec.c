@@ -438,10 +438,10 @@ void bb_avx2_multiply_few(const struct bb_linear_task *task)
     const struct bb_rounded *rounded = task->rounded;
     const struct bb_weight *weight = task->weight;
     const int64_t padded_cols = (int64_t)padded_cols_of(rounded->cols), padded_units = padded_cols / rounded->unit, x_rows = rounded->rows;
-    const int64_t row_bytes = (int64_t)bb_weight_row_bytes(weight), kept_bytes = row_bytes + padded_units * 4;
-    const int64_t rows = x_rows > 1 ? ROWS : bb_rows_at_once(padded_cols, kept_bytes), step_count = (x_rows > 1 ? PAIR + 1 : 1) * padded_units;
+    const int64_t step_count = (x_rows > 1 ? PAIR + 1 : 1) * padded_units;
+    const struct bb_few_plan plan = bb_few_plan(task, padded_cols, ROWS, BLOCK_COLS, AHEAD);
     struct few few = { .task = task, .x_rows = (int32_t)x_rows, .x = task->scratch, .units = rounded->cols / rounded->unit,
-        .padded_units = padded_units, .block_units = padded_units };
+        .padded_units = padded_units, .block_units = plan.block_units, .read_ahead = plan.read_ahead };
     few.sums = (float *)(void *)(few.x + x_rows * padded_cols);
     few.steps = few.sums + x_rows * padded_units;
     few.dots = (int32_t *)(void *)(few.steps + step_count);
@@ -450,20 +450,14 @@ void bb_avx2_multiply_few(const struct bb_linear_task *task)
     few.tail = (uint8_t *)(few.biases + ROWS * padded_units + 8);
     few.is_usual = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && few.units % UNITS == 0 &&
                    weight->scheme.group_size == rounded->unit;
-    if (x_rows > 1 && padded_cols > BLOCK_COLS)
-        few.block_units = BLOCK_COLS / rounded->unit;
-    if (x_rows == 1)
-        few.read_ahead = bb_read_ahead_beside(task, padded_cols + rows * kept_bytes);
-    else /* computes more than it reads: the processor sees no stream */
-        few.read_ahead = few.block_units == padded_units ? AHEAD : ROWS * row_bytes;
     memset(few.scales, 0, (size_t)(2 * (ROWS * padded_units + 8)) * sizeof(float));
     memset(few.steps, 0, (size_t)step_count * sizeof(float));
     for (int64_t t = 0; t < x_rows; t++)
         lay_out_row(&few, t);
     if (x_rows == 1)
-        multiply_one(&few, rows);
+        multiply_one(&few, plan.rows);
     else if (x_rows == 2)
-        multiply_two(&few, rows);
+        multiply_two(&few, plan.rows);
     else
-        multiply_three(&few, rows);
+        multiply_three(&few, plan.rows);
 }

@@ -18,23 +18,11 @@ enum {
     FEW_X = 6        /* rows of x up to which a weight row is widened for each */
 };
 
-/* A weight row: elements of type `dtype` below, a constant; BB_F8_E4M3 stands for mxfp8. */
-struct source {
-    const uint8_t *data, *scales; /* scales: mxfp8 only */
-    int64_t cols;
-};
+/* Elements of a weight row are of type `dtype` below, a constant; BB_F8_E4M3 stands for mxfp8. */
 
 size_t bb_avx512_floats_scratch(int64_t row_count)
 {
     return (size_t)(PANEL_ROWS * PANEL_COLS + row_count * PANEL_ROWS * 16) * sizeof(float);
-}
-
-static struct source source_of(const struct bb_weight *weight, int64_t row)
-{
-    struct source source = { .data = (const uint8_t *)weight->data + (size_t)row * bb_weight_row_bytes(weight), .cols = weight->cols };
-    if (weight->scales != NULL)
-        source.scales = (const uint8_t *)weight->scales + (size_t)row * bb_weight_scale_row_bytes(weight);
-    return source;
 }
 
 /* Says to the compiler that a value is wanted in a register here. */
@@ -49,7 +37,7 @@ static inline __mmask16 mask_of(int64_t rest)
 }
 
 /* Columns [first, first + STEP) as f32, in four registers; behind the last column (unless is_full) 0. */
-BB_INLINE void load_values(const struct source *source, int64_t first, __m512 values[4], const enum bb_dtype dtype, const bool is_full)
+BB_INLINE void load_values(const struct bb_float_row *source, int64_t first, __m512 values[4], const enum bb_dtype dtype, const bool is_full)
 {
     BB_UNROLL
     for (int64_t i = 0; i < 4; i++) {
@@ -91,7 +79,7 @@ static inline __m512 fold_rows(const float *rows)
 }
 
 /* The products of STEP columns of a weight row and a row of x. */
-BB_INLINE void add_columns(const struct source *source, const float *x, int64_t first, __m512 sums[4], const enum bb_dtype dtype, const bool is_full)
+BB_INLINE void add_columns(const struct bb_float_row *source, const float *x, int64_t first, __m512 sums[4], const enum bb_dtype dtype, const bool is_full)
 {
     __m512 values[4];
     load_values(source, first, values, dtype, is_full);
@@ -103,7 +91,7 @@ BB_INLINE void add_columns(const struct source *source, const float *x, int64_t 
 }
 
 /* One weight row, one row of x: the 16 totals. */
-BB_INLINE __m512 multiply_row(const struct source *source, const float *x, int64_t read_ahead, const enum bb_dtype dtype)
+BB_INLINE __m512 multiply_row(const struct bb_float_row *source, const float *x, int64_t read_ahead, const enum bb_dtype dtype)
 {
     const int64_t bytes = dtype == BB_F8_E4M3 ? 1 : dtype == BB_F32 ? 4 : 2;
     __m512 totals = _mm512_setzero_ps();
@@ -131,7 +119,7 @@ BB_INLINE void multiply_few(const struct bb_linear_task *task, const enum bb_dty
     float totals[FEW_X][PANEL_ROWS * 16] = { 0 };
     for (int64_t row = 0; row < weight->rows; row += PANEL_ROWS) {
         for (int64_t i = 0; i < PANEL_ROWS && row + i < weight->rows; i++) {
-            const struct source source = source_of(weight, row + i);
+            const struct bb_float_row source = bb_float_row_of(weight, row + i);
             for (int64_t t = 0; t < task->row_count; t++)
                 _mm512_storeu_ps(totals[t] + 16 * i, multiply_row(&source, task->x + (task->first_row + t) * weight->cols, read_ahead, dtype));
         }
@@ -145,7 +133,7 @@ BB_INLINE void widen_panel(const struct bb_weight *weight, int64_t row, int64_t 
                            const enum bb_dtype dtype)
 {
     for (int64_t r = 0; r < count; r++) {
-        const struct source source = source_of(weight, row + r);
+        const struct bb_float_row source = bb_float_row_of(weight, row + r);
         for (int64_t column = first; column < end; column += STEP) {
             __m512 values[4];
             if (end - column >= STEP)

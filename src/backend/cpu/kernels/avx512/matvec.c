@@ -459,29 +459,22 @@ void bb_avx512_multiply_few(const struct bb_linear_task *task)
     const struct bb_rounded *rounded = task->rounded;
     const struct bb_weight *weight = task->weight;
     const int64_t padded_cols = (int64_t)padded_cols_of(rounded->cols), padded_units = padded_cols / rounded->unit, x_rows = rounded->rows;
-    const int64_t row_bytes = (int64_t)bb_weight_row_bytes(weight), kept_bytes = row_bytes + padded_units * 4;
-    const int64_t rows = x_rows > 1 ? ROWS : bb_rows_at_once(padded_cols, kept_bytes);
+    const struct bb_few_plan plan = bb_few_plan(task, padded_cols, ROWS, BLOCK_COLS, AHEAD);
     int8_t *x = task->scratch;
     float *sums = (float *)(void *)(x + x_rows * padded_cols), *steps = sums + x_rows * padded_units;
     const int64_t step_count = (x_rows > 1 ? LANES : 1) * padded_units;
     int32_t *dots = (int32_t *)(void *)(steps + step_count);
     struct few few = { .task = task, .unpacker = bb_unpacker_of(weight->scheme), .x_rows = (int32_t)x_rows, .x = x, .sums = sums,
         .steps = steps, .dots = dots, .tail = (uint8_t *)(dots + x_rows * ROWS * padded_units), .units = rounded->cols / rounded->unit,
-        .padded_units = padded_units, .block_units = padded_units, .row_bytes = (size_t)row_bytes };
+        .padded_units = padded_units, .block_units = plan.block_units, .row_bytes = bb_weight_row_bytes(weight), .read_ahead = plan.read_ahead };
     few.is_usual = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && weight->scheme.group_size == rounded->unit;
-    if (x_rows > 1 && padded_cols > BLOCK_COLS)
-        few.block_units = BLOCK_COLS / rounded->unit;
-    if (x_rows == 1)
-        few.read_ahead = bb_read_ahead_beside(task, padded_cols + rows * kept_bytes);
-    else /* computes more than it reads: the processor sees no stream */
-        few.read_ahead = few.block_units == padded_units ? AHEAD : ROWS * row_bytes;
     memset(steps, 0, (size_t)step_count * sizeof(float));
     for (int64_t t = 0; t < x_rows; t++)
         lay_out_row(&few, t);
     if (x_rows == 1)
-        multiply_one(&few, rows);
+        multiply_one(&few, plan.rows);
     else if (x_rows == 2)
-        multiply_two(&few, rows);
+        multiply_two(&few, plan.rows);
     else
-        multiply_three(&few, rows);
+        multiply_three(&few, plan.rows);
 }

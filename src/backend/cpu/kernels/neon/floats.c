@@ -16,10 +16,7 @@ enum {
     FEW_X = 2       /* rows of x up to which weight rows are widened for each */
 };
 
-/* A weight row: elements of type `dtype` below, a constant; BB_F8_E4M3 stands for mxfp8. */
-struct source {
-    const uint8_t *data, *scales; /* scales: mxfp8 only */
-};
+/* Elements of a weight row are of type `dtype` below, a constant; BB_F8_E4M3 stands for mxfp8. */
 
 static int64_t padded_cols_of(int64_t cols)
 {
@@ -29,14 +26,6 @@ static int64_t padded_cols_of(int64_t cols)
 size_t bb_neon_floats_scratch(int64_t cols)
 {
     return PANEL_ROWS * (size_t)padded_cols_of(cols) * sizeof(float);
-}
-
-static struct source source_of(const struct bb_weight *weight, int64_t row)
-{
-    struct source source = { .data = (const uint8_t *)weight->data + (size_t)row * bb_weight_row_bytes(weight) };
-    if (weight->scales != NULL)
-        source.scales = (const uint8_t *)weight->scales + (size_t)row * bb_weight_scale_row_bytes(weight);
-    return source;
 }
 
 BB_INLINE int64_t bytes_of(const enum bb_dtype dtype)
@@ -73,7 +62,7 @@ BB_INLINE void widen_codes(const uint8_t *data, float scale, float32x4_t values[
 }
 
 /* The values of columns [first, first + STEP), of which `count` are there, the others 0. */
-BB_INLINE void load_values(const struct source *source, int64_t first, int64_t count, float32x4_t values[4], const enum bb_dtype dtype)
+BB_INLINE void load_values(const struct bb_float_row *source, int64_t first, int64_t count, float32x4_t values[4], const enum bb_dtype dtype)
 {
     const uint8_t *data = source->data + first * bytes_of(dtype);
     if (dtype == BB_F8_E4M3) {
@@ -95,7 +84,7 @@ BB_INLINE float fold(const float32x4_t sums[4])
 }
 
 /* The products of `count` (at most BLOCK) columns of `rows` weight rows and a row of x. */
-BB_INLINE void add_columns(const struct source sources[TILE_ROWS], const float *x, int64_t first, int64_t count, float32x4_t sums[TILE_ROWS][4],
+BB_INLINE void add_columns(const struct bb_float_row sources[TILE_ROWS], const float *x, int64_t first, int64_t count, float32x4_t sums[TILE_ROWS][4],
                            const int32_t rows, const enum bb_dtype dtype)
 {
     BB_UNROLL
@@ -120,9 +109,9 @@ BB_INLINE void add_columns(const struct source sources[TILE_ROWS], const float *
 BB_INLINE void multiply_rows(const struct bb_linear_task *task, int64_t row, const int32_t rows, const enum bb_dtype dtype)
 {
     const int64_t cols = task->weight->cols, bytes = bytes_of(dtype);
-    struct source sources[TILE_ROWS];
+    struct bb_float_row sources[TILE_ROWS];
     for (int32_t r = 0; r < rows; r++)
-        sources[r] = source_of(task->weight, row + r);
+        sources[r] = bb_float_row_of(task->weight, row + r);
     for (int64_t t = task->first_row; t < task->first_row + task->row_count; t++) {
         const float *x = task->x + t * cols;
         float32x4_t sums[TILE_ROWS][4];
@@ -148,7 +137,7 @@ BB_INLINE void multiply_rows(const struct bb_linear_task *task, int64_t row, con
 BB_INLINE void widen_panel(const struct bb_weight *weight, int64_t row, int64_t count, float *panel, const enum bb_dtype dtype)
 {
     for (int64_t r = 0; r < count; r++, panel += padded_cols_of(weight->cols)) {
-        const struct source source = source_of(weight, row + r);
+        const struct bb_float_row source = bb_float_row_of(weight, row + r);
         for (int64_t first = 0; first < weight->cols; first += STEP) {
             float32x4_t values[4];
             load_values(&source, first, weight->cols - first, values, dtype);
