@@ -15,7 +15,7 @@
 
 enum {
     SEGMENT = 512,         /* positions: a multiple of BB_ATTENTION_BLOCK */
-    INLINE_WORK = 1 << 18, /* multiply-adds below which waking threads costs more than it brings */
+    INLINE_WORK = 1 << 15, /* multiply-adds below which handing them out costs more than it brings */
     TILES_A_THREAD = 4     /* fewer, and segments become work of their own */
 };
 
