@@ -136,16 +136,16 @@ static void write_quantized(const struct bb_kv_view *cache, struct page_parts pa
 }
 
 void bb_cpu_write_tile(const struct bb_cpu *cpu, const struct bb_kv_view *cache, const float *k, const float *v,
-                       const struct bb_cpu_row_tile *tile)
+                       const struct bb_cpu_row_tile *tile, int32_t first_head, int32_t head_count)
 {
     const struct bb_kv_view *other = bb_kv_view_of(cache, tile->sequence);
     if (other != cache)
-        bb_cpu_write_tile(cpu, other, k, v, tile);
+        bb_cpu_write_tile(cpu, other, k, v, tile, first_head, head_count);
     int32_t page = cache->page_tables[tile->sequence][tile->first_position / cache->page_size];
     int32_t slot = tile->first_position % BB_KV_TILE, in_page = tile->first_position % cache->page_size - slot;
     if (page < 0)
         return; /* dropped: no later position sees it */
-    for (int32_t head = 0; head < cache->kv_heads; head++) {
+    for (int32_t head = first_head; head < first_head + head_count; head++) {
         struct page_parts parts = parts_of(cache, page, head, in_page);
         for (int32_t i = 0; i < tile->row_count; i++) {
             int64_t place = ((int64_t)(tile->first_row + i) * cache->kv_heads + head) * cache->head_dim;
@@ -171,7 +171,7 @@ static void write_chunk(void *context, int32_t chunk, int32_t worker)
     const struct write_job *job = context;
     struct bb_cpu_row_tile tile = bb_cpu_row_tile(job->batch, chunk);
     (void)worker;
-    bb_cpu_write_tile(job->cpu, job->cache, job->k, job->v, &tile);
+    bb_cpu_write_tile(job->cpu, job->cache, job->k, job->v, &tile, 0, job->cache->kv_heads);
 }
 
 static bombus_status write_cache(struct bb_backend *backend, const struct bb_kv_view *cache, struct bb_tensor k,

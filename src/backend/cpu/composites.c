@@ -13,6 +13,7 @@ struct heads_job {
     const float *v;
     int64_t q_width, kv_width;
     int32_t tile_count, chunk; /* row tiles, in all and a chunk */
+    int32_t part_count;        /* of a tile: runs of key heads with their query heads */
 };
 
 static void finish_heads(const struct heads_job *job, float *x, int64_t width, const struct bb_norm *norm,
@@ -32,17 +33,31 @@ static void heads_chunk(void *context, int32_t chunk, int32_t worker)
     const struct heads_job *job = context;
     const struct bb_attention_input_call *call = job->call;
     float cosines[BB_ROPE_DIMS_LIMIT / 2], sines[BB_ROPE_DIMS_LIMIT / 2];
+    const int32_t kv_heads = call->cache->kv_heads, part = chunk % job->part_count, first_tile = chunk / job->part_count * job->chunk;
+    const int32_t head = part * kv_heads / job->part_count, heads = (part + 1) * kv_heads / job->part_count - head;
+    const int64_t group_size = job->q_width / kv_heads, kv_size = job->kv_width / kv_heads;
     (void)worker;
-    for (int32_t i = chunk * job->chunk; i < (chunk + 1) * job->chunk && i < job->tile_count; i++) {
-        struct bb_cpu_row_tile tile = bb_cpu_row_tile(call->batch, i);
+    for (int32_t i = first_tile; i < first_tile + job->chunk && i < job->tile_count; i++) {
+        const struct bb_cpu_row_tile tile = bb_cpu_row_tile(call->batch, i);
         for (int32_t row = tile.first_row; row < tile.first_row + tile.row_count; row++) {
+            float *q = job->q + row * job->q_width + head * group_size, *k = job->k + row * job->kv_width + head * kv_size;
             if (call->rope != NULL)
                 job->cpu->kernels->rows.rope_table(cosines, sines, call->rope, call->batch->positions[row]);
-            finish_heads(job, job->q + row * job->q_width, job->q_width, call->q_norm, cosines, sines);
-            finish_heads(job, job->k + row * job->kv_width, job->kv_width, call->k_norm, cosines, sines);
+            finish_heads(job, q, heads * group_size, call->q_norm, cosines, sines);
+            finish_heads(job, k, heads * kv_size, call->k_norm, cosines, sines);
         }
-        bb_cpu_write_tile(job->cpu, call->cache, job->k, job->v, &tile);
+        bb_cpu_write_tile(job->cpu, call->cache, job->k, job->v, &tile, head, heads);
     }
+}
+
+/* One row's heads are shared out too: writing them to the cache waits for memory. */
+static int32_t part_count(const struct bb_cpu *cpu, const struct heads_job *job)
+{
+    const struct bb_attention_input_call *call = job->call;
+    const int32_t kv_heads = call->cache->kv_heads, head_dim = call->cache->head_dim, threads = bb_pool_thread_count(cpu->pool);
+    const bool has_wide_norm =
+        (call->q_norm != NULL && call->q_norm->size > head_dim) || (call->k_norm != NULL && call->k_norm->size > head_dim);
+    return job->tile_count > 1 || has_wide_norm ? 1 : kv_heads < threads ? kv_heads : threads;
 }
 
 static bombus_status attention_input_locked(struct bb_cpu *cpu, const struct bb_attention_input_call *call,
@@ -78,7 +93,8 @@ static bombus_status attention_input_locked(struct bb_cpu *cpu, const struct bb_
     job.tile_count = bb_cpu_row_tile_count(call->batch);
     job.chunk = (int32_t)(BB_CPU_CHUNK * job.tile_count / (entries > 0 ? entries : 1));
     job.chunk = job.chunk > 0 ? job.chunk : 1;
-    bb_cpu_run(cpu, (job.tile_count + job.chunk - 1) / job.chunk, heads_chunk, &job);
+    job.part_count = part_count(cpu, &job);
+    bb_cpu_run(cpu, (job.tile_count + job.chunk - 1) / job.chunk * job.part_count, heads_chunk, &job);
     return BOMBUS_OK;
 }
 

@@ -94,9 +94,9 @@ struct bb_cpu_row_tile {
 
 int32_t bb_cpu_row_tile_count(const struct bb_batch *batch);
 struct bb_cpu_row_tile bb_cpu_row_tile(const struct bb_batch *batch, int32_t index);
-/* Writes the tile's rows of k and v [rows, kv_heads * head_dim]. attention.c */
+/* Writes the tile's rows of k and v [rows, kv_heads * head_dim], of heads from first_head on. attention.c */
 void bb_cpu_write_tile(const struct bb_cpu *cpu, const struct bb_kv_view *cache, const float *k, const float *v,
-                       const struct bb_cpu_row_tile *tile);
+                       const struct bb_cpu_row_tile *tile, int32_t first_head, int32_t head_count);
 
 /* Calls work for 0 .. chunk_count - 1: by the pool, or at once if there is one chunk. */
 static inline void bb_cpu_run(struct bb_cpu *cpu, int32_t chunk_count, bb_pool_work work, void *context)
