@@ -202,6 +202,13 @@ static inline __m512 load_brain(const void *data, int64_t first)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
 }
 
+/* `count` bf16 as f32, behind them 0. */
+static inline __m512 load_brains(const void *data, int64_t first, int64_t count)
+{
+    const __m256i halves = _mm256_maskz_loadu_epi16((__mmask16)(0xFFFFu >> (16 - count)), (const char *)data + 2 * first);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+
 /* Scales and biases of a run of any scheme, from unit `first` of row `row` on. */
 static void load_any_groups(const struct few *few, int64_t row, int64_t first, __m512 *scale, __m512 *bias)
 {
@@ -218,19 +225,25 @@ static void load_any_groups(const struct few *few, int64_t row, int64_t first, _
     }
 }
 
-/* The same; of a whole run of the usual scheme at once. */
+/* The same; of the usual scheme at once. */
 BB_INLINE void load_groups(const struct few *few, int64_t row, int64_t first, __m512 *scale, __m512 *bias)
 {
     const struct bb_weight *weight = few->task->weight;
-    if (!few->is_usual || few->units - first < UNITS) {
+    const int64_t place = row * few->units + first, units = few->units - first;
+    if (few->is_usual && units < UNITS) {
+        *scale = load_brains(weight->scales, place, units);
+        *bias = load_brains(weight->biases, place, units);
+        return;
+    }
+    if (!few->is_usual) {
         __m512 any[2]; /* so that the others stay in registers */
         load_any_groups(few, row, first, &any[0], &any[1]);
         *scale = any[0];
         *bias = any[1];
         return;
     }
-    *scale = load_brain(weight->scales, row * few->units + first);
-    *bias = load_brain(weight->biases, row * few->units + first);
+    *scale = load_brain(weight->scales, place);
+    *bias = load_brain(weight->biases, place);
 }
 
 /* In each 128-bit lane, the lower halves of a's and b's; the upper ones. */
