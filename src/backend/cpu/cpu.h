@@ -74,10 +74,12 @@ struct bb_cpu_low_rank {
 bombus_status bb_cpu_low_rank_begin(struct bb_cpu *cpu, struct bb_cpu_low_rank *work,
                                     const struct bb_cpu_product *products, int32_t product_count, const float *x,
                                     bool is_exact, bombus_error *error);
-/* What chunk `chunk` of the job reads behind its product for weight rows [first, first + count): pieces of A and its
- * part of B; how many (at most BB_CPU_AHEAD_LIMIT). None for prompts, which compute more than they read. */
-int32_t bb_cpu_low_rank_ahead(const struct bb_cpu_low_rank *work, struct bb_ahead *ahead, int32_t chunk,
-                              const struct bb_cpu_product *product, int64_t first, int64_t count);
+/* What is read of pairs, at most BB_CPU_AHEAD_LIMIT pieces of memory; how many. None where all of a pair is read: computing is the bound there.
+ * `share` of the threads' shares of A: */
+int32_t bb_cpu_low_rank_ahead_sums(const struct bb_cpu_low_rank *work, struct bb_ahead *ahead, int32_t share);
+/* and behind `count` pieces, B for weight rows [first, first + row_count) of a product. */
+int32_t bb_cpu_low_rank_ahead_rows(const struct bb_cpu_low_rank *work, struct bb_ahead *ahead, int32_t count,
+                                   const struct bb_cpu_product *product, int64_t first, int64_t row_count);
 /* Over the product's entries for weight rows and rows of x from the first on, which this thread has stored. */
 void bb_cpu_low_rank_add(struct bb_cpu_low_rank *work, const struct bb_cpu_product *product, int64_t first_weight_row, int64_t weight_row_count,
                          int64_t first_row, int64_t row_count);
@@ -108,7 +110,7 @@ static inline void bb_cpu_run(struct bb_cpu *cpu, int32_t chunk_count, bb_pool_w
 }
 
 enum {
-    BB_CPU_AHEAD_LIMIT = 8,
+    BB_CPU_AHEAD_LIMIT = 16,
     BB_CPU_CHUNK =
         16384, /* f32 entries of row work a chunk: some microseconds, enough to be worth handing to a thread */
     BB_ROPE_DIMS_LIMIT = BB_KV_HEAD_DIM_LIMIT

@@ -118,7 +118,8 @@ static void multiply_parts(const struct bb_kernels *kernels, const struct bb_lin
     bb_linear_join(task, totals);
 }
 
-static void multiply_chunk(const struct job *job, const struct chunk *chunk, int32_t worker)
+/* The product of a chunk; while the weights are read, `ahead` is asked for. */
+static void multiply_chunk(const struct job *job, const struct chunk *chunk, int32_t worker, const struct bb_ahead *ahead, int32_t ahead_count)
 {
     const struct bb_cpu_product *product = chunk->product;
     const struct bb_linear *linear = product->linear;
@@ -126,7 +127,6 @@ static void multiply_chunk(const struct job *job, const struct chunk *chunk, int
     const int64_t first = chunk->first;
     const struct bb_weight weight = bb_weight_rows(&linear->weight, first, chunk->count);
     const size_t bias_bytes = bb_dtype_bits(linear->bias_dtype) / 8;
-    struct bb_ahead ahead[BB_CPU_AHEAD_LIMIT];
     const struct bb_linear_task task = {
         .weight = &weight,
         .bias = linear->bias != NULL ? (const char *)linear->bias + (size_t)first * bias_bytes : NULL,
@@ -141,7 +141,7 @@ static void multiply_chunk(const struct job *job, const struct chunk *chunk, int
         .out_stride = product->out_stride,
         .read_ahead = kernels->read_ahead,
         .ahead = ahead,
-        .ahead_count = bb_cpu_low_rank_ahead(job->low_rank, ahead, chunk->index, product, first, weight.rows),
+        .ahead_count = ahead_count,
         .scratch = job->worker_scratch + (size_t)worker * job->worker_bytes,
     };
     if (!bb_linear_is_rounded(&weight))
@@ -161,8 +161,26 @@ static void run_chunk(void *context, int32_t index, int32_t worker)
 {
     const struct job *job = context;
     const struct chunk chunk = chunk_at(job, index);
-    multiply_chunk(job, &chunk, worker);
+    multiply_chunk(job, &chunk, worker, NULL, 0);
     add_low_rank(job, &chunk);
+}
+
+/* What a thread reads behind its last chunk: its share of A, and B's rows of all chunks that it has `done`. It is asked for in that chunk alone:
+ * earlier, the weights that come would push it out of the second cache. */
+static int32_t ahead_of(const struct job *job, const struct chunk *done, int32_t count, struct bb_ahead *ahead)
+{
+    const int32_t share = job->chunk_count - 1 - done[count - 1].index;
+    if (share >= bb_pool_thread_count(job->cpu->pool))
+        return 0;
+    int32_t pieces = bb_cpu_low_rank_ahead_sums(job->low_rank, ahead, share);
+    for (int32_t i = 0; i < count; i++) {
+        int64_t rows = done[i].count;
+        const struct chunk *first = &done[i];
+        for (; i + 1 < count && done[i + 1].index == done[i].index + 1 && done[i + 1].product == first->product; i++)
+            rows += done[i + 1].count;
+        pieces = bb_cpu_low_rank_ahead_rows(job->low_rank, ahead, pieces, first->product, first->first, rows);
+    }
+    return pieces;
 }
 
 /* A thread's share of a job with few rows of x and low-rank terms: takes chunks as long as there are any, and only then adds the terms to
@@ -172,6 +190,7 @@ static void run_share(void *context, int32_t share, int32_t worker)
 {
     struct job *job = context;
     struct chunk done[SHARE_CHUNKS];
+    struct bb_ahead ahead[BB_CPU_AHEAD_LIMIT];
     int32_t count = 0;
     (void)share;
     for (;;) {
@@ -183,8 +202,8 @@ static void run_share(void *context, int32_t share, int32_t worker)
         }
         if (index >= job->chunk_count)
             return;
-        done[count] = chunk_at(job, index);
-        multiply_chunk(job, &done[count++], worker);
+        done[count++] = chunk_at(job, index);
+        multiply_chunk(job, &done[count - 1], worker, ahead, ahead_of(job, done, count, ahead));
     }
 }
 

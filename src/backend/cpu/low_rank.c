@@ -1,6 +1,6 @@
 /* Low-rank additions to products (LoRA, DoRA), in the product's own job: behind the product of a chunk of weight rows,
  * or of all chunks of a thread, it takes pieces of A x while some are left, then adds its rows of B to what was stored.
- * Nothing is read twice, and while the first products are made their kernels ask for the lines of A and B. Each entry
+ * Nothing is read twice, and while a thread's last product is made its kernel asks for the lines of A and B. Each entry
  * is a sum in an order of its own, whatever the rows beside it. */
 #include "backend/cpu/cpu.h"
 
@@ -156,28 +156,30 @@ static int32_t add_ahead(struct bb_ahead *ahead, int32_t count, const uint16_t *
     return count;
 }
 
-int32_t bb_cpu_low_rank_ahead(const struct bb_cpu_low_rank *work, struct bb_ahead *ahead, int32_t chunk,
-                              const struct bb_cpu_product *product, int64_t first, int64_t count)
+int32_t bb_cpu_low_rank_ahead_sums(const struct bb_cpu_low_rank *work, struct bb_ahead *ahead, int32_t share)
 {
-    int32_t pieces = 0;
-    if (work->is_exact || work->sum_count > BB_CPU_AHEAD_LIMIT * work->thread_count)
-        return 0;
-    /* The first chunks, which the threads take at once, ask for A. */
-    for (int32_t i = chunk; i < work->sum_count && chunk < work->thread_count; i += work->thread_count) {
+    int32_t count = 0;
+    for (int32_t i = share; i < work->sum_count && !work->is_exact; i += work->thread_count) {
         const struct piece piece = find_piece(work, i);
         const struct bb_packed *a = &piece.term->pair->packed_a;
         if (bb_low_rank_is_packed(piece.term->pair))
-            pieces = add_ahead(ahead, pieces, a->high + bb_packed_place(a, piece.term->pair->rank, piece.first_rank, 0),
-                               a->columns * bb_packed_width(piece.ranks, 0));
+            count = add_ahead(ahead, count, a->high + bb_packed_place(a, piece.term->pair->rank, piece.first_rank, 0),
+                              a->columns * bb_packed_width(piece.ranks, 0));
     }
-    for (int32_t k = 0; k < product->low_rank.count; k++) {
+    return count;
+}
+
+int32_t bb_cpu_low_rank_ahead_rows(const struct bb_cpu_low_rank *work, struct bb_ahead *ahead, int32_t count,
+                                   const struct bb_cpu_product *product, int64_t first, int64_t row_count)
+{
+    for (int32_t k = 0; k < product->low_rank.count && !work->is_exact; k++) {
         const struct bb_low_rank *pair = product->low_rank.terms[k].pair;
         for (int32_t r = 0; r < pair->rank && bb_low_rank_is_packed(pair); r += BB_PACKED_RANKS)
-            pieces =
-                add_ahead(ahead, pieces, pair->packed_b.high + bb_packed_place(&pair->packed_b, pair->rank, r, first),
-                          count * bb_packed_width(pair->rank, r));
+            count =
+                add_ahead(ahead, count, pair->packed_b.high + bb_packed_place(&pair->packed_b, pair->rank, r, first),
+                          row_count * bb_packed_width(pair->rank, r));
     }
-    return pieces;
+    return count;
 }
 
 /* W x of one row times 1 + what the terms with gains make of it, without the bias. */
