@@ -592,6 +592,7 @@ typedef enum bombus_train_event_type {
     BOMBUS_TRAIN_TEST,       /* loss, seconds */
     BOMBUS_TRAIN_SAVED,      /* text: the folder or file */
     BOMBUS_TRAIN_SAMPLE,     /* text: what the adapter, as it is now, answers to the sample prompt; prompt: the text of it */
+    BOMBUS_TRAIN_EVALUATION, /* after every batch of an evaluation or test: done, total */
     BOMBUS_TRAIN_LINE        /* text: what is wrong with a line of the data, by file and number; at the end, how many there were */
 } bombus_train_event_type;
 
@@ -605,6 +606,7 @@ typedef struct bombus_train_event {
     double estimated_seconds;
     int64_t estimated_bytes; /* of peak resident memory */
     int64_t parameter_count, example_count;
+    int64_t done, total; /* batches of an evaluation; total is what they are at most */
     const char *text, *prompt;
 } bombus_train_event;
 
@@ -699,7 +701,8 @@ BOMBUS_API const bombus_train_options *bombus_trainer_options(const bombus_train
  * or any other failure the last saved state stays as it is and the message names it. */
 BOMBUS_RESULT bombus_status bombus_trainer_run(bombus_trainer *trainer, bombus_train_result *result, bombus_error *error);
 
-/* Asks a running trainer to finish its step, save and return. From any thread or a signal handler. */
+/* Asks a running trainer to finish its step, save and return; an evaluation is broken off and comes again when the run is resumed. From any thread
+ * or a signal handler. */
 BOMBUS_API void bombus_trainer_cancel(bombus_trainer *trainer);
 
 /* Settings read from one of mlx_lm's YAML files (-c/--config). */

@@ -162,7 +162,12 @@ static void test_file(void **state)
     assert_non_null(mkdtemp(folder));
     char *nested = bb_path_join(folder, "a/b"), *path = bb_path_join(nested, "file");
     CHECK_OK(bb_folder_create(nested, &error), error);
+    const mode_t mask = umask(027); /* says who may read what is written */
+    struct stat written;
     CHECK_OK(bb_file_write(path, "hello", 5, &error), error);
+    umask(mask);
+    assert_int_equal(stat(path, &written), 0);
+    assert_int_equal(written.st_mode & 0777, 0640);
     CHECK_OK(bb_file_write(path, "hollow", 6, &error), error);
     char *data;
     size_t size;

@@ -94,7 +94,8 @@ static bool hear(void *context, const bombus_train_event *event)
 {
     static const char letters[] = {[BOMBUS_TRAIN_BEGIN] = 'b',  [BOMBUS_TRAIN_ESTIMATE] = 'e',   [BOMBUS_TRAIN_STEP] = '.',
                                    [BOMBUS_TRAIN_REPORT] = 'r', [BOMBUS_TRAIN_VALIDATION] = 'v', [BOMBUS_TRAIN_TEST] = 't',
-                                   [BOMBUS_TRAIN_SAVED] = 's',  [BOMBUS_TRAIN_SAMPLE] = 'x',     [BOMBUS_TRAIN_LINE] = 'l'};
+                                   [BOMBUS_TRAIN_SAVED] = 's',  [BOMBUS_TRAIN_SAMPLE] = 'x',     [BOMBUS_TRAIN_LINE] = 'l',
+                                   [BOMBUS_TRAIN_EVALUATION] = ','};
     struct heard *heard = context;
     if (heard->count + 1 < sizeof heard->types)
         heard->types[heard->count++] = letters[event->type];
@@ -117,7 +118,7 @@ static void test_events(void **state)
     options.context = &heard;
     options.sample_tokens = 3;
     CHECK_OK(train(&options, &result, &error), error);
-    assert_string_equal(heard.types, "bevx..r.vx.rs..rvxs");
+    assert_string_equal(heard.types, "be,vx..r.,vx.rs..r,vxs");
     assert_int_equal(result.end, BOMBUS_TRAIN_FINISHED);
     assert_int_equal(result.iteration, 6);
     assert_true(result.trained_tokens > 0 && result.train_loss > 0.0 && result.validation_loss > 0.0);
@@ -136,12 +137,84 @@ static void test_stop(void **state)
     options.context = &heard;
     CHECK_OK(train(&options, &result, &error), error);
     assert_int_equal(result.end, BOMBUS_TRAIN_CANCELLED);
-    assert_int_equal(result.iteration, 4); /* the step after the one that was answered with false */
+    assert_int_equal(result.iteration, 3);
     heard = (struct heard){0};
     options.resume = true;
     CHECK_OK(train(&options, &result, &error), error);
     assert_int_equal(result.iteration, 6);
     assert_int_equal(result.end, BOMBUS_TRAIN_FINISHED);
+}
+
+/* Says no in the evaluation after iteration stop_at. */
+static bool stop_evaluation(void *context, const bombus_train_event *event)
+{
+    struct heard *heard = context;
+    hear(context, event);
+    return event->type != BOMBUS_TRAIN_EVALUATION || event->iteration != heard->stop_at;
+}
+
+/* A run that was stopped in an evaluation, and went on with it, ends in the same bits as one that was not. */
+static void check_broken_evaluation(int64_t iteration, const char *heard_before, const char *heard_behind)
+{
+    struct paths whole_paths, broken_paths;
+    struct heard heard = {.stop_at = iteration};
+    bombus_error error;
+    bombus_train_result whole, broken;
+    bombus_train_options options = options_for(&whole_paths, "evaluated");
+    options.val_batches = 2;
+    options.force = true;
+    options.mlx_compatible = true; /* orders of training and validation come from one generator */
+    CHECK_OK(train(&options, &whole, &error), error);
+    options = options_for(&broken_paths, "broken");
+    options.val_batches = 2;
+    options.force = true;
+    options.mlx_compatible = true;
+    options.callback = stop_evaluation;
+    options.context = &heard;
+    CHECK_OK(train(&options, &broken, &error), error);
+    assert_int_equal(broken.end, BOMBUS_TRAIN_CANCELLED);
+    assert_int_equal(broken.iteration, iteration);
+    assert_string_equal(heard.types, heard_before);
+    heard = (struct heard){.stop_at = -1};
+    options.force = false;
+    options.resume = true;
+    CHECK_OK(train(&options, &broken, &error), error);
+    assert_string_equal(heard.types, heard_behind);
+    assert_int_equal(broken.end, BOMBUS_TRAIN_FINISHED);
+    assert_true(broken.validation_loss == whole.validation_loss && broken.best_loss == whole.best_loss);
+    assert_int_equal(broken.best_iteration, whole.best_iteration);
+    check_near_adapters(whole_paths.adapter, broken_paths.adapter, 0.0);
+}
+
+static void test_broken_evaluation(void **state)
+{
+    (void)state;
+    check_broken_evaluation(0, "be,s", "be,,v..r.,,v.rs..r,,vs");
+    check_broken_evaluation(3, "be,,v..r.,s", "be,,v.rs..r,,vs");
+    check_broken_evaluation(6, "be,,v..r.,,v.rs..r,s", "b,,vs"); /* nothing is left to estimate */
+}
+
+/* A run does not go on with another chat template than it began with. */
+static void test_other_template(void **state)
+{
+    (void)state;
+    struct paths paths;
+    bombus_error error;
+    bombus_train_result result;
+    bombus_trainer *trainer;
+    bombus_template *templates[2];
+    bombus_train_options options = options_for(&paths, "templates");
+    CHECK_OK(bombus_template_create(&templates[0], "{{ messages[0].content }}", 25, &error), error);
+    CHECK_OK(bombus_template_create(&templates[1], "{{ messages[0].content}}!", 25, &error), error);
+    for (int i = 0; i < 2; i++) {
+        options.resume = i > 0;
+        CHECK_OK(bombus_trainer_create(&trainer, opened.model, opened.tokenizer, templates[i], &options, &error), error);
+        const bombus_status status = bombus_trainer_run(trainer, &result, &error);
+        assert_int_equal(status, i == 0 ? BOMBUS_OK : BOMBUS_ERROR_MISMATCH);
+        bombus_trainer_free(trainer);
+        bombus_template_free(templates[i]);
+    }
+    assert_non_null(strstr(error.message, "chat template was '"));
 }
 
 struct running {
@@ -467,25 +540,31 @@ static void test_processes(void **state)
 
 static bool stop_at_once(void *context, const bombus_train_event *event)
 {
-    (void)context;
-    return event->type != BOMBUS_TRAIN_STEP;
+    const bombus_train_event_type *stop_at = context;
+    return event->type != *stop_at;
 }
 
-/* What stops one stops all: cancelling, and a failure. */
+/* What stops one stops all: cancelling in a step and in an evaluation, and a failure. */
 static void test_processes_stop(void **state)
 {
     (void)state;
+    bombus_train_event_type stops[] = {BOMBUS_TRAIN_STEP, BOMBUS_TRAIN_EVALUATION};
+    for (size_t stop = 0; stop < BB_COUNT(stops); stop++) {
+        struct member members[MEMBERS] = {0};
+        for (int i = 0; i < MEMBERS; i++) {
+            members[i].options = options_for(&members[i].paths, "together-cancelled");
+            members[i].options.iters = 1000000;
+            members[i].options.force = true;
+            members[i].options.callback = i == 0 ? stop_at_once : NULL;
+            members[i].options.context = &stops[stop];
+        }
+        run_members(members);
+        for (int i = 0; i < MEMBERS; i++) {
+            CHECK_OK(members[i].status, members[i].error);
+            assert_int_equal(members[i].result.end, BOMBUS_TRAIN_CANCELLED);
+        }
+    }
     struct member members[MEMBERS] = {0};
-    for (int i = 0; i < MEMBERS; i++) {
-        members[i].options = options_for(&members[i].paths, "together-cancelled");
-        members[i].options.iters = 1000000;
-        members[i].options.callback = i == 0 ? stop_at_once : NULL;
-    }
-    run_members(members);
-    for (int i = 0; i < MEMBERS; i++) {
-        CHECK_OK(members[i].status, members[i].error);
-        assert_int_equal(members[i].result.end, BOMBUS_TRAIN_CANCELLED);
-    }
     for (int i = 0; i < MEMBERS; i++) {
         members[i].options = options_for(&members[i].paths, "together-cancelled"); /* there is a run there */
         members[i].options.iters = 1000000;
@@ -499,6 +578,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_events),       cmocka_unit_test(test_stop),      cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_broken_evaluation), cmocka_unit_test(test_other_template),
         cmocka_unit_test(test_memory_limit), cmocka_unit_test(test_arguments), cmocka_unit_test(test_processes),
         cmocka_unit_test(test_processes_stop), cmocka_unit_test(test_missing_sets), cmocka_unit_test(test_twice),
         cmocka_unit_test(test_options),

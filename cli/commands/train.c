@@ -109,6 +109,17 @@ static void draw_bar(struct run *run, const bombus_train_event *event)
     run->is_bar_drawn = true;
 }
 
+static void draw_evaluation(struct run *run, const bombus_train_event *event)
+{
+    const double now = clock_seconds();
+    if (!isatty(STDERR_FILENO) || now - run->drawn_seconds < 0.1)
+        return;
+    fprintf(stderr, "\riteration %lld: evaluating, %lld of %lld batches\033[K", (long long)event->iteration, (long long)event->done,
+            (long long)event->total);
+    run->drawn_seconds = now;
+    run->is_bar_drawn = true;
+}
+
 static void take_estimate(struct run *run, const bombus_train_event *event)
 {
     const int64_t total = bombus_trainer_options(run->trainer)->iters;
@@ -146,6 +157,7 @@ static void print_event(const bombus_train_event *event)
     case BOMBUS_TRAIN_SAVED: report("iteration %lld: saved in %s", iteration, event->text); break;
     case BOMBUS_TRAIN_SAMPLE: report("iteration %lld: sample: %s", iteration, event->text); break;
     case BOMBUS_TRAIN_LINE: report("note: %s", event->text); break;
+    case BOMBUS_TRAIN_EVALUATION:
     case BOMBUS_TRAIN_STEP: break;
     }
 }
@@ -187,6 +199,10 @@ static bool on_event(void *context, const bombus_train_event *event)
         draw_bar(run, event);
         run->report.iteration = event->iteration;
         return run->status == BOMBUS_OK && !interrupt_is_pending();
+    }
+    if (event->type == BOMBUS_TRAIN_EVALUATION) {
+        draw_evaluation(run, event);
+        return !interrupt_is_pending();
     }
     clear_bar(run);
     print_event(event);

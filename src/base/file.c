@@ -2,15 +2,19 @@
 #include "base/file.h"
 
 #include "base/memory.h"
+#include "base/random.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
+
+/* Names of files that are not whole yet. */
+enum { SUFFIX = 6, ATTEMPTS = 100 };
 
 /* Opens a regular file for reading and tells its size. */
 static bombus_status open_regular(int *descriptor, size_t *size, const char *path, bombus_error *error)
@@ -107,6 +111,23 @@ done:
     return status;
 }
 
+/* A new file beside `path`, whose name, written to `temporary`, goes on with a dot and SUFFIX letters; it may be read and written by whom the process's
+ * umask allows. -1 and errno on failure. */
+static int create_beside(char *temporary, size_t size, const char *path)
+{
+    int descriptor = -1;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    const uint64_t seed = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec + ((uint64_t)getpid() << 40);
+    for (uint64_t attempt = 0; attempt < ATTEMPTS; attempt++) {
+        snprintf(temporary, size, "%s.%0*llx", path, SUFFIX, (unsigned long long)(bb_random_at(seed, attempt) >> (64 - 4 * SUFFIX)));
+        descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (descriptor >= 0 || errno != EEXIST)
+            break;
+    }
+    return descriptor;
+}
+
 bombus_status bb_file_writer_open(struct bb_file_writer *writer, const char *path, bombus_error *error)
 {
     size_t length = strlen(path);
@@ -115,14 +136,14 @@ bombus_status bb_file_writer_open(struct bb_file_writer *writer, const char *pat
     if (stat(path, &there) == 0 && !S_ISREG(there.st_mode)) /* a folder; or a device, which a rename would replace */
         return bb_fail(error, BOMBUS_ERROR_IO, "%s: cannot write: not a regular file", path);
     writer->path = bb_copy_text(path, length);
-    char *temporary = bb_allocate(length + 8, 1);
+    const size_t size = length + 1 + SUFFIX + 1;
+    char *temporary = bb_allocate(size, 1);
     if (writer->path == NULL || temporary == NULL) {
         bb_release(temporary);
         bb_file_writer_cancel(writer);
-        return bb_fail_memory(error, length + 8, path);
+        return bb_fail_memory(error, size, path);
     }
-    snprintf(temporary, length + 8, "%s.XXXXXX", path);
-    writer->descriptor = mkstemp(temporary);
+    writer->descriptor = create_beside(temporary, size, path);
     if (writer->descriptor < 0) {
         bombus_status status = bb_fail_io(error, errno, "cannot create", temporary);
         bb_release(temporary);
@@ -130,7 +151,6 @@ bombus_status bb_file_writer_open(struct bb_file_writer *writer, const char *pat
         return status;
     }
     writer->temporary = temporary;
-    fchmod(writer->descriptor, 0644);
     return BOMBUS_OK;
 }
 

@@ -99,7 +99,8 @@ bombus_status bb_sample_text(struct bb_buffer *text, const struct bb_trainable *
     const float *logits = NULL;
     bombus_status status = create(&sample, trainable, backend, options, error);
     size_t first = 0;
-    while (status == BOMBUS_OK && sample.count < sample.limit) {
+    while (status == BOMBUS_OK && sample.count < sample.limit &&
+           !atomic_load_explicit(options->is_cancelled, memory_order_relaxed)) {
         status = feed(&sample, first, &logits, error);
         if (status != BOMBUS_OK)
             break;

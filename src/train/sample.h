@@ -6,11 +6,14 @@
 #include "model/trainable.h"
 #include "text/tokenizer.h"
 
+#include <stdatomic.h>
+
 struct bb_sample_options {
     const int32_t *prompt; /* [count] */
     size_t count;
     int32_t max_tokens;
     bool is_exact;
+    const atomic_bool *is_cancelled; /* once it is set, no further token comes */
 };
 
 /* Appends the text, without special tokens. */

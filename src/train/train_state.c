@@ -8,7 +8,7 @@
 
 /* Counters and numbers in the file's order; both are written as 64-bit words. */
 enum { COUNTER_COUNT = 18, NUMBER_COUNT = 8 };
-static const char version[] = "1";
+static const char version[] = "1", evaluation_is_due[] = "evaluation_is_due"; /* that is there only if it is */
 
 static void pack_batches(uint64_t *words, const struct bb_batches_state *state)
 {
@@ -108,10 +108,14 @@ bombus_status bb_train_state_save(const struct bb_train_parts *parts, const char
         if (arrays[i].data != NULL)
             entries[count++] = flat(arrays[i].name, BB_F32, arrays[i].data, parts->trainable->value_count);
     }
-    const char *metadata[2 * (BB_TRAIN_SETTING_LIMIT + 1)];
+    const char *metadata[2 * (BB_TRAIN_SETTING_LIMIT + 2)];
     size_t pair_count = 0;
     metadata[2 * pair_count] = "bombus_training_state";
     metadata[2 * pair_count++ + 1] = version;
+    if (parts->state->is_evaluation_due) {
+        metadata[2 * pair_count] = evaluation_is_due;
+        metadata[2 * pair_count++ + 1] = "yes";
+    }
     for (size_t i = 0; i < parts->settings->count; i++) {
         metadata[2 * pair_count] = parts->settings->items[i].name;
         metadata[2 * pair_count++ + 1] = parts->settings->items[i].text;
@@ -158,6 +162,7 @@ static bombus_status read_parts(const struct bb_safetensors *file, const struct 
     if (status != BOMBUS_OK)
         return status;
     unpack(parts, counters, numbers);
+    parts->state->is_evaluation_due = bb_safetensors_metadata(file, evaluation_is_due) != NULL;
     struct array arrays[ARRAY_COUNT];
     list_arrays(arrays, parts, parts->state->pending > 0);
     for (size_t i = 0; i < ARRAY_COUNT && status == BOMBUS_OK; i++) {

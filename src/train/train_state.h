@@ -31,6 +31,7 @@ struct bb_train_state {
     double best_loss;         /* infinite: none */
     int64_t best_iteration;   /* -1: none */
     int64_t evaluations_without_best;
+    bool is_evaluation_due;   /* after this iteration: the run was stopped before it came to a loss */
     struct bb_batches_state batches, validation;
 };
 

@@ -17,6 +17,11 @@ void bb_trainer_cancel(struct bb_trainer *trainer)
     atomic_store_explicit(&trainer->is_cancelled, true, memory_order_relaxed); /* a flag alone; nothing is handed over by it */
 }
 
+static bool is_cancelled(const struct bb_trainer *trainer)
+{
+    return atomic_load_explicit(&trainer->is_cancelled, memory_order_relaxed);
+}
+
 void bb_trainer_tell(struct bb_trainer *trainer, const bombus_train_event *event)
 {
     const bombus_train_options *options = &trainer->options;
@@ -50,27 +55,41 @@ static void tell_lines(struct bb_trainer *trainer)
 
 /* ---- evaluation ---- */
 
-/* The mean loss over at most `limit` batches (< 0: all) of a set, over all processes. */
+/* How many batches an evaluation takes at most. */
+static int64_t batch_limit(const struct bb_train_set *set, int64_t limit)
+{
+    const int64_t size = set->batches.options.batch_size, all = ((int64_t)set->dataset.count + size - 1) / size;
+    return limit >= 0 && limit < all ? limit : all;
+}
+
+/* The mean loss over at most `limit` batches (< 0: all) of a set, over all processes; *is_stopping tells that it was broken off. */
 static bombus_status mean_loss(struct bb_trainer *trainer, struct bb_train_set *set, int64_t limit, double *loss,
-                               bombus_error *error)
+                               bool *is_stopping, bombus_error *error)
 {
     const bombus_process_group *group = trainer->options.process_group;
-    const int64_t size = bb_process_count(group), rank = bb_process_rank(group);
+    const int64_t size = bb_process_count(group), rank = bb_process_rank(group), total = batch_limit(set, limit);
     double sums[2] = {0.0, 0.0};
     bombus_status status = BOMBUS_OK;
     bb_batches_restart(&set->batches);
-    for (int64_t first = 0; status == BOMBUS_OK && (limit < 0 || first < limit); first += size) {
+    *is_stopping = false;
+    for (int64_t first = 0; status == BOMBUS_OK && !*is_stopping && (limit < 0 || first < limit); first += size) {
         const struct bb_train_batch *batch = NULL;
         struct bb_batch_loss part = {0};
         status = bb_batches_next(&set->batches, &batch, error);
-        if (status != BOMBUS_OK || batch == NULL)
-            break;
-        if (limit < 0 || first + rank < limit)
+        if (status == BOMBUS_OK && batch == NULL)
+            break; /* in all processes at once */
+        if (status == BOMBUS_OK && (limit < 0 || first + rank < limit))
             status = bb_objective_evaluate(&trainer->objective, batch, &part, error);
         sums[0] += part.loss * part.count;
         sums[1] += part.count;
+        if (status == BOMBUS_OK)
+            bb_trainer_tell(trainer, &(bombus_train_event){.type = BOMBUS_TRAIN_EVALUATION,
+                                                           .iteration = trainer->state.iteration,
+                                                           .done = first + size < total ? first + size : total,
+                                                           .total = total});
+        *is_stopping = is_cancelled(trainer);
+        status = bb_process_agree(group, status, is_stopping, error);
     }
-    status = bb_process_agree(group, status, NULL, error);
     if (status == BOMBUS_OK)
         status = bb_process_sum_doubles(group, sums, BB_COUNT(sums), error);
     *loss = sums[0] / sums[1]; /* NaN where nothing was to be predicted */
@@ -177,7 +196,7 @@ static bombus_status learn(struct bb_trainer *trainer, const struct bb_train_bat
     bombus_status status = bb_objective_train(&trainer->objective, batch, seed, &loss, error);
     if (status == BOMBUS_OK && loss.weight > 0.0 && !isfinite(loss.loss))
         status = diverged(trainer, "the loss", loss.loss, error);
-    outcome->is_stopping = atomic_load_explicit(&trainer->is_cancelled, memory_order_relaxed);
+    outcome->is_stopping = is_cancelled(trainer);
     status = bb_process_agree(group, status, &outcome->is_stopping, error);
     double sums[3] = {loss.loss * loss.weight, loss.weight, (double)batch->target_count};
     if (status == BOMBUS_OK)
@@ -221,6 +240,8 @@ static bombus_status train_once(struct bb_trainer *trainer, const struct bb_trai
                                                    .iterations_per_second = 1.0 / seconds,
                                                    .seconds = seconds,
                                                    .trained_tokens = state->trained_tokens});
+    /* Several processes hear of it behind the next step. */
+    *is_stopping = *is_stopping || (bb_process_count(trainer->options.process_group) == 1 && is_cancelled(trainer));
     return BOMBUS_OK;
 }
 
@@ -253,6 +274,7 @@ struct bb_sample_options bb_trainer_sample_options(const struct bb_trainer *trai
     return (struct bb_sample_options){.prompt = trainer->sample_prompt,
                                       .count = trainer->sample_prompt_count,
                                       .max_tokens = trainer->options.sample_tokens,
+                                      .is_cancelled = &trainer->is_cancelled,
                                       .is_exact = trainer->objective.backward_options.is_exact};
 }
 
@@ -268,7 +290,7 @@ static bombus_status sample(struct bb_trainer *trainer, bombus_error *error)
         status = bb_tokenizer_decode(inputs->tokenizer, options.prompt, options.count, true, &prompt, error);
     if (status == BOMBUS_OK && (prompt.is_failed || text.is_failed))
         status = bb_fail_memory(error, text.length, "a sample text");
-    if (status == BOMBUS_OK)
+    if (status == BOMBUS_OK && !is_cancelled(trainer)) /* else it may be half a text */
         bb_trainer_tell(trainer, &(bombus_train_event){.type = BOMBUS_TRAIN_SAMPLE,
                                                        .iteration = trainer->state.iteration,
                                                        .text = text.data != NULL ? text.data : "",
@@ -294,39 +316,56 @@ static bombus_status compare_best(struct bb_trainer *trainer, double loss, bool 
     return bb_process_agree(trainer->options.process_group, status, NULL, error);
 }
 
-static bombus_status evaluate(struct bb_trainer *trainer, bombus_error *error)
+/* The validation loss. One that is broken off leaves everything as it was, the draws of training's order too. */
+static bombus_status validate(struct bb_trainer *trainer, bool *is_stopping, bombus_error *error)
 {
+    const struct bb_batches_state training = bb_batches_get_state(&trainer->train.batches),
+                                  validation = bb_batches_get_state(&trainer->validation.batches);
     double start = bb_clock_seconds(), loss = (double)NAN;
     bool is_best = false;
-    bombus_status status = BOMBUS_OK;
-    if (trainer->validation.is_open) {
-        status = mean_loss(trainer, &trainer->validation, trainer->options.val_batches, &loss, error);
-        double seconds = bb_clock_seconds() - start;
-        trainer->state.validation_loss = loss;
-        if (status == BOMBUS_OK)
-            status = compare_best(trainer, loss, &is_best, error);
-        if (status == BOMBUS_OK)
-            bb_trainer_tell(trainer, &(bombus_train_event){.type = BOMBUS_TRAIN_VALIDATION,
-                                                           .iteration = trainer->state.iteration,
-                                                           .loss = loss,
-                                                           .seconds = seconds,
-                                                           .is_best = is_best});
+    bombus_status status =
+        mean_loss(trainer, &trainer->validation, trainer->options.val_batches, &loss, is_stopping, error);
+    double seconds = bb_clock_seconds() - start;
+    if (status == BOMBUS_OK && *is_stopping) {
+        status = bb_batches_set_state(&trainer->validation.batches, &validation, error);
+        return status == BOMBUS_OK ? bb_batches_set_state(&trainer->train.batches, &training, error) : status;
     }
-    if (status != BOMBUS_OK)
-        return status; /* of all processes */
-    return bb_process_agree(trainer->options.process_group, sample(trainer, error), NULL, error);
+    trainer->state.validation_loss = loss;
+    if (status == BOMBUS_OK)
+        status = compare_best(trainer, loss, &is_best, error);
+    if (status == BOMBUS_OK)
+        bb_trainer_tell(trainer, &(bombus_train_event){.type = BOMBUS_TRAIN_VALIDATION,
+                                                       .iteration = trainer->state.iteration,
+                                                       .loss = loss,
+                                                       .seconds = seconds,
+                                                       .is_best = is_best});
+    return status;
 }
 
-static bombus_status do_what_is_due(struct bb_trainer *trainer, bool is_last, double rate, bombus_error *error)
+/* state.is_evaluation_due tells whether the evaluation was broken off before there was a loss. */
+static bombus_status evaluate(struct bb_trainer *trainer, bool *is_stopping, bombus_error *error)
 {
-    const bombus_train_options *options = &trainer->options;
-    int64_t iteration = trainer->state.iteration;
     bombus_status status = BOMBUS_OK;
-    if (is_due(iteration, options->steps_per_report) || (is_last && options->steps_per_report > 0))
-        report(trainer, rate);
-    if (status == BOMBUS_OK && options->steps_per_eval > 0 && (is_last || is_due(iteration, options->steps_per_eval)))
-        status = evaluate(trainer, error);
-    if (status == BOMBUS_OK && is_due(iteration, options->save_every))
+    if (trainer->validation.is_open)
+        status = validate(trainer, is_stopping, error);
+    trainer->state.is_evaluation_due = status == BOMBUS_OK && *is_stopping;
+    if (status != BOMBUS_OK || *is_stopping)
+        return status; /* of all processes */
+    status = sample(trainer, error);
+    *is_stopping = is_cancelled(trainer);
+    return bb_process_agree(trainer->options.process_group, status, is_stopping, error);
+}
+
+static bool evaluation_is_due(const struct bb_trainer *trainer)
+{
+    const int64_t iteration = trainer->state.iteration, every = trainer->options.steps_per_eval;
+    return is_due(iteration, every) || (every > 0 && iteration == trainer->options.iters);
+}
+
+static bombus_status evaluate_and_save(struct bb_trainer *trainer, bool *is_stopping, bombus_error *error)
+{
+    bombus_status status = evaluation_is_due(trainer) ? evaluate(trainer, is_stopping, error) : BOMBUS_OK;
+    if (status == BOMBUS_OK && !trainer->state.is_evaluation_due && is_due(trainer->state.iteration, trainer->options.save_every))
         status = save(trainer, true, error);
     return status;
 }
@@ -388,6 +427,36 @@ static bombus_status begin(struct bb_trainer *trainer, bombus_error *error)
     return status;
 }
 
+/* One iteration, and what is due after it. */
+static bombus_status iterate(struct bb_trainer *trainer, bool *is_stopping, bombus_error *error)
+{
+    const bombus_train_options *options = &trainer->options;
+    const struct bb_train_state *state = &trainer->state;
+    const struct bb_batches_state before = bb_batches_get_state(&trainer->train.batches);
+    const struct bb_train_batch *batch = NULL;
+    const double rate = learning_rate(trainer);
+    bombus_status status = bb_batches_next(&trainer->train.batches, &batch, error);
+    status = bb_process_agree(options->process_group, status, NULL, error);
+    /* mlx-lm draws the order of the first epoch before that of the first evaluation, so the batch comes first */
+    if (status == BOMBUS_OK && state->iteration == 0 && options->steps_per_eval > 0) {
+        status = evaluate(trainer, is_stopping, error);
+        if (status == BOMBUS_OK && *is_stopping) { /* before the first step: both come again */
+            trainer->state.is_evaluation_due = false;
+            return bb_batches_set_state(&trainer->train.batches, &before, error);
+        }
+    }
+    if (status == BOMBUS_OK)
+        status = train_once(trainer, batch, is_stopping, error);
+    const bool is_last = state->iteration == options->iters;
+    if (status == BOMBUS_OK &&
+        (is_due(state->iteration, options->steps_per_report) || (is_last && options->steps_per_report > 0)))
+        report(trainer, rate);
+    if (status != BOMBUS_OK)
+        return status;
+    trainer->state.is_evaluation_due = *is_stopping && evaluation_is_due(trainer);
+    return trainer->state.is_evaluation_due ? BOMBUS_OK : evaluate_and_save(trainer, is_stopping, error);
+}
+
 static bombus_status loop(struct bb_trainer *trainer, bombus_train_end *end, bombus_error *error)
 {
     const bombus_train_options *options = &trainer->options;
@@ -395,35 +464,26 @@ static bombus_status loop(struct bb_trainer *trainer, bombus_train_end *end, bom
     bool is_stopping = false;
     bombus_status status = BOMBUS_OK;
     *end = BOMBUS_TRAIN_FINISHED;
-    while (status == BOMBUS_OK && state->iteration < options->iters) {
+    if (state->is_evaluation_due) /* the run before was broken off in it */
+        status = evaluate_and_save(trainer, &is_stopping, error);
+    while (status == BOMBUS_OK && !is_stopping && state->iteration < options->iters) {
         if (options->patience > 0 && state->evaluations_without_best >= options->patience) {
             *end = BOMBUS_TRAIN_STOPPED_EARLY;
             break;
         }
-        const struct bb_train_batch *batch = NULL;
-        double rate = learning_rate(trainer);
-        status = bb_process_agree(options->process_group, bb_batches_next(&trainer->train.batches, &batch, error), NULL,
-                                  error);
-        /* mlx-lm draws the order of the first epoch before that of the first evaluation, so the batch comes first */
-        if (status == BOMBUS_OK && state->iteration == 0 && options->steps_per_eval > 0)
-            status = evaluate(trainer, error);
-        if (status == BOMBUS_OK)
-            status = train_once(trainer, batch, &is_stopping, error);
-        if (status == BOMBUS_OK)
-            status = do_what_is_due(trainer, state->iteration == options->iters, rate, error);
-        if (status == BOMBUS_OK && is_stopping && state->iteration < options->iters) {
-            *end = BOMBUS_TRAIN_CANCELLED;
-            break;
-        }
+        status = iterate(trainer, &is_stopping, error);
     }
+    if (is_stopping && (state->iteration < options->iters || state->is_evaluation_due))
+        *end = BOMBUS_TRAIN_CANCELLED;
     return status;
 }
 
 static bombus_status test(struct bb_trainer *trainer, bombus_error *error)
 {
     double start = bb_clock_seconds(), loss = (double)NAN;
-    bombus_status status = mean_loss(trainer, &trainer->test, trainer->options.test_batches, &loss, error);
-    if (status == BOMBUS_OK)
+    bool is_stopping = false;
+    bombus_status status = mean_loss(trainer, &trainer->test, trainer->options.test_batches, &loss, &is_stopping, error);
+    if (status == BOMBUS_OK && !is_stopping)
         bb_trainer_tell(trainer, &(bombus_train_event){.type = BOMBUS_TRAIN_TEST,
                                                        .iteration = trainer->state.iteration,
                                                        .loss = loss,

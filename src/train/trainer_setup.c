@@ -4,6 +4,7 @@
 #include "train/trainer.h"
 
 #include "base/memory.h"
+#include "text/template/template.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -141,6 +142,8 @@ static bombus_status describe(struct bb_trainer *trainer, bombus_error *error)
     bb_train_settings_add(settings, "data", "%016llx", (unsigned long long)trainer->train.dataset.digest);
     bb_train_settings_add(settings, "validation data", "%016llx",
                           (unsigned long long)(trainer->validation.is_open ? trainer->validation.dataset.digest : 0));
+    bb_train_settings_add(settings, "chat template", "%016llx",
+                          (unsigned long long)(trainer->inputs.template_ != NULL ? bb_template_digest(trainer->inputs.template_) : 0));
     bb_train_settings_add(settings, "precision", "%s", trainer->objective.backward_options.is_exact ? "exact" : "fast");
     bb_train_settings_add(settings, "processes", "%d", bb_process_count(trainer->options.process_group));
     bb_train_settings_add_options(settings, &trainer->options);
@@ -150,6 +153,12 @@ static bombus_status describe(struct bb_trainer *trainer, bombus_error *error)
 static bombus_status set_sample_prompt(struct bb_trainer *trainer, const int32_t *tokens, size_t count,
                                        bombus_error *error)
 {
+    const int32_t limit = trainer->inputs.model->recipe.position_limit;
+    if (limit > 0 && count + (size_t)trainer->options.sample_tokens > (size_t)limit)
+        return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED,
+                       "sample_tokens: a prompt of %zu tokens and %d more: dynamic rope scaling is not supported beyond "
+                       "max_position_embeddings, %d",
+                       count, trainer->options.sample_tokens, limit);
     trainer->sample_prompt = bb_allocate(count, sizeof *tokens);
     if (trainer->sample_prompt == NULL)
         return bb_fail_memory(error, count * sizeof *tokens, "the sample prompt");

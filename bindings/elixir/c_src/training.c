@@ -62,6 +62,7 @@ static const char *event_name(bombus_train_event_type type)
     case BOMBUS_TRAIN_SAVED: return "saved";
     case BOMBUS_TRAIN_SAMPLE: return "sample";
     case BOMBUS_TRAIN_LINE: return "line";
+    case BOMBUS_TRAIN_EVALUATION: return "evaluation";
     }
     return "unknown";
 }
@@ -70,7 +71,7 @@ static bool on_event(void *context, const bombus_train_event *event)
 {
     struct training_object *training = context;
     ErlNifEnv *env = training->mailbox.message;
-    if (event->type == BOMBUS_TRAIN_STEP && !training->wants_steps)
+    if (event->type == BOMBUS_TRAIN_EVALUATION || (event->type == BOMBUS_TRAIN_STEP && !training->wants_steps))
         return true;
     const struct term_field fields[] = {
         {"type", term_atom(env, event_name(event->type))},

@@ -1,6 +1,7 @@
 /* A template's life: compiled once from its source, rendered with variables. */
 #include "text/template/template.h"
 
+#include "base/map.h"
 #include "text/template/conversation.h"
 #include "text/template/evaluate.h"
 #include "text/template/functions.h"
@@ -77,6 +78,11 @@ void bb_template_free(struct bb_template *template_)
     bb_arena_clear(&template_->arena);
     bb_release(template_->source);
     bb_release(template_);
+}
+
+uint64_t bb_template_digest(const struct bb_template *template_)
+{
+    return bb_hash(template_->source, template_->length, 0);
 }
 
 /* What each name of the template means before anything is set. */

@@ -17,6 +17,7 @@ struct bb_template_limits {
 BB_RESULT bombus_status bb_template_create(struct bb_template **result, const char *source, size_t length,
                                            const struct bb_template_limits *limits, bombus_error *error);
 void bb_template_free(struct bb_template *template_);
+uint64_t bb_template_digest(const struct bb_template *template_); /* of the source */
 
 /* See bombus_template_render. */
 BB_RESULT bombus_status bb_template_render(const struct bb_template *template_, const char *variables_json,
