@@ -147,6 +147,7 @@ static bool read_engine_options(ErlNifEnv *env, ERL_NIF_TERM map, bombus_engine_
         field_int32(env, map, "max_batch", &options->max_batch) &&
         field_int32(env, map, "context_size", &options->context_size) &&
         field_uint64(env, map, "kv_bytes", &options->kv_bytes) && field_int32(env, map, "kv_bits", &options->kv_bits) &&
+        field_int32(env, map, "kv_group_size", &options->kv_group_size) &&
         field_int32(env, map, "prefill_step_size", &options->prefill_step_size) &&
         field_int32(env, map, "queue_limit", &options->queue_limit) && field_bool(env, map, "exact", &is_exact);
     options->precision = is_exact ? BOMBUS_PRECISION_EXACT : BOMBUS_PRECISION_FAST;

@@ -104,6 +104,7 @@ defmodule Bombus.OptionsTest do
     system: [<<255>>],
     context_size: [-1, @big],
     kv_bits: [3],
+    kv_group_size: [16],
     kv_bytes: [-1],
     max_batch: [0, 1025, 1.5],
     queue_limit: [-1],

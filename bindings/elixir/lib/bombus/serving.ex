@@ -32,7 +32,8 @@ defmodule Bombus.Serving do
     * `:priority`, `:deadline_ms`
     * `:stream` - a run gives a stream of texts; `:stream_done` ends it with `{:done, result}`
     * `:compile` - `[batch_size: n, sequence_length: n]`, as Bumblebee has it: nothing is compiled here
-    * `:context_size`, `:kv_bytes`, `:kv_bits`, `:max_batch`, `:queue_limit`, `:prefill_step_size`, `:exact` - of the engine
+    * `:context_size`, `:kv_bytes`, `:kv_bits`, `:kv_group_size`, `:max_batch`, `:queue_limit`, `:prefill_step_size`, `:exact` - of
+      the engine
   """
 
   use GenServer
@@ -49,6 +50,7 @@ defmodule Bombus.Serving do
     context_size: {:natural, nil},
     kv_bytes: {:natural, nil},
     kv_bits: {{:in, [0, 4, 8]}, nil},
+    kv_group_size: {{:in, [0, 32, 64, 128]}, nil},
     max_batch: {{:whole, 1, 1024}, nil},
     queue_limit: {:natural, nil},
     prefill_step_size: {:natural, nil},
