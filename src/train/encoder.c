@@ -2,30 +2,14 @@
 #include "train/encoder.h"
 
 #include "base/memory.h"
-#include "text/template/template.h"
 #include "text/tokenizer.h"
 #include "train/turns.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 static const char *feature(const char *given, const char *fallback)
 {
     return given != NULL ? given : fallback;
-}
-
-static bool has_token(const struct bb_tokenizer *tokenizer, const char *token)
-{
-    return bb_tokenizer_id(tokenizer, token, strlen(token)) >= 0;
-}
-
-/* mlx-lm: enable_thinking is whether the vocabulary has a pair of thinking tokens. */
-static bool thinks(const struct bb_tokenizer *tokenizer)
-{
-    return (has_token(tokenizer, "<think>") && has_token(tokenizer, "</think>")) ||
-           (has_token(tokenizer, "<longcat_think>") && has_token(tokenizer, "</longcat_think>")) ||
-           (has_token(tokenizer, "<|think:start|>") && has_token(tokenizer, "<|think:end|>")) ||
-           (has_token(tokenizer, "<|channel>") && has_token(tokenizer, "<channel|>"));
 }
 
 bombus_status bb_encoder_create(struct bb_encoder **encoder, const struct bb_dataset_options *options,
@@ -35,35 +19,21 @@ bombus_status bb_encoder_create(struct bb_encoder **encoder, const struct bb_dat
     *encoder = NULL;
     if (made == NULL)
         return bb_fail_memory(error, sizeof *made, "an encoder");
-    *made = (struct bb_encoder){.options = options, .variables = json_object()};
-    const char *bos = bb_tokenizer_bos_token(options->tokenizer), *eos = bb_tokenizer_eos_token(options->tokenizer);
-    if (bos != NULL)
-        json_object_set_new(made->variables, "bos_token", json_string(bos));
-    if (eos != NULL)
-        json_object_set_new(made->variables, "eos_token", json_string(eos));
-    json_object_set_new(made->variables, "enable_thinking", json_boolean(thinks(options->tokenizer)));
-    bombus_status status = BOMBUS_OK;
-    if (options->template_arguments != NULL) {
-        json_error_t place;
-        json_t *arguments = json_loads(options->template_arguments, JSON_ALLOW_NUL, &place);
-        if (arguments == NULL || json_object_update(made->variables, arguments) != 0)
-            status = bb_fail(error, BOMBUS_ERROR_ARGUMENT, "chat template arguments: a JSON object was expected: %s",
-                             options->template_arguments);
-        json_decref(arguments);
-    }
-    if (status != BOMBUS_OK) {
+    *made = (struct bb_encoder){.options = options};
+    bombus_status status =
+        bb_renderer_init(&made->renderer, options->template_, options->tokenizer, options->template_arguments, error);
+    if (status == BOMBUS_OK)
+        *encoder = made;
+    else
         bb_encoder_free(made);
-        return status;
-    }
-    *encoder = made;
-    return BOMBUS_OK;
+    return status;
 }
 
 void bb_encoder_free(struct bb_encoder *encoder)
 {
     if (encoder == NULL)
         return;
-    json_decref(encoder->variables);
+    bb_renderer_clear(&encoder->renderer);
     bb_release(encoder);
 }
 
@@ -106,8 +76,8 @@ bombus_status bb_encoder_find_kind(const struct bb_encoder *encoder, const json_
         *kind = BB_ROW_TEXT;
     else
         return bb_fail(error, BOMBUS_ERROR_FORMAT,
-                       "the field \"%s\" (a list of messages), or \"%s\" and \"%s\", or \"%s\" was expected", chat, prompt,
-                       completion, text);
+                       "the field \"%s\" (a list of messages), or \"%s\" and \"%s\", or \"%s\" was expected", chat,
+                       prompt, completion, text);
     return BOMBUS_OK;
 }
 
@@ -124,10 +94,10 @@ static bombus_status check_messages(const json_t *messages, const char *name, bo
     json_t *message;
     if (json_array_size(messages) == 0)
         return bb_fail(error, BOMBUS_ERROR_FORMAT, "the field \"%s\" must be a list of messages", name);
-    json_array_foreach(messages, i, message)
-    {
+    json_array_foreach(messages, i, message) {
         if (!json_is_string(json_object_get(message, "role")))
-            return bb_fail(error, BOMBUS_ERROR_FORMAT, "\"%s\": message %zu must be an object with a \"role\"", name, i + 1);
+            return bb_fail(error, BOMBUS_ERROR_FORMAT, "\"%s\": message %zu must be an object with a \"role\"", name,
+                           i + 1);
     }
     return BOMBUS_OK;
 }
@@ -159,41 +129,6 @@ bombus_status bb_encoder_check(const struct bb_encoder *encoder, enum bb_row_kin
         return check_preference(options, row, error);
     bombus_status status = check_text(row, feature(options->prompt_feature, "prompt"), error);
     return status != BOMBUS_OK ? status : check_text(row, feature(options->completion_feature, "completion"), error);
-}
-
-/* ---- template ---- */
-
-bombus_status bb_encoder_render(const struct bb_encoder *encoder, json_t *messages,
-                                const struct bb_rendering *rendering, struct bb_rendered *rendered, bombus_error *error)
-{
-    *rendered = (struct bb_rendered){0};
-    if (encoder->options->template_ == NULL)
-        return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED, "the model has no chat template: only rows of text can be read");
-    json_t *variables = json_copy(encoder->variables);
-    json_object_set(variables, "messages", messages);
-    if (rendering->tools != NULL)
-        json_object_set(variables, "tools", (json_t *)(uintptr_t)rendering->tools);
-    json_object_set_new(variables, "add_generation_prompt", json_boolean(rendering->adds_prompt));
-    if (rendering->flips_thinking)
-        json_object_set_new(variables, "enable_thinking",
-                            json_boolean(!json_is_true(json_object_get(variables, "enable_thinking"))));
-    char *text = variables != NULL ? json_dumps(variables, JSON_COMPACT) : NULL;
-    json_decref(variables);
-    if (text == NULL)
-        return bb_fail_memory(error, 0, "a template's variables");
-    bombus_status status = bb_template_render(encoder->options->template_, text, strlen(text), &rendered->text,
-                                              &rendered->length, &rendered->spans, &rendered->span_count, error);
-    free(text);
-    if (status != BOMBUS_OK)
-        *rendered = (struct bb_rendered){0};
-    return status;
-}
-
-void bb_rendered_clear(struct bb_rendered *rendered)
-{
-    bb_release(rendered->text);
-    bb_release(rendered->spans);
-    *rendered = (struct bb_rendered){0};
 }
 
 /* ---- tokens ---- */
@@ -255,7 +190,7 @@ static bombus_status learn_turns(const struct bb_encoder *encoder, json_t *messa
                                  const struct bb_rendered *whole, struct bb_example_part *part, bombus_error *error)
 {
     struct bb_turns turns;
-    bombus_status status = bb_turns_find(&turns, encoder, messages, tools, whole, error);
+    bombus_status status = bb_turns_find(&turns, &encoder->renderer, messages, tools, whole, error);
     for (size_t i = 0; i < turns.count && status == BOMBUS_OK; i++) {
         int32_t count, begin, end = part->count;
         status = count_beginning(encoder, whole->text, turns.spans[i].begin, part, &count, &begin, error);
@@ -280,7 +215,7 @@ static bombus_status learn_answer(const struct bb_encoder *encoder, json_t *mess
     int32_t common;
     for (size_t i = 0; i < prompt_messages; i++)
         json_array_append(prompt, json_array_get(messages, i));
-    bombus_status status = bb_encoder_render(encoder, prompt, &rendering, &rendered, error);
+    bombus_status status = bb_render_messages(&encoder->renderer, prompt, &rendering, &rendered, error);
     if (status == BOMBUS_OK)
         status = count_beginning(encoder, rendered.text, rendered.length, part, &part->prompt_count, &common, error);
     if (status == BOMBUS_OK)
@@ -297,12 +232,13 @@ static bombus_status encode_messages(const struct bb_encoder *encoder, json_t *m
     const struct bb_dataset_options *options = encoder->options;
     struct bb_rendering rendering = {.tools = tools};
     struct bb_rendered whole = {0};
-    bombus_status status = bb_encoder_render(encoder, messages, &rendering, &whole, error);
+    bombus_status status = bb_render_messages(&encoder->renderer, messages, &rendering, &whole, error);
     if (status == BOMBUS_OK)
         status = encode_text(encoder, whole.text, whole.length, false, part, error);
     if (status == BOMBUS_OK)
         memset(part->is_learnt, 0, (size_t)part->count * sizeof *part->is_learnt);
-    bool learns_last = options->mask == BB_MASK_HISTORY || (options->mask == BB_MASK_PROMPT && options->is_mlx_compatible);
+    bool learns_last =
+        options->mask == BB_MASK_HISTORY || (options->mask == BB_MASK_PROMPT && options->is_mlx_compatible);
     if (status != BOMBUS_OK)
         ;
     else if (prompt_messages > 0)
@@ -325,8 +261,7 @@ static bombus_status encode_plain(const struct bb_encoder *encoder, const json_t
     const struct bb_tokenizer *tokenizer = encoder->options->tokenizer;
     const char *eos = bb_tokenizer_eos_token(tokenizer);
     int32_t eos_id = eos != NULL ? bb_tokenizer_id(tokenizer, eos, strlen(eos)) : -1;
-    bombus_status status =
-        encode_text(encoder, json_string_value(text), json_string_length(text), true, part, error);
+    bombus_status status = encode_text(encoder, json_string_value(text), json_string_length(text), true, part, error);
     if (status != BOMBUS_OK)
         return status;
     if (eos_id >= 0 && part->tokens[part->count - 1] != eos_id)
@@ -381,8 +316,10 @@ static bombus_status encode_preference(const struct bb_encoder *encoder, const j
     if (prompt_count == 0)
         return bb_fail(error, BOMBUS_ERROR_FORMAT, "the two conversations share no prompt");
     for (size_t i = 0; i < 2 && status == BOMBUS_OK; i++) {
-        json_t *messages = json_is_string(answers[i]) ? question_and_answer(prompt, answers[i]) : joined(prompt, answers[i]);
-        status = encode_messages(encoder, messages, json_object_get(row, "tools"), prompt_count, &example->parts[i], error);
+        json_t *messages =
+            json_is_string(answers[i]) ? question_and_answer(prompt, answers[i]) : joined(prompt, answers[i]);
+        status =
+            encode_messages(encoder, messages, json_object_get(row, "tools"), prompt_count, &example->parts[i], error);
         json_decref(messages);
     }
     return status;

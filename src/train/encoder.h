@@ -3,12 +3,11 @@
 #define BB_ENCODER_H
 
 #include "train/dataset.h"
-
-#include <jansson.h>
+#include "train/rendering.h"
 
 struct bb_encoder {
     const struct bb_dataset_options *options; /* borrowed */
-    json_t *variables;                        /* of every rendering: special tokens, enable_thinking, template_arguments */
+    struct bb_renderer renderer;
 };
 
 BB_RESULT bombus_status bb_encoder_create(struct bb_encoder **encoder, const struct bb_dataset_options *options,
@@ -27,23 +26,5 @@ BB_RESULT bombus_status bb_encoder_check(const struct bb_encoder *encoder, enum 
 /* Fills the example. *is_truncated: it was longer than max_seq_length. All failures but BOMBUS_ERROR_MEMORY are the row's fault. */
 BB_RESULT bombus_status bb_encoder_encode(const struct bb_encoder *encoder, enum bb_row_kind kind, const json_t *row,
                                           struct bb_example *example, bool *is_truncated, bombus_error *error);
-
-/* Messages as the template writes them. Zeroed struct = nothing; cleared by bb_rendered_clear. */
-struct bb_rendered {
-    char *text;
-    size_t length;
-    bombus_span *spans; /* of generation blocks */
-    size_t span_count;
-};
-
-/* `tools` may be NULL. flips_thinking: as if enable_thinking were the other. */
-struct bb_rendering {
-    const json_t *tools;
-    bool adds_prompt, flips_thinking;
-};
-BB_RESULT bombus_status bb_encoder_render(const struct bb_encoder *encoder, json_t *messages,
-                                          const struct bb_rendering *rendering, struct bb_rendered *rendered,
-                                          bombus_error *error);
-void bb_rendered_clear(struct bb_rendered *rendered);
 
 #endif

@@ -2,7 +2,7 @@
 #ifndef BB_ESTIMATE_H
 #define BB_ESTIMATE_H
 
-#include "train/trainer.h"
+#include "train/trainer_parts.h"
 
 /* Sets trainer->expected_rows, makes room for such a batch, and compares what all of it takes with the caller's limit; a failure says
  * what to reduce. */

@@ -12,24 +12,6 @@
 #include <math.h>
 #include <stdio.h>
 
-void bb_trainer_cancel(struct bb_trainer *trainer)
-{
-    atomic_store_explicit(&trainer->is_cancelled, true, memory_order_relaxed); /* a flag alone; nothing is handed over by it */
-}
-
-static bool is_cancelled(const struct bb_trainer *trainer)
-{
-    return atomic_load_explicit(&trainer->is_cancelled, memory_order_relaxed);
-}
-
-void bb_trainer_tell(struct bb_trainer *trainer, const bombus_train_event *event)
-{
-    const bombus_train_options *options = &trainer->options;
-    if (options->callback != NULL && bb_process_rank(options->process_group) == 0 &&
-        !options->callback(options->context, event))
-        bb_trainer_cancel(trainer);
-}
-
 /* What was left out and cut of a set's lines, as known by now; false: nothing. */
 static bool describe_lines(char *text, size_t size, const struct bb_train_set *set)
 {
@@ -37,8 +19,8 @@ static bool describe_lines(char *text, size_t size, const struct bb_train_set *s
     long long left_out = (long long)(counts->malformed + counts->empty), cut = (long long)counts->truncated;
     if (!set->is_open || left_out + cut == 0)
         return false;
-    snprintf(text, size, "%.300s: of %lld lines %lld were left out and %lld cut to max_seq_length %d", set->dataset.path,
-             (long long)counts->lines, left_out, cut, (int)set->dataset.options.max_seq_length);
+    snprintf(text, size, "%.300s: of %lld lines %lld were left out and %lld cut to max_seq_length %d",
+             set->dataset.path, (long long)counts->lines, left_out, cut, (int)set->dataset.options.max_seq_length);
     return true;
 }
 
@@ -48,9 +30,9 @@ static void tell_lines(struct bb_trainer *trainer)
     char text[600];
     for (size_t i = 0; i < BB_COUNT(sets); i++)
         if (describe_lines(text, sizeof text, sets[i]))
-            bb_trainer_tell(trainer, &(bombus_train_event){.type = BOMBUS_TRAIN_LINE,
-                                                           .iteration = trainer->state.iteration,
-                                                           .text = text});
+            bb_trainer_tell(
+                trainer,
+                &(bombus_train_event){.type = BOMBUS_TRAIN_LINE, .iteration = trainer->state.iteration, .text = text});
 }
 
 /* ---- evaluation ---- */
@@ -87,7 +69,7 @@ static bombus_status mean_loss(struct bb_trainer *trainer, struct bb_train_set *
                                                            .iteration = trainer->state.iteration,
                                                            .done = first + size < total ? first + size : total,
                                                            .total = total});
-        *is_stopping = is_cancelled(trainer);
+        *is_stopping = bb_trainer_is_cancelled(trainer);
         status = bb_process_agree(group, status, is_stopping, error);
     }
     if (status == BOMBUS_OK)
@@ -196,7 +178,7 @@ static bombus_status learn(struct bb_trainer *trainer, const struct bb_train_bat
     bombus_status status = bb_objective_train(&trainer->objective, batch, seed, &loss, error);
     if (status == BOMBUS_OK && loss.weight > 0.0 && !isfinite(loss.loss))
         status = diverged(trainer, "the loss", loss.loss, error);
-    outcome->is_stopping = is_cancelled(trainer);
+    outcome->is_stopping = bb_trainer_is_cancelled(trainer);
     status = bb_process_agree(group, status, &outcome->is_stopping, error);
     double sums[3] = {loss.loss * loss.weight, loss.weight, (double)batch->target_count};
     if (status == BOMBUS_OK)
@@ -241,7 +223,8 @@ static bombus_status train_once(struct bb_trainer *trainer, const struct bb_trai
                                                    .seconds = seconds,
                                                    .trained_tokens = state->trained_tokens});
     /* Several processes hear of it behind the next step. */
-    *is_stopping = *is_stopping || (bb_process_count(trainer->options.process_group) == 1 && is_cancelled(trainer));
+    *is_stopping =
+        *is_stopping || (bb_process_count(trainer->options.process_group) == 1 && bb_trainer_is_cancelled(trainer));
     return BOMBUS_OK;
 }
 
@@ -257,25 +240,15 @@ static void report(struct bb_trainer *trainer, double rate)
     struct bb_train_state *state = &trainer->state;
     const struct bb_report_window *window = &state->window;
     state->train_loss = window->loss / window->weight;
-    bb_trainer_tell(trainer,
-                    &(bombus_train_event){.type = BOMBUS_TRAIN_REPORT,
-                                          .iteration = state->iteration,
-                                          .loss = state->train_loss,
-                                          .learning_rate = rate,
-                                          .tokens_per_second = (double)window->targets / window->seconds,
-                                          .iterations_per_second = (double)window->steps / window->seconds,
-                                          .seconds = window->seconds,
-                                          .trained_tokens = state->trained_tokens});
+    bb_trainer_tell(trainer, &(bombus_train_event){.type = BOMBUS_TRAIN_REPORT,
+                                                   .iteration = state->iteration,
+                                                   .loss = state->train_loss,
+                                                   .learning_rate = rate,
+                                                   .tokens_per_second = (double)window->targets / window->seconds,
+                                                   .iterations_per_second = (double)window->steps / window->seconds,
+                                                   .seconds = window->seconds,
+                                                   .trained_tokens = state->trained_tokens});
     state->window = (struct bb_report_window){0};
-}
-
-struct bb_sample_options bb_trainer_sample_options(const struct bb_trainer *trainer)
-{
-    return (struct bb_sample_options){.prompt = trainer->sample_prompt,
-                                      .count = trainer->sample_prompt_count,
-                                      .max_tokens = trainer->options.sample_tokens,
-                                      .is_cancelled = &trainer->is_cancelled,
-                                      .is_exact = trainer->objective.backward_options.is_exact};
 }
 
 static bombus_status sample(struct bb_trainer *trainer, bombus_error *error)
@@ -285,12 +258,13 @@ static bombus_status sample(struct bb_trainer *trainer, bombus_error *error)
     if (trainer->sample_prompt == NULL || bb_process_rank(trainer->options.process_group) != 0)
         return BOMBUS_OK;
     struct bb_buffer prompt = {0}, text = {0};
-    bombus_status status = bb_sample_text(&text, trainer->trainable, inputs->backend, inputs->tokenizer, &options, error);
+    bombus_status status =
+        bb_sample_text(&text, trainer->trainable, inputs->backend, inputs->tokenizer, &options, error);
     if (status == BOMBUS_OK)
         status = bb_tokenizer_decode(inputs->tokenizer, options.prompt, options.count, true, &prompt, error);
     if (status == BOMBUS_OK && (prompt.is_failed || text.is_failed))
         status = bb_fail_memory(error, text.length, "a sample text");
-    if (status == BOMBUS_OK && !is_cancelled(trainer)) /* else it may be half a text */
+    if (status == BOMBUS_OK && !bb_trainer_is_cancelled(trainer)) /* else it may be half a text */
         bb_trainer_tell(trainer, &(bombus_train_event){.type = BOMBUS_TRAIN_SAMPLE,
                                                        .iteration = trainer->state.iteration,
                                                        .text = text.data != NULL ? text.data : "",
@@ -352,7 +326,7 @@ static bombus_status evaluate(struct bb_trainer *trainer, bool *is_stopping, bom
     if (status != BOMBUS_OK || *is_stopping)
         return status; /* of all processes */
     status = sample(trainer, error);
-    *is_stopping = is_cancelled(trainer);
+    *is_stopping = bb_trainer_is_cancelled(trainer);
     return bb_process_agree(trainer->options.process_group, status, is_stopping, error);
 }
 
@@ -365,7 +339,8 @@ static bool evaluation_is_due(const struct bb_trainer *trainer)
 static bombus_status evaluate_and_save(struct bb_trainer *trainer, bool *is_stopping, bombus_error *error)
 {
     bombus_status status = evaluation_is_due(trainer) ? evaluate(trainer, is_stopping, error) : BOMBUS_OK;
-    if (status == BOMBUS_OK && !trainer->state.is_evaluation_due && is_due(trainer->state.iteration, trainer->options.save_every))
+    if (status == BOMBUS_OK && !trainer->state.is_evaluation_due &&
+        is_due(trainer->state.iteration, trainer->options.save_every))
         status = save(trainer, true, error);
     return status;
 }
@@ -482,7 +457,8 @@ static bombus_status test(struct bb_trainer *trainer, bombus_error *error)
 {
     double start = bb_clock_seconds(), loss = (double)NAN;
     bool is_stopping = false;
-    bombus_status status = mean_loss(trainer, &trainer->test, trainer->options.test_batches, &loss, &is_stopping, error);
+    bombus_status status =
+        mean_loss(trainer, &trainer->test, trainer->options.test_batches, &loss, &is_stopping, error);
     if (status == BOMBUS_OK && !is_stopping)
         bb_trainer_tell(trainer, &(bombus_train_event){.type = BOMBUS_TRAIN_TEST,
                                                        .iteration = trainer->state.iteration,

@@ -13,9 +13,8 @@
 static void report_line(void *context, const char *path, uint32_t line, enum bb_line_problem problem,
                         const char *message)
 {
-    static const char *const words[] = {[BB_LINE_MALFORMED] = "left out",
-                                        [BB_LINE_EMPTY] = "left out",
-                                        [BB_LINE_TRUNCATED] = "cut"};
+    static const char *const words[] = {
+        [BB_LINE_MALFORMED] = "left out", [BB_LINE_EMPTY] = "left out", [BB_LINE_TRUNCATED] = "cut"};
     char text[600];
     snprintf(text, sizeof text, "%.200s: line %u %s: %.300s", path, (unsigned)line, words[problem], message);
     bb_trainer_tell(context, &(bombus_train_event){.type = BOMBUS_TRAIN_LINE, .text = text});
@@ -28,7 +27,9 @@ static struct bb_dataset_options dataset_options(struct bb_trainer *trainer)
         .tokenizer = trainer->inputs.tokenizer,
         .template_ = trainer->inputs.template_,
         .max_seq_length = options->max_seq_length,
-        .mask = options->mask_history ? BB_MASK_HISTORY : options->mask_prompt ? BB_MASK_PROMPT : BB_MASK_NONE,
+        .mask = options->mask_history  ? BB_MASK_HISTORY
+                : options->mask_prompt ? BB_MASK_PROMPT
+                                       : BB_MASK_NONE,
         .is_preference = options->mode != BOMBUS_TRAIN_SFT,
         .is_mlx_compatible = options->mlx_compatible,
         .text_feature = options->text_feature,
@@ -52,7 +53,7 @@ static bombus_status open_set(struct bb_trainer *trainer, struct bb_train_set *s
     const struct bb_batches_options batches = {
         .batch_size = options->batch_size,
         /* evaluations see the same examples each time, but for mlx-lm's order */
-        .order = options->mlx_compatible                   ? BB_ORDER_MLX
+        .order = options->mlx_compatible               ? BB_ORDER_MLX
                  : is_training && !options->no_shuffle ? BB_ORDER_SHUFFLED
                                                        : BB_ORDER_FILE,
         .packing = options->packing,
@@ -104,7 +105,8 @@ static bombus_status open_data(struct bb_trainer *trainer, bombus_error *error)
     if (status == BOMBUS_OK && options->test_batches != 0) {
         status = open_set(trainer, &trainer->test, "test", false, error);
         if (status == BOMBUS_OK && !trainer->test.is_open)
-            status = bb_fail(error, BOMBUS_ERROR_NOT_FOUND, "test_batches: %s has no test set (test.jsonl)", options->data);
+            status =
+                bb_fail(error, BOMBUS_ERROR_NOT_FOUND, "test_batches: %s has no test set (test.jsonl)", options->data);
     }
     return status;
 }
@@ -142,8 +144,9 @@ static bombus_status describe(struct bb_trainer *trainer, bombus_error *error)
     bb_train_settings_add(settings, "data", "%016llx", (unsigned long long)trainer->train.dataset.digest);
     bb_train_settings_add(settings, "validation data", "%016llx",
                           (unsigned long long)(trainer->validation.is_open ? trainer->validation.dataset.digest : 0));
-    bb_train_settings_add(settings, "chat template", "%016llx",
-                          (unsigned long long)(trainer->inputs.template_ != NULL ? bb_template_digest(trainer->inputs.template_) : 0));
+    bb_train_settings_add(
+        settings, "chat template", "%016llx",
+        (unsigned long long)(trainer->inputs.template_ != NULL ? bb_template_digest(trainer->inputs.template_) : 0));
     bb_train_settings_add(settings, "precision", "%s", trainer->objective.backward_options.is_exact ? "exact" : "fast");
     bb_train_settings_add(settings, "processes", "%d", bb_process_count(trainer->options.process_group));
     bb_train_settings_add_options(settings, &trainer->options);
@@ -155,10 +158,11 @@ static bombus_status set_sample_prompt(struct bb_trainer *trainer, const int32_t
 {
     const int32_t limit = trainer->inputs.model->recipe.position_limit;
     if (limit > 0 && count + (size_t)trainer->options.sample_tokens > (size_t)limit)
-        return bb_fail(error, BOMBUS_ERROR_UNSUPPORTED,
-                       "sample_tokens: a prompt of %zu tokens and %d more: dynamic rope scaling is not supported beyond "
-                       "max_position_embeddings, %d",
-                       count, trainer->options.sample_tokens, limit);
+        return bb_fail(
+            error, BOMBUS_ERROR_UNSUPPORTED,
+            "sample_tokens: a prompt of %zu tokens and %d more: dynamic rope scaling is not supported beyond "
+            "max_position_embeddings, %d",
+            count, trainer->options.sample_tokens, limit);
     trainer->sample_prompt = bb_allocate(count, sizeof *tokens);
     if (trainer->sample_prompt == NULL)
         return bb_fail_memory(error, count * sizeof *tokens, "the sample prompt");
@@ -234,10 +238,8 @@ bombus_status bb_trainer_create(struct bb_trainer **trainer, const struct bb_tra
         return bb_fail_memory(error, sizeof *made, "a trainer");
     made->inputs = *inputs;
     made->saved_iteration = -1;
-    made->state = (struct bb_train_state){.train_loss = (double)NAN,
-                                          .validation_loss = (double)NAN,
-                                          .best_loss = (double)INFINITY,
-                                          .best_iteration = -1};
+    made->state = (struct bb_train_state){
+        .train_loss = (double)NAN, .validation_loss = (double)NAN, .best_loss = (double)INFINITY, .best_iteration = -1};
     atomic_init(&made->is_cancelled, false);
     bombus_status status =
         bb_train_options_resolve(&made->options, options, inputs->model->recipe.num_hidden_layers, error);

@@ -10,7 +10,7 @@ static const char mark[] = "\xEE\x80\x80turn\xEE\x80\x81";
 enum { MARK_LENGTH = sizeof mark - 1 };
 
 struct search {
-    const struct bb_encoder *encoder;
+    const struct bb_renderer *renderer;
     json_t *messages;
     const json_t *tools;
     const struct bb_rendered *whole;
@@ -47,8 +47,7 @@ static bombus_status render(const struct search *search, size_t count, size_t ma
 {
     json_t *messages = json_array(), *message;
     size_t i;
-    json_array_foreach(search->messages, i, message)
-    {
+    json_array_foreach(search->messages, i, message) {
         if (i < count && i != marked)
             json_array_append(messages, message);
         else if (i < count)
@@ -59,7 +58,7 @@ static bombus_status render(const struct search *search, size_t count, size_t ma
     if (messages == NULL || json_array_size(messages) != count)
         status = bb_fail_memory(error, count * sizeof *messages, "messages");
     else
-        status = bb_encoder_render(search->encoder, messages, &rendering, rendered, error);
+        status = bb_render_messages(search->renderer, messages, &rendering, rendered, error);
     json_decref(messages);
     return status == BOMBUS_ERROR_MEMORY ? status : BOMBUS_OK;
 }
@@ -77,7 +76,8 @@ static bombus_status find_by_beginning(const struct search *search, size_t index
         bool is_last = index + 1 == json_array_size(search->messages);
         if (!is_last)
             status = render(search, index + 1, SIZE_MAX, false, false, &after, error);
-        *is_found = is_last || (after.text != NULL && after.length >= before.length && begins_with(search->whole, &after));
+        *is_found =
+            is_last || (after.text != NULL && after.length >= before.length && begins_with(search->whole, &after));
         *span = (bombus_span){before.length, is_last ? search->whole->length : after.length};
     }
     bb_rendered_clear(&before);
@@ -177,10 +177,10 @@ static bombus_status find_all(struct bb_turns *turns, const struct search *searc
     return status;
 }
 
-bombus_status bb_turns_find(struct bb_turns *turns, const struct bb_encoder *encoder, json_t *messages,
+bombus_status bb_turns_find(struct bb_turns *turns, const struct bb_renderer *renderer, json_t *messages,
                             const json_t *tools, const struct bb_rendered *whole, bombus_error *error)
 {
-    struct search search = {encoder, messages, tools, whole};
+    struct search search = {renderer, messages, tools, whole};
     size_t capacity = json_array_size(messages) > whole->span_count ? json_array_size(messages) : whole->span_count;
     *turns = (struct bb_turns){.spans = bb_allocate(capacity, sizeof *turns->spans)};
     if (turns->spans == NULL)

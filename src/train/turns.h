@@ -14,7 +14,7 @@
 #ifndef BB_TURNS_H
 #define BB_TURNS_H
 
-#include "train/encoder.h"
+#include "train/rendering.h"
 
 struct bb_turns {
     bombus_span *spans; /* [count], bytes of the text, ascending */
@@ -22,7 +22,7 @@ struct bb_turns {
 };
 
 /* `whole` is what the messages were rendered to. No turns at all is count 0. */
-BB_RESULT bombus_status bb_turns_find(struct bb_turns *turns, const struct bb_encoder *encoder, json_t *messages,
+BB_RESULT bombus_status bb_turns_find(struct bb_turns *turns, const struct bb_renderer *renderer, json_t *messages,
                                       const json_t *tools, const struct bb_rendered *whole, bombus_error *error);
 void bb_turns_clear(struct bb_turns *turns);
 

@@ -33,14 +33,16 @@ static void heads_chunk(void *context, int32_t chunk, int32_t worker)
     const struct heads_job *job = context;
     const struct bb_attention_input_call *call = job->call;
     float cosines[BB_ROPE_DIMS_LIMIT / 2], sines[BB_ROPE_DIMS_LIMIT / 2];
-    const int32_t kv_heads = call->cache->kv_heads, part = chunk % job->part_count, first_tile = chunk / job->part_count * job->chunk;
+    const int32_t kv_heads = call->cache->kv_heads, part = chunk % job->part_count,
+                  first_tile = chunk / job->part_count * job->chunk;
     const int32_t head = part * kv_heads / job->part_count, heads = (part + 1) * kv_heads / job->part_count - head;
     const int64_t group_size = job->q_width / kv_heads, kv_size = job->kv_width / kv_heads;
     (void)worker;
     for (int32_t i = first_tile; i < first_tile + job->chunk && i < job->tile_count; i++) {
         const struct bb_cpu_row_tile tile = bb_cpu_row_tile(call->batch, i);
         for (int32_t row = tile.first_row; row < tile.first_row + tile.row_count; row++) {
-            float *q = job->q + row * job->q_width + head * group_size, *k = job->k + row * job->kv_width + head * kv_size;
+            float *q = job->q + row * job->q_width + head * group_size,
+                  *k = job->k + row * job->kv_width + head * kv_size;
             if (call->rope != NULL)
                 job->cpu->kernels->rows.rope_table(cosines, sines, call->rope, call->batch->positions[row]);
             finish_heads(job, q, heads * group_size, call->q_norm, cosines, sines);
@@ -54,9 +56,10 @@ static void heads_chunk(void *context, int32_t chunk, int32_t worker)
 static int32_t part_count(const struct bb_cpu *cpu, const struct heads_job *job)
 {
     const struct bb_attention_input_call *call = job->call;
-    const int32_t kv_heads = call->cache->kv_heads, head_dim = call->cache->head_dim, threads = bb_pool_thread_count(cpu->pool);
-    const bool has_wide_norm =
-        (call->q_norm != NULL && call->q_norm->size > head_dim) || (call->k_norm != NULL && call->k_norm->size > head_dim);
+    const int32_t kv_heads = call->cache->kv_heads, head_dim = call->cache->head_dim,
+                  threads = bb_pool_thread_count(cpu->pool);
+    const bool has_wide_norm = (call->q_norm != NULL && call->q_norm->size > head_dim) ||
+                               (call->k_norm != NULL && call->k_norm->size > head_dim);
     return job->tile_count > 1 || has_wide_norm ? 1 : kv_heads < threads ? kv_heads : threads;
 }
 

@@ -188,7 +188,7 @@ BB_INLINE void multiply_tile(const float *panel, int64_t padded, const float *x,
         out[i % x_rows][i / x_rows] = fold(sums[i / x_rows][i % x_rows]);
 }
 
-static void multiply_panel(const struct bb_linear_task *task, const float *panel, int64_t row, int64_t count)
+static void multiply_widened(const struct bb_linear_task *task, const float *panel, int64_t row, int64_t count)
 {
     const int64_t cols = task->weight->cols, padded = padded_cols_of(cols), end = task->first_row + task->row_count;
     for (int64_t t = task->first_row; t < end; t += TILE_X) {
@@ -229,7 +229,7 @@ BB_INLINE void multiply(const struct bb_linear_task *task, const enum bb_dtype d
     for (; row < rows; row += PANEL_ROWS) {
         const int64_t count = rows - row < PANEL_ROWS ? rows - row : PANEL_ROWS;
         widen_panel(task->weight, row, count, task->scratch, dtype);
-        multiply_panel(task, task->scratch, row, count);
+        multiply_widened(task, task->scratch, row, count);
     }
 }
 

@@ -26,20 +26,20 @@ enum {
     MAX_UNITS = PANEL_COLS / 16
 };
 
-struct panel {
+struct code_panel {
     int8_t codes[2][PANEL_COLS * HALF_ROWS];
     float scales[MAX_UNITS][PANEL_ROWS], biases[MAX_UNITS][PANEL_ROWS]; /* a unit */
 };
 
-static size_t linear_scratch(int64_t cols, int64_t row_count)
+static size_t scratch_bytes(int64_t cols, int64_t row_count)
 {
-    const size_t many = sizeof(struct panel) + (size_t)row_count * PANEL_ROWS * sizeof(float);
+    const size_t many = sizeof(struct code_panel) + (size_t)row_count * PANEL_ROWS * sizeof(float);
     const size_t one = bb_neon_one_scratch(cols), floats = bb_neon_floats_scratch(cols), rounded = many > one ? many : one;
     return rounded > floats ? rounded : floats;
 }
 
 /* Scales and biases of the units of columns [first, first + cols) of rows [row, row + 4), to panel rows [place, place + 4). */
-static void pack_scales(struct panel *panel, const struct bb_weight *weight, int64_t row, int64_t first, int64_t cols, int32_t unit, int32_t place)
+static void pack_scales(struct code_panel *panel, const struct bb_weight *weight, int64_t row, int64_t first, int64_t cols, int32_t unit, int32_t place)
 {
     const int32_t group_size = weight->scheme.group_size, repeat = group_size / unit;
     const int64_t groups = weight->cols / group_size, first_group = first / group_size, count = cols / group_size;
@@ -63,7 +63,7 @@ static void pack_scales(struct panel *panel, const struct bb_weight *weight, int
 }
 
 /* Codes of columns [first, first + cols) of rows [row, row + 4), to panel rows [place, place + 4). Rows behind the last repeat it. */
-BB_INLINE void pack_codes(struct panel *panel, const struct bb_weight *weight, int64_t row, int64_t first, int64_t cols, int32_t place,
+BB_INLINE void pack_codes(struct code_panel *panel, const struct bb_weight *weight, int64_t row, int64_t first, int64_t cols, int32_t place,
                           const int32_t bits, const bool has_values)
 {
     const int64_t row_bytes = (int64_t)bb_weight_row_bytes(weight), last = weight->rows - 1 - row;
@@ -87,7 +87,7 @@ BB_INLINE void pack_codes(struct panel *panel, const struct bb_weight *weight, i
     }
 }
 
-static void pack(struct panel *panel, const struct bb_weight *weight, int64_t row, int64_t first, int64_t cols, int32_t place)
+static void pack(struct code_panel *panel, const struct bb_weight *weight, int64_t row, int64_t first, int64_t cols, int32_t place)
 {
     switch (weight->scheme.mode == BB_QUANT_AFFINE ? weight->scheme.bits : 0) {
     case 1: pack_codes(panel, weight, row, first, cols, place, 1, false); break;
@@ -102,7 +102,7 @@ static void pack(struct panel *panel, const struct bb_weight *weight, int64_t ro
 }
 
 /* Adds units [first_unit, first_unit + unit_count) of `width` rows of x to their totals of 8 weight rows. */
-BB_INLINE void add_tile(const struct panel *panel, int32_t half, const struct bb_rounded *rounded, int64_t x_row, int64_t first_unit,
+BB_INLINE void add_tile(const struct code_panel *panel, int32_t half, const struct bb_rounded *rounded, int64_t x_row, int64_t first_unit,
                         int64_t unit_count, int32_t bits, float *totals, const int32_t width)
 {
     const int32_t unit = rounded->unit;
@@ -130,7 +130,7 @@ BB_INLINE void add_tile(const struct panel *panel, int32_t half, const struct bb
     }
 }
 
-static void add_rows(const struct panel *panel, int32_t half, const struct bb_rounded *rounded, int64_t x_row, int64_t first_unit,
+static void add_rows(const struct code_panel *panel, int32_t half, const struct bb_rounded *rounded, int64_t x_row, int64_t first_unit,
                      int64_t unit_count, int32_t bits, float *totals)
 {
     switch (bb_rounded_tile_rows(rounded, x_row)) {
@@ -149,7 +149,7 @@ static void multiply_panel(const struct bb_linear_task *task, int64_t row)
 {
     const struct bb_weight *weight = task->weight;
     const struct bb_rounded *rounded = task->rounded;
-    struct panel *panel = task->scratch;
+    struct code_panel *panel = task->scratch;
     float *totals = (float *)(void *)(panel + 1);
     memset(totals, 0, (size_t)task->row_count * PANEL_ROWS * sizeof(float));
     for (int64_t first = 0; first < weight->cols; first += PANEL_COLS) {
@@ -172,7 +172,7 @@ static void multiply_panel(const struct bb_linear_task *task, int64_t row)
     }
 }
 
-static void multiply_rounded(const struct bb_linear_task *task)
+static void multiply_rows(const struct bb_linear_task *task)
 {
     if (task->rounded->rows == 1) {
         MULTIPLY_ONE(task);
@@ -182,7 +182,7 @@ static void multiply_rounded(const struct bb_linear_task *task)
         multiply_panel(task, row);
 }
 
-static void round_unit(const float *x, int32_t unit, int8_t *codes, int64_t width, float *step, float *sum, float *rest)
+static void round_to_codes(const float *x, int32_t unit, int8_t *codes, int64_t width, float *step, float *sum, float *rest)
 {
     uint32x4_t largest = vdupq_n_u32(0);
     int32x4_t total = vdupq_n_s32(0);
@@ -212,9 +212,9 @@ static void round_unit(const float *x, int32_t unit, int8_t *codes, int64_t widt
     *sum = (float)vaddvq_s32(total);
 }
 
-static void round_rows(const struct bb_rounded *rounded, const float *x, int64_t first, int64_t count)
+static void round_tile(const struct bb_rounded *rounded, const float *x, int64_t first, int64_t count)
 {
-    bb_round_rows(rounded, x, first, count, DEPTH, round_unit);
+    bb_round_rows(rounded, x, first, count, DEPTH, round_to_codes);
 }
 
 /* The slots of rounded products. */
@@ -223,9 +223,9 @@ static void fill_linear(struct bb_kernels *kernels)
     kernels->rounded_tile = TILE;
     kernels->rounded_few = 1;
     kernels->linear_rows = PANEL_ROWS;
-    kernels->linear_scratch = linear_scratch;
-    kernels->round_rows = round_rows;
-    kernels->multiply_rounded = multiply_rounded;
+    kernels->linear_scratch = scratch_bytes;
+    kernels->round_rows = round_tile;
+    kernels->multiply_rounded = multiply_rows;
 }
 
 #endif
