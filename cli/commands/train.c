@@ -375,8 +375,8 @@ const struct command command_train = {
     .name = "train",
     .summary = "learn an adapter from examples",
     .description =
-        "Trains a LoRA or DoRA adapter on the model as it is, quantized or not, and writes it in mlx-lm's format. Ctrl-C finishes the step,"
-        " saves and says so; --resume goes on from the last saved state, also after a crash, and ends in the same bits as a run"
+        "Trains a LoRA or DoRA adapter on the model as it is, quantized or not, and writes it in mlx-lm's format. Ctrl-C finishes the step"
+        " (or breaks an evaluation off), saves and says so; --resume goes on from the last saved state, also after a crash, and ends in the same bits as a run"
         " that was never broken off. Under mpirun the processes share the work.",
     .groups = groups,
     .group_count = BB_COUNT(groups),
