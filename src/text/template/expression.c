@@ -1,6 +1,7 @@
-/* The parser's half for expressions; precedence and oddities (** to the left, `is` beside filters) are jinja2's. */
+/* Tokens to expressions; precedence and oddities (** to the left, `is` beside filters) are jinja2's. */
+#include "text/template/expression.h"
+
 #include "text/template/functions.h"
-#include "text/template/parser.h"
 
 #include <string.h>
 

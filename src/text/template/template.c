@@ -6,6 +6,7 @@
 #include "text/template/evaluate.h"
 #include "text/template/functions.h"
 #include "text/template/scope.h"
+#include "text/template/statement.h"
 #include "text/unicode.h"
 
 #include <string.h>
