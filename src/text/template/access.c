@@ -1,7 +1,11 @@
 /* Looking into values: attributes, items, slices, with jinja2's fallbacks from one to the other and the sandbox's refusals. */
 #include "text/template/ast.h"
+#include "text/template/builder.h"
+#include "text/template/compare.h"
 #include "text/template/functions.h"
+#include "text/template/list.h"
 #include "text/template/loop.h"
+#include "text/template/undefined.h"
 
 #include <string.h>
 

@@ -1,8 +1,13 @@
 /* Calls: macros, callers, recursive loops, built-in functions; arguments put in order. */
+#include "text/template/builder.h"
+#include "text/template/compare.h"
 #include "text/template/evaluate.h"
 #include "text/template/functions.h"
+#include "text/template/list.h"
 #include "text/template/loop.h"
+#include "text/template/repr.h"
 #include "text/template/scope.h"
+#include "text/template/undefined.h"
 
 #include <string.h>
 

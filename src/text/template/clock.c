@@ -1,4 +1,5 @@
 /* strftime of the work's clock, in English whatever the locale. */
+#include "text/template/builder.h"
 #include "text/template/functions.h"
 
 #include <stdio.h>

@@ -1,8 +1,13 @@
 /* Expressions to values. */
 #include "text/template/evaluate.h"
 
+#include "text/template/builder.h"
+#include "text/template/compare.h"
 #include "text/template/functions.h"
+#include "text/template/list.h"
+#include "text/template/repr.h"
 #include "text/template/scope.h"
+#include "text/template/undefined.h"
 
 #include <string.h>
 

@@ -1,5 +1,10 @@
 /* Filters of sequences. */
+#include "text/template/builder.h"
+#include "text/template/compare.h"
 #include "text/template/functions.h"
+#include "text/template/list.h"
+#include "text/template/repr.h"
+#include "text/template/undefined.h"
 
 #include <string.h>
 

@@ -1,5 +1,11 @@
 /* Filters that make text. */
+#include "text/template/builder.h"
+#include "text/template/compare.h"
 #include "text/template/functions.h"
+#include "text/template/list.h"
+#include "text/template/real.h"
+#include "text/template/repr.h"
+#include "text/template/undefined.h"
 
 #include <math.h>
 #include <stdio.h>

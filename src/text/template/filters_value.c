@@ -1,5 +1,10 @@
 /* Filters of single values: defaults, attributes, numbers. */
+#include "text/template/builder.h"
 #include "text/template/functions.h"
+#include "text/template/list.h"
+#include "text/template/real.h"
+#include "text/template/repr.h"
+#include "text/template/undefined.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,5 +1,10 @@
 /* Text from patterns: text % values, str.format and its format specifications. */
+#include "text/template/builder.h"
+#include "text/template/compare.h"
 #include "text/template/functions.h"
+#include "text/template/real.h"
+#include "text/template/repr.h"
+#include "text/template/undefined.h"
 
 #include <inttypes.h>
 #include <math.h>

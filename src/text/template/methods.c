@@ -1,6 +1,11 @@
 /* Methods of text, dicts and lists, and what the sandbox says to the others. */
+#include "text/template/builder.h"
+#include "text/template/compare.h"
 #include "text/template/functions.h"
+#include "text/template/list.h"
 #include "text/template/loop.h"
+#include "text/template/repr.h"
+#include "text/template/undefined.h"
 
 #include <math.h>
 #include <string.h>
@@ -448,6 +453,16 @@ static const struct bb_function *method_table(struct bb_value value, const struc
     }
 }
 
+static struct bb_value bind(struct bb_work *work, const struct bb_function *function, struct bb_value self)
+{
+    struct bb_function *bound = bb_work_allocate(work, 1, sizeof *bound);
+    if (bound == NULL)
+        return BB_NONE;
+    *bound = *function;
+    bound->self = self;
+    return (struct bb_value){.kind = BB_VALUE_FUNCTION, .function = bound};
+}
+
 struct bb_value bb_find_method(struct bb_work *work, struct bb_value value, struct bb_value name)
 {
     if (is_unsafe(value, name.text)) {
@@ -462,6 +477,6 @@ struct bb_value bb_find_method(struct bb_work *work, struct bb_value value, stru
     }
     for (const struct bb_function *method = method_table(value, name.text); method->name != NULL; method++)
         if (bb_text_equals(name.text, method->name))
-            return bb_value_function(work, method, value);
+            return bind(work, method, value);
     return BB_MISSING;
 }

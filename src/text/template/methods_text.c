@@ -1,5 +1,7 @@
 /* Methods of text that search, split and classify. */
+#include "text/template/builder.h"
 #include "text/template/functions.h"
+#include "text/template/list.h"
 
 #include <string.h>
 #include <utf8proc.h>

@@ -1,5 +1,7 @@
 /* int() and float() of text and numbers. */
+#include "text/template/builder.h"
 #include "text/template/functions.h"
+#include "text/template/real.h"
 
 #include <errno.h>
 #include <math.h>

@@ -1,6 +1,8 @@
 /* The parser's place among the tokens, and what statements and expressions share: nodes, names, errors. */
 #include "text/template/parser.h"
 
+#include "text/template/builder.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,7 +1,11 @@
 /* Statements to text. */
+#include "text/template/builder.h"
+#include "text/template/compare.h"
 #include "text/template/evaluate.h"
 #include "text/template/functions.h"
+#include "text/template/list.h"
 #include "text/template/loop.h"
+#include "text/template/repr.h"
 #include "text/template/scope.h"
 
 static void assign_tuple(struct bb_work *work, const struct bb_node *target, struct bb_value value)

@@ -2,6 +2,7 @@
 #include "text/template/statement.h"
 
 #include "text/template/expression.h"
+#include "text/template/repr.h"
 
 static struct bb_node *parse_body(struct bb_parser *parser, const char *const *ends);
 

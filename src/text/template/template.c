@@ -2,6 +2,8 @@
 #include "text/template/template.h"
 
 #include "base/map.h"
+#include "text/template/builder.h"
+#include "text/template/compare.h"
 #include "text/template/conversation.h"
 #include "text/template/evaluate.h"
 #include "text/template/functions.h"

@@ -1,5 +1,6 @@
 /* Tests: what stands behind `is`. */
 #include "text/template/ast.h"
+#include "text/template/compare.h"
 #include "text/template/functions.h"
 
 #define TEST(name)                                                                                                     \
