@@ -2,7 +2,7 @@
 #include "text/template/expression.h"
 
 #include "text/template/builder.h"
-#include "text/template/functions.h"
+#include "text/template/call.h"
 #include "text/template/repr.h"
 
 #include <string.h>

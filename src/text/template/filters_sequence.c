@@ -1,9 +1,14 @@
 /* Filters of sequences. */
+#include "text/template/access.h"
+#include "text/template/arguments.h"
 #include "text/template/builder.h"
+#include "text/template/call.h"
 #include "text/template/compare.h"
 #include "text/template/functions.h"
 #include "text/template/list.h"
+#include "text/template/operators.h"
 #include "text/template/repr.h"
+#include "text/template/slice.h"
 #include "text/template/undefined.h"
 
 #include <string.h>

@@ -1,6 +1,8 @@
 /* Filters that make text. */
+#include "text/template/arguments.h"
 #include "text/template/builder.h"
 #include "text/template/compare.h"
+#include "text/template/format.h"
 #include "text/template/functions.h"
 #include "text/template/list.h"
 #include "text/template/real.h"

@@ -1,6 +1,7 @@
 /* Functions that every template can call by name. */
 #include "text/template/functions.h"
 
+#include "text/template/arguments.h"
 #include "text/template/builder.h"
 #include "text/template/compare.h"
 #include "text/template/list.h"

@@ -11,6 +11,7 @@
 struct bb_work;
 struct bb_node;
 struct bb_scope;
+struct bb_arguments;
 
 enum bb_value_kind {
     BB_VALUE_MISSING, /* no value at all: an argument not given, a name without meaning; templates never see it */
@@ -116,6 +117,8 @@ struct bb_iterator {
 struct bb_macro {
     const struct bb_node *node; /* MACRO or CALL_BLOCK */
     struct bb_scope *scope;     /* where it was defined */
+    /* Renders its body. */
+    struct bb_value (*call)(struct bb_work *work, const struct bb_macro *macro, const struct bb_arguments *arguments);
 };
 
 /* Arguments of a call. */
