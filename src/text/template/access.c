@@ -8,11 +8,11 @@
 #include "text/template/builder.h"
 #include "text/template/compare.h"
 #include "text/template/format.h"
-#include "text/template/functions.h"
 #include "text/template/list.h"
 #include "text/template/loop.h"
 #include "text/template/methods.h"
 #include "text/template/repr.h"
+#include "text/template/text.h"
 #include "text/template/undefined.h"
 
 #include <inttypes.h>

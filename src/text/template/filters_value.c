@@ -4,6 +4,7 @@
 #include "text/template/builder.h"
 #include "text/template/functions.h"
 #include "text/template/list.h"
+#include "text/template/number.h"
 #include "text/template/operators.h"
 #include "text/template/real.h"
 #include "text/template/repr.h"

@@ -3,9 +3,10 @@
 
 #include "text/template/builder.h"
 #include "text/template/compare.h"
-#include "text/template/functions.h"
+#include "text/template/number.h"
 #include "text/template/real.h"
 #include "text/template/repr.h"
+#include "text/template/text.h"
 #include "text/template/undefined.h"
 
 #include <math.h>

@@ -3,6 +3,7 @@
 
 #include "text/template/arguments.h"
 #include "text/template/builder.h"
+#include "text/template/clock.h"
 #include "text/template/compare.h"
 #include "text/template/list.h"
 #include "text/template/repr.h"

@@ -4,10 +4,10 @@
 #include "text/template/arguments.h"
 #include "text/template/builder.h"
 #include "text/template/compare.h"
-#include "text/template/functions.h"
 #include "text/template/list.h"
 #include "text/template/loop.h"
 #include "text/template/repr.h"
+#include "text/template/text.h"
 
 #include <math.h>
 

@@ -1,6 +1,7 @@
 /* int() and float() of text and numbers. */
+#include "text/template/number.h"
+
 #include "text/template/builder.h"
-#include "text/template/functions.h"
 #include "text/template/real.h"
 
 #include <errno.h>

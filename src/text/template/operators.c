@@ -5,9 +5,9 @@
 #include "text/template/builder.h"
 #include "text/template/compare.h"
 #include "text/template/format.h"
-#include "text/template/functions.h"
 #include "text/template/list.h"
 #include "text/template/repr.h"
+#include "text/template/text.h"
 #include "text/template/undefined.h"
 
 #include <math.h>

@@ -6,7 +6,7 @@
 #include "text/template/call.h"
 #include "text/template/compare.h"
 #include "text/template/conversation.h"
-#include "text/template/functions.h"
+#include "text/template/json.h"
 #include "text/template/render.h"
 #include "text/template/scope.h"
 #include "text/template/statement.h"

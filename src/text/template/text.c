@@ -1,6 +1,7 @@
 /* Work on text that several filters and methods share: searching, stripping, splitting, letter case, escaping. */
+#include "text/template/text.h"
+
 #include "text/template/builder.h"
-#include "text/template/functions.h"
 #include "text/template/list.h"
 #include "text/template/repr.h"
 
