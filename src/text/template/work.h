@@ -5,7 +5,7 @@
 #define BB_TEMPLATE_WORK_H
 
 #include "base/memory.h"
-#include "text/template/template.h"
+#include "text/template/limits.h"
 #include "text/template/value.h"
 
 #include <time.h>
@@ -38,9 +38,6 @@ struct bb_work {
 
 /* One macro call takes about ten nested C calls of rendering; so this bounds the C stack to about a megabyte. */
 enum { BB_NESTING_PER_DEPTH = 10 };
-
-void bb_template_limits_fill(struct bb_template_limits *limits,
-                             const struct bb_template_limits *given); /* given may be NULL */
 
 /* count * size zeroed bytes that live as long as the work; NULL after an error. */
 void *bb_work_allocate(struct bb_work *work, size_t count, size_t size) BB_RESULT;
