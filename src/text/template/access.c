@@ -1,9 +1,281 @@
-/* Looking into values: attributes, items, slices, with jinja2's fallbacks from one to the other and the sandbox's refusals. */
-#include "text/template/ast.h"
-#include "text/template/functions.h"
-#include "text/template/loop.h"
+/* Looking into values: attributes, methods and items, with jinja2's fallbacks from one to the other and its sandbox's refusals.
+ *
+ * str.format is here, as in jinja2's sandbox: it is a method, and its fields look into values. */
+#include "text/template/access.h"
 
+#include "text/template/arguments.h"
+#include "text/template/ast.h"
+#include "text/template/builder.h"
+#include "text/template/compare.h"
+#include "text/template/format.h"
+#include "text/template/list.h"
+#include "text/template/loop.h"
+#include "text/template/methods.h"
+#include "text/template/repr.h"
+#include "text/template/text.h"
+#include "text/template/undefined.h"
+
+#include <inttypes.h>
 #include <string.h>
+
+/* ---- str.format ---- */
+
+struct braces {
+    struct bb_builder result;
+    const struct bb_text *format;
+    const struct bb_arguments *arguments;
+    int64_t next; /* automatic number; -1 once numbers were given */
+};
+
+static struct bb_value positional(struct braces *braces, const char *digits, size_t length)
+{
+    struct bb_work *work = braces->result.work;
+    int64_t index;
+    if (length == 0) {
+        if (braces->next < 0)
+            return bb_raise(work, "cannot switch from manual field specification to automatic field numbering");
+        index = braces->next++;
+    } else {
+        if (braces->next > 0)
+            return bb_raise(work, "cannot switch from automatic field numbering to manual field specification");
+        braces->next = -1;
+        index = bb_format_number(&digits, digits + length);
+    }
+    if ((uint64_t)index >= braces->arguments->count)
+        return bb_raise(work, "Replacement index %" PRId64 " out of range for positional args tuple", index);
+    return braces->arguments->values[index];
+}
+
+static struct bb_value named(struct braces *braces, struct bb_value name)
+{
+    for (size_t i = 0; i < braces->arguments->keyword_count; i++)
+        if (bb_text_compare(braces->arguments->keywords[i].name.text, name.text) == 0)
+            return braces->arguments->keywords[i].value;
+    return bb_raise(braces->result.work, "%s", bb_repr_string(braces->result.work, name));
+}
+
+static bool is_all_digits(const char *bytes, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        if (bytes[i] < '0' || bytes[i] > '9')
+            return false;
+    return true;
+}
+
+/* name(.attribute | [index])* in format[begin, end). */
+static struct bb_value field_value(struct braces *braces, size_t begin, size_t end)
+{
+    struct bb_work *work = braces->result.work;
+    const char *bytes = braces->format->bytes;
+    size_t stop = begin;
+    while (stop < end && bytes[stop] != '.' && bytes[stop] != '[')
+        stop++;
+    struct bb_value value = is_all_digits(bytes + begin, stop - begin)
+                                ? positional(braces, bytes + begin, stop - begin)
+                                : named(braces, bb_value_part(work, braces->format, begin, stop));
+    while (stop < end && work->status == BOMBUS_OK) {
+        bool is_attribute = bytes[stop] == '.';
+        size_t part = ++stop;
+        while (stop < end && (is_attribute ? bytes[stop] != '.' && bytes[stop] != '[' : bytes[stop] != ']'))
+            stop++;
+        if (stop == part)
+            return bb_raise(work, "Empty attribute in format string");
+        struct bb_value name = bb_value_part(work, braces->format, part, stop);
+        if (!is_attribute && is_all_digits(bytes + part, stop - part)) {
+            const char *digits = bytes + part;
+            name = bb_value_int(bb_format_number(&digits, bytes + stop));
+        }
+        if (work->status == BOMBUS_OK)
+            value = is_attribute ? bb_value_attribute(work, value, name) : bb_value_item(work, value, name);
+        stop += !is_attribute;
+    }
+    return value;
+}
+
+/* The specification may hold fields itself. */
+static struct bb_value specification_text(struct braces *braces, size_t begin, size_t end)
+{
+    struct bb_work *work = braces->result.work;
+    struct bb_builder text = {.work = work};
+    const char *bytes = braces->format->bytes;
+    for (size_t i = begin; i < end && work->status == BOMBUS_OK; i++) {
+        if (bytes[i] != '{') {
+            bb_build_byte(&text, bytes[i]);
+            continue;
+        }
+        size_t close = i + 1;
+        while (close < end && bytes[close] != '}')
+            close++;
+        struct bb_value value = field_value(braces, i + 1, close);
+        if (work->status == BOMBUS_OK)
+            bb_build_value(&text, value);
+        i = close;
+    }
+    return bb_build_finish(&text);
+}
+
+static void build_field(struct braces *braces, size_t begin, size_t end)
+{
+    struct bb_work *work = braces->result.work;
+    const char *bytes = braces->format->bytes;
+    size_t name_end = begin;
+    int open = 0;
+    while (name_end < end && (open > 0 || (bytes[name_end] != '!' && bytes[name_end] != ':'))) {
+        open += bytes[name_end] == '[' ? 1 : bytes[name_end] == ']' ? -1 : 0;
+        name_end++;
+    }
+    struct bb_value value = field_value(braces, begin, name_end);
+    char conversion = '\0';
+    if (name_end < end && bytes[name_end] == '!') {
+        conversion = name_end + 1 < end ? bytes[name_end + 1] : '\0';
+        name_end += 2;
+        if (conversion == '\0' || strchr("rsa", conversion) == NULL || (name_end < end && bytes[name_end] != ':'))
+            bb_raise(work, "expected ':' after conversion specifier");
+    }
+    struct bb_value specification = specification_text(braces, name_end < end ? name_end + 1 : end, end);
+    if (work->status != BOMBUS_OK)
+        return;
+    if (conversion == 'r' || conversion == 'a') {
+        struct bb_builder repr = {.work = work};
+        bb_build_repr(&repr, value);
+        value = bb_build_finish(&repr);
+    } else if (conversion == 's') {
+        value = bb_value_to_text(work, value);
+    }
+    if (braces->format->is_markup)
+        value = bb_text_escape(work, value);
+    if (work->status == BOMBUS_OK)
+        bb_format_value(&braces->result, value, specification.text->bytes, specification.text->length);
+}
+
+static struct bb_value format_braces(struct bb_work *work, const struct bb_text *format,
+                                     const struct bb_arguments *arguments)
+{
+    struct braces braces = {.result = {.work = work}, .format = format, .arguments = arguments};
+    for (size_t i = 0; i < format->length && bb_work_step(work, 1); i++) {
+        char c = format->bytes[i];
+        if (c != '{' && c != '}') {
+            bb_build_byte(&braces.result, c);
+        } else if (i + 1 < format->length && format->bytes[i + 1] == c) {
+            bb_build_byte(&braces.result, c);
+            i++;
+        } else if (c == '}') {
+            bb_raise(work, "Single '}' encountered in format string");
+        } else {
+            size_t end = i + 1;
+            int open = 1;
+            while (end < format->length && (open += format->bytes[end] == '{'   ? 1
+                                                    : format->bytes[end] == '}' ? -1
+                                                                                : 0) > 0)
+                end++;
+            if (open > 0)
+                bb_raise(work, i + 1 == format->length ? "Single '{' encountered in format string"
+                                                       : "expected '}' before end of string");
+            else
+                build_field(&braces, i + 1, end);
+            i = end;
+        }
+    }
+    struct bb_value result = bb_build_finish(&braces.result);
+    return format->is_markup ? bb_value_markup(work, result) : result;
+}
+
+static struct bb_value format(struct bb_work *work, struct bb_value self, const struct bb_value *bound,
+                              const struct bb_arguments *arguments)
+{
+    (void)bound;
+    return format_braces(work, self.text, arguments);
+}
+
+static struct bb_value format_map(struct bb_work *work, struct bb_value self, const struct bb_value *bound,
+                                  const struct bb_arguments *arguments)
+{
+    (void)arguments;
+    struct bb_arguments spread = {0};
+    if (bound[0].kind != BB_VALUE_DICT)
+        return bb_raise(work, "format_map() argument must be a mapping");
+    for (size_t i = 0; i < bound[0].dict->count; i++)
+        if (bound[0].dict->pairs[i].key.kind == BB_VALUE_TEXT &&
+            !bb_arguments_append(work, &spread, bound[0].dict->pairs[i].key, bound[0].dict->pairs[i].value))
+            return BB_NONE;
+    return format_braces(work, self.text, &spread);
+}
+
+/* ---- methods ---- */
+
+static struct bb_value bind(struct bb_work *work, const struct bb_function *function, struct bb_value self)
+{
+    struct bb_function *bound = bb_work_allocate(work, 1, sizeof *bound);
+    if (bound == NULL)
+        return BB_NONE;
+    *bound = *function;
+    bound->self = self;
+    return (struct bb_value){.kind = BB_VALUE_FUNCTION, .function = bound};
+}
+
+/* What the immutable sandbox refuses: methods that change a list or dict, and Python's own attributes. */
+static bool is_unsafe(struct bb_value value, const struct bb_text *name)
+{
+    static const char *const of_lists[] = {"append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove"};
+    static const char *const of_dicts[] = {"clear", "pop", "popitem", "setdefault", "update"};
+    static const char *const of_all[] = {
+        "__class__",       "__delattr__", "__dict__",    "__dir__",           "__doc__",
+        "__eq__",          "__format__",  "__ge__",      "__getattribute__",  "__getstate__",
+        "__gt__",          "__hash__",    "__init__",    "__init_subclass__", "__le__",
+        "__lt__",          "__module__",  "__ne__",      "__new__",           "__reduce__",
+        "__reduce_ex__",   "__repr__",    "__setattr__", "__sizeof__",        "__str__",
+        "__subclasshook__"};
+    static const char *const of_containers[] = {"__contains__", "__getitem__", "__iter__",    "__len__",     "__add__",
+                                                "__mul__",      "__setitem__", "__delitem__", "__reversed__"};
+    for (size_t i = 0; value.kind == BB_VALUE_LIST && i < BB_COUNT(of_lists); i++)
+        if (bb_text_equals(name, of_lists[i]))
+            return true;
+    for (size_t i = 0; value.kind == BB_VALUE_DICT && i < BB_COUNT(of_dicts); i++)
+        if (bb_text_equals(name, of_dicts[i]))
+            return true;
+    if (name->length < 2 || name->bytes[0] != '_' || name->bytes[1] != '_')
+        return false;
+    for (size_t i = 0; i < BB_COUNT(of_all); i++)
+        if (bb_text_equals(name, of_all[i]))
+            return true;
+    for (size_t i = 0; (value.kind == BB_VALUE_LIST || value.kind == BB_VALUE_DICT || value.kind == BB_VALUE_TEXT) &&
+                       i < BB_COUNT(of_containers);
+         i++)
+        if (bb_text_equals(name, of_containers[i]))
+            return true;
+    return (value.kind == BB_VALUE_FUNCTION || value.kind == BB_VALUE_MACRO) &&
+           (bb_text_equals(name, "__globals__") || bb_text_equals(name, "__code__") ||
+            bb_text_equals(name, "__call__"));
+}
+
+static struct bb_value unsafe_attribute(struct bb_work *work, struct bb_value value, struct bb_value name)
+{
+    struct bb_builder hint = {.work = work};
+    bb_build_string(&hint, "access to attribute ");
+    bb_build_repr(&hint, name);
+    bb_build_format(&hint, " of '%s' object is unsafe.", bb_value_type_name(value));
+    bb_build_byte(&hint, '\0');
+    struct bb_value text = bb_build_finish(&hint);
+    return text.kind == BB_VALUE_TEXT ? bb_value_undefined(work, text.text->bytes, bb_value_owner_name(value), name)
+                                      : BB_NONE;
+}
+
+struct bb_value bb_value_method(struct bb_work *work, struct bb_value value, struct bb_value name)
+{
+    static const struct bb_function format_methods[] = {
+        {"format", NULL, format, {0}},
+        {"format_map", "mapping", format_map, {0}},
+    };
+    if (is_unsafe(value, name.text))
+        return unsafe_attribute(work, value, name);
+    for (size_t i = 0; value.kind == BB_VALUE_TEXT && i < BB_COUNT(format_methods); i++)
+        if (bb_text_equals(name.text, format_methods[i].name))
+            return bind(work, &format_methods[i], value);
+    const struct bb_function *method = bb_find_method(value, name.text);
+    return method != NULL ? bind(work, method, value) : BB_MISSING;
+}
+
+/* ---- attributes and items ---- */
 
 static struct bb_value missing(struct bb_work *work, struct bb_value owner, struct bb_value name)
 {
@@ -74,7 +346,7 @@ static struct bb_value python_attribute(struct bb_work *work, struct bb_value va
         const struct bb_value *held = bb_dict_find(work, value.names, name);
         return held != NULL ? *held : BB_MISSING;
     }
-    return found.kind != BB_VALUE_MISSING || work->status != BOMBUS_OK ? found : bb_find_method(work, value, name);
+    return found.kind != BB_VALUE_MISSING || work->status != BOMBUS_OK ? found : bb_value_method(work, value, name);
 }
 
 /* Where `index` (negative: from the end) lies in `count` elements; false if outside. */
@@ -137,114 +409,4 @@ struct bb_value bb_value_item(struct bb_work *work, struct bb_value value, struc
     if (found.kind == BB_VALUE_MISSING && index.kind == BB_VALUE_TEXT && work->status == BOMBUS_OK)
         found = python_attribute(work, value, index);
     return found.kind == BB_VALUE_MISSING && work->status == BOMBUS_OK ? missing(work, value, index) : found;
-}
-
-/* Python's slice.indices for one end. */
-static bool slice_end(struct bb_work *work, struct bb_value given, int64_t count, bool is_backward, int64_t missing_end,
-                      int64_t *end)
-{
-    *end = missing_end;
-    if (given.kind == BB_VALUE_NONE)
-        return true;
-    if (given.kind == BB_VALUE_LONG)
-        *end = given.text->bytes[0] == '-' ? INT64_MIN / 2 : INT64_MAX / 2;
-    else if (bb_value_is_integer(given))
-        *end = bb_value_to_integer(given);
-    else {
-        bb_raise(work, "slice indices must be integers or None or have an __index__ method");
-        return false;
-    }
-    int64_t low = is_backward ? -1 : 0, high = is_backward ? count - 1 : count;
-    if (*end < 0)
-        *end = *end < -count ? low : *end + count;
-    if (*end > high)
-        *end = high;
-    return true;
-}
-
-static size_t next_offset(const struct bb_text *text, size_t offset, bool is_forward)
-{
-    do
-        offset = is_forward ? offset + 1 : offset - 1;
-    while (offset < text->length && ((unsigned char)text->bytes[offset] & 0xC0) == 0x80);
-    return offset;
-}
-
-static struct bb_value slice_text(struct bb_work *work, const struct bb_text *text, int64_t start, int64_t step,
-                                  int64_t count)
-{
-    if (step == 1) {
-        size_t begin = bb_code_offset(text, (size_t)start), end = bb_code_offset(text, (size_t)(start + count));
-        return bb_work_scan(work, text->length) ? bb_value_part(work, text, begin, end) : BB_NONE;
-    }
-    struct bb_builder result = {.work = work};
-    size_t offset = bb_code_offset(text, (size_t)start), length;
-    for (int64_t i = 0; i < count && bb_work_step(work, 1); i++) {
-        bb_code_read(text->bytes + offset, &length);
-        bb_build(&result, text->bytes + offset, length);
-        /* Code point by code point to the next one wanted. */
-        for (int64_t moved = 0; moved < (step < 0 ? -step : step) && i + 1 < count; moved++)
-            offset = next_offset(text, offset, step > 0);
-    }
-    struct bb_value value = bb_build_finish(&result);
-    return text->is_markup ? bb_value_markup(work, value) : value;
-}
-
-static struct bb_value slice_range(struct bb_work *work, const struct bb_range *range, int64_t start, int64_t step,
-                                   int64_t count)
-{
-    struct bb_range *result = bb_work_allocate(work, 1, sizeof *result);
-    if (result == NULL)
-        return BB_NONE;
-    result->count = count;
-    if (__builtin_mul_overflow(range->step, step, &result->step) ||
-        __builtin_mul_overflow(range->step, start, &result->start) ||
-        __builtin_add_overflow(range->start, result->start, &result->start) ||
-        __builtin_mul_overflow(result->step, count, &result->stop) ||
-        __builtin_add_overflow(result->start, result->stop, &result->stop))
-        return bb_raise(work, "integer overflow: the part of a range does not fit 64 bits");
-    return (struct bb_value){.kind = BB_VALUE_RANGE, .range = result};
-}
-
-struct bb_value bb_value_slice(struct bb_work *work, struct bb_value value, struct bb_value start, struct bb_value stop,
-                               struct bb_value step)
-{
-    struct bb_value ends[3] = {start, stop, step};
-    size_t length = 0;
-    if (value.kind == BB_VALUE_UNDEFINED)
-        return bb_raise_undefined(work, value);
-    for (size_t i = 0; i < 3; i++)
-        if (ends[i].kind == BB_VALUE_UNDEFINED)
-            return bb_raise(work, "slice indices must be integers or None or have an __index__ method");
-    if (value.kind != BB_VALUE_LIST && value.kind != BB_VALUE_TUPLE && value.kind != BB_VALUE_TEXT &&
-        value.kind != BB_VALUE_RANGE)
-        return value.kind == BB_VALUE_DICT
-                   ? bb_raise(work, "unhashable type: 'slice'")
-                   : bb_raise(work, "'%s' object is not subscriptable", bb_value_type_name(value));
-    if (!bb_value_length(work, value, &length))
-        return BB_NONE;
-    int64_t count = (int64_t)length, by = step.kind == BB_VALUE_NONE  ? 1
-                                          : bb_value_is_integer(step) ? bb_value_to_integer(step)
-                                                                      : count + 1;
-    if (step.kind != BB_VALUE_NONE && !bb_value_is_integer(step))
-        return bb_raise(work, "slice indices must be integers or None or have an __index__ method");
-    if (by == 0)
-        return bb_raise(work, "slice step cannot be zero");
-    if (by > count + 1)
-        by = count + 1; /* farther than the end is all the same */
-    if (by < -count - 1)
-        by = -count - 1;
-    int64_t from, to;
-    if (!slice_end(work, start, count, by < 0, by < 0 ? count - 1 : 0, &from) ||
-        !slice_end(work, stop, count, by < 0, by < 0 ? -1 : count, &to))
-        return BB_NONE;
-    int64_t taken = by > 0 ? (to > from ? (to - from - 1) / by + 1 : 0) : (to < from ? (from - to - 1) / -by + 1 : 0);
-    if (value.kind == BB_VALUE_RANGE)
-        return slice_range(work, value.range, from, by, taken);
-    if (value.kind == BB_VALUE_TEXT)
-        return slice_text(work, value.text, taken > 0 ? from : 0, by, taken);
-    struct bb_list_builder items = {.work = work};
-    for (int64_t i = 0; i < taken && work->status == BOMBUS_OK; i++)
-        bb_list_add(&items, value.list->items[from + i * by]);
-    return bb_list_finish(&items, value.kind);
 }

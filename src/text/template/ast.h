@@ -95,7 +95,4 @@ struct bb_syntax {
     uint32_t name_count;
 };
 
-/* Parses work->source (newlines already "\n"). Errors are in the work. */
-void bb_template_parse(struct bb_work *work, struct bb_syntax *syntax);
-
 #endif

@@ -1,5 +1,7 @@
 /* strftime of the work's clock, in English whatever the locale. */
-#include "text/template/functions.h"
+#include "text/template/clock.h"
+
+#include "text/template/builder.h"
 
 #include <stdio.h>
 #include <string.h>

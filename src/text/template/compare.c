@@ -1,116 +1,11 @@
-/* Asking values: truth, equality, order, hash, type, length, iteration. */
+/* Comparing values, and dicts: they find keys by hash and equality, and two are equal if one finds the other's keys. */
+#include "text/template/compare.h"
+
 #include "base/map.h"
-#include "text/template/work.h"
+#include "text/template/undefined.h"
 
 #include <math.h>
 #include <string.h>
-
-#include "text/template/loop.h"
-
-bool bb_value_is_integer(struct bb_value value)
-{
-    return value.kind == BB_VALUE_BOOL || value.kind == BB_VALUE_INT;
-}
-
-bool bb_value_is_number(struct bb_value value)
-{
-    return bb_value_is_integer(value) || value.kind == BB_VALUE_LONG || value.kind == BB_VALUE_FLOAT;
-}
-
-int64_t bb_value_to_integer(struct bb_value number)
-{
-    return number.kind == BB_VALUE_BOOL ? (int64_t)number.boolean : number.integer;
-}
-
-double bb_value_to_real(struct bb_value number)
-{
-    if (number.kind == BB_VALUE_FLOAT)
-        return number.real;
-    if (number.kind == BB_VALUE_LONG)
-        return bb_real_parse(number.text->bytes, number.text->length);
-    return (double)bb_value_to_integer(number);
-}
-
-bool bb_text_equals(const struct bb_text *text, const char *string)
-{
-    return text->length == strlen(string) && memcmp(text->bytes, string, text->length) == 0;
-}
-
-/* UTF-8 sorts as its code points do. */
-int bb_text_compare(const struct bb_text *a, const struct bb_text *b)
-{
-    size_t shorter = a->length < b->length ? a->length : b->length;
-    int order = shorter > 0 ? memcmp(a->bytes, b->bytes, shorter) : 0;
-    return order != 0 ? (order < 0 ? -1 : 1) : (a->length > b->length) - (a->length < b->length);
-}
-
-static size_t view_length(const struct bb_view *view)
-{
-    return view->dict->count;
-}
-
-bool bb_value_has_length(struct bb_value value)
-{
-    switch (value.kind) {
-    case BB_VALUE_UNDEFINED:
-    case BB_VALUE_TEXT:
-    case BB_VALUE_LIST:
-    case BB_VALUE_TUPLE:
-    case BB_VALUE_DICT:
-    case BB_VALUE_RANGE:
-    case BB_VALUE_VIEW:
-    case BB_VALUE_LOOP: return true;
-    default: return false;
-    }
-}
-
-bool bb_value_length(struct bb_work *work, struct bb_value value, size_t *length)
-{
-    *length = 0;
-    switch (value.kind) {
-    case BB_VALUE_UNDEFINED: return true;
-    case BB_VALUE_TEXT: *length = value.text->count; return true;
-    case BB_VALUE_LIST:
-    case BB_VALUE_TUPLE: *length = value.list->count; return true;
-    case BB_VALUE_DICT: *length = value.dict->count; return true;
-    case BB_VALUE_RANGE: *length = (size_t)value.range->count; return true;
-    case BB_VALUE_VIEW: *length = view_length(value.view); return true;
-    case BB_VALUE_LOOP: *length = value.loop->items.count; return true;
-    default: bb_raise(work, "object of type '%s' has no len()", bb_value_type_name(value)); return false;
-    }
-}
-
-bool bb_value_is_true(struct bb_work *work, struct bb_value value)
-{
-    size_t length;
-    switch (value.kind) {
-    case BB_VALUE_MISSING:
-    case BB_VALUE_UNDEFINED:
-    case BB_VALUE_NONE: return false;
-    case BB_VALUE_BOOL: return value.boolean;
-    case BB_VALUE_INT: return value.integer != 0;
-    case BB_VALUE_FLOAT: return value.real != 0.0;
-    default: return !bb_value_has_length(value) || (bb_value_length(work, value, &length) && length > 0);
-    }
-}
-
-/* Short text that is equal is mostly one object in CPython. */
-enum { SHORT_TEXT = 64 };
-
-bool bb_value_is_same(struct bb_value a, struct bb_value b)
-{
-    if (a.kind != b.kind)
-        return false;
-    switch (a.kind) {
-    case BB_VALUE_NONE: return true;
-    case BB_VALUE_BOOL: return a.boolean == b.boolean;
-    case BB_VALUE_INT: return a.integer == b.integer;
-    case BB_VALUE_FLOAT: return a.real == b.real;
-    case BB_VALUE_TEXT:
-        return a.text == b.text || (a.text->length <= SHORT_TEXT && bb_text_compare(a.text, b.text) == 0);
-    default: return a.list == b.list;
-    }
-}
 
 /* Exactly as Python: an int and a float are equal if their values are, without rounding. */
 static bool numbers_are_equal(struct bb_value a, struct bb_value b)
@@ -255,135 +150,103 @@ uint64_t bb_value_hash(struct bb_work *work, struct bb_value value)
     }
 }
 
-const char *bb_value_type_name(struct bb_value value)
+/* ---- dicts ---- */
+
+enum { DICT_FIRST_CAPACITY = 4, DICT_LINEAR_COUNT = 8 };
+
+struct bb_dict *bb_dict_create(struct bb_work *work)
 {
-    switch (value.kind) {
-    case BB_VALUE_MISSING:
-    case BB_VALUE_NONE: return "NoneType";
-    case BB_VALUE_UNDEFINED: return "Undefined";
-    case BB_VALUE_BOOL: return "bool";
-    case BB_VALUE_INT:
-    case BB_VALUE_LONG: return "int";
-    case BB_VALUE_FLOAT: return "float";
-    case BB_VALUE_TEXT: return value.text->is_markup ? "Markup" : "str";
-    case BB_VALUE_LIST: return "list";
-    case BB_VALUE_TUPLE: return "tuple";
-    case BB_VALUE_DICT: return "dict";
-    case BB_VALUE_RANGE: return "range";
-    case BB_VALUE_VIEW:
-        return value.view->kind == BB_VIEW_KEYS     ? "dict_keys"
-               : value.view->kind == BB_VIEW_VALUES ? "dict_values"
-                                                    : "dict_items";
-    case BB_VALUE_ITERATOR: return value.iterator->type_name;
-    case BB_VALUE_NAMESPACE: return "TemplateNamespace";
-    case BB_VALUE_MACRO: return "Macro";
-    case BB_VALUE_FUNCTION:
-        return value.function->self.kind != BB_VALUE_MISSING ? "builtin_function_or_method" : "function";
-    case BB_VALUE_LOOP: return "LoopContext";
-    case BB_VALUE_CYCLER: return "Cycler";
-    case BB_VALUE_JOINER: return "Joiner";
+    return bb_work_allocate(work, 1, sizeof(struct bb_dict));
+}
+
+struct bb_value bb_value_dict(struct bb_dict *dict)
+{
+    return dict != NULL ? (struct bb_value){.kind = BB_VALUE_DICT, .dict = dict} : BB_NONE;
+}
+
+/* Index of the pair, or SIZE_MAX. *slot: where it is or would be, if there are slots. */
+static size_t dict_search(struct bb_work *work, const struct bb_dict *dict, struct bb_value key, uint64_t hash,
+                          size_t *slot)
+{
+    if (dict->slots == NULL) {
+        for (size_t i = 0; i < dict->count; i++)
+            if (dict->pairs[i].hash == hash && bb_value_is_equal(work, dict->pairs[i].key, key))
+                return i;
+        return SIZE_MAX;
     }
-    return "object";
-}
-
-const char *bb_value_owner_name(struct bb_value value)
-{
-    switch (value.kind) {
-    case BB_VALUE_MISSING:
-    case BB_VALUE_NONE: return "None";
-    case BB_VALUE_UNDEFINED: return "Undefined object";
-    case BB_VALUE_BOOL: return "bool object";
-    case BB_VALUE_INT:
-    case BB_VALUE_LONG: return "int object";
-    case BB_VALUE_FLOAT: return "float object";
-    case BB_VALUE_TEXT: return value.text->is_markup ? "markupsafe.Markup object" : "str object";
-    case BB_VALUE_LIST: return "list object";
-    case BB_VALUE_TUPLE: return "tuple object";
-    case BB_VALUE_DICT: return "dict object";
-    case BB_VALUE_RANGE: return "range object";
-    case BB_VALUE_VIEW:
-        return value.view->kind == BB_VIEW_KEYS     ? "dict_keys object"
-               : value.view->kind == BB_VIEW_VALUES ? "dict_values object"
-                                                    : "dict_items object";
-    case BB_VALUE_ITERATOR: return "generator object";
-    case BB_VALUE_NAMESPACE: return "namespace object";
-    case BB_VALUE_MACRO: return "jinja2.runtime.Macro object";
-    case BB_VALUE_FUNCTION: return "function object";
-    case BB_VALUE_LOOP: return "jinja2.runtime.LoopContext object";
-    case BB_VALUE_CYCLER: return "jinja2.utils.Cycler object";
-    case BB_VALUE_JOINER: return "jinja2.utils.Joiner object";
-    }
-    return "object";
-}
-
-bool bb_value_is_iterable(struct bb_value value)
-{
-    return (bb_value_has_length(value) || value.kind == BB_VALUE_ITERATOR);
-}
-
-/* The characters of Markup are plain text. */
-static void iterate_text(struct bb_work *work, const struct bb_text *text, struct bb_list_builder *items)
-{
-    struct bb_text plain = *text;
-    plain.is_markup = false;
-    for (size_t offset = 0, length; offset < text->length && work->status == BOMBUS_OK; offset += length) {
-        bb_code_read(text->bytes + offset, &length);
-        bb_list_add(items, bb_value_part(work, &plain, offset, offset + length));
+    size_t mask = dict->slot_count - 1;
+    for (size_t i = (size_t)hash & mask;; i = (i + 1) & mask) {
+        *slot = i;
+        if (dict->slots[i] == 0 || !bb_work_step(work, 1))
+            return SIZE_MAX;
+        const struct bb_pair *pair = &dict->pairs[dict->slots[i] - 1];
+        if (pair->hash == hash && bb_value_is_equal(work, pair->key, key))
+            return dict->slots[i] - 1;
     }
 }
 
-static void iterate_dict(struct bb_work *work, const struct bb_dict *dict, enum bb_view_kind kind,
-                         struct bb_list_builder *items)
+static bool dict_grow(struct bb_work *work, struct bb_dict *dict)
 {
-    for (size_t i = 0; i < dict->count && work->status == BOMBUS_OK; i++) {
-        const struct bb_pair *pair = &dict->pairs[i];
-        bb_list_add(items, kind == BB_VIEW_KEYS     ? pair->key
-                           : kind == BB_VIEW_VALUES ? pair->value
-                                                    : bb_value_pair(work, pair->key, pair->value));
+    size_t capacity = dict->capacity > 0 ? dict->capacity * 2 : DICT_FIRST_CAPACITY;
+    struct bb_pair *pairs = bb_work_allocate(work, capacity, sizeof *pairs);
+    if (pairs == NULL || capacity >= UINT32_MAX)
+        return false;
+    if (dict->count > 0)
+        memcpy(pairs, dict->pairs, dict->count * sizeof *pairs);
+    dict->pairs = pairs;
+    dict->capacity = capacity;
+    if (capacity <= DICT_LINEAR_COUNT)
+        return true;
+    size_t slot_count = capacity * 2;
+    uint32_t *slots = bb_work_allocate(work, slot_count, sizeof *slots);
+    if (slots == NULL)
+        return false;
+    for (size_t i = 0; i < dict->count; i++) {
+        size_t slot = (size_t)pairs[i].hash & (slot_count - 1);
+        while (slots[slot] != 0)
+            slot = (slot + 1) & (slot_count - 1);
+        slots[slot] = (uint32_t)(i + 1);
     }
+    dict->slots = slots;
+    dict->slot_count = slot_count;
+    return true;
 }
 
-struct bb_list bb_value_iterate(struct bb_work *work, struct bb_value value)
+void bb_dict_set(struct bb_work *work, struct bb_dict *dict, struct bb_value key, struct bb_value value)
 {
-    struct bb_list_builder items = {.work = work};
-    struct bb_list rest;
-    switch (value.kind) {
-    case BB_VALUE_UNDEFINED: break;
-    case BB_VALUE_LIST:
-    case BB_VALUE_TUPLE: return *value.list;
-    case BB_VALUE_TEXT: iterate_text(work, value.text, &items); break;
-    case BB_VALUE_DICT: iterate_dict(work, value.dict, BB_VIEW_KEYS, &items); break;
-    case BB_VALUE_VIEW: iterate_dict(work, value.view->dict, value.view->kind, &items); break;
-    case BB_VALUE_RANGE:
-        for (int64_t i = 0; i < value.range->count && work->status == BOMBUS_OK; i++)
-            bb_list_add(&items, bb_value_int(value.range->start + i * value.range->step));
-        break;
-    case BB_VALUE_ITERATOR:
-        rest = value.iterator->items;
-        rest.items = rest.items != NULL ? rest.items + value.iterator->next : NULL;
-        rest.count -= value.iterator->next;
-        value.iterator->next = value.iterator->items.count;
-        return rest;
-    default: bb_raise(work, "'%s' object is not iterable", bb_value_type_name(value));
+    size_t slot = 0;
+    uint64_t hash = bb_value_hash(work, key);
+    if (!bb_work_step(work, 1))
+        return;
+    size_t found = dict_search(work, dict, key, hash, &slot);
+    if (work->status != BOMBUS_OK)
+        return;
+    if (found != SIZE_MAX) {
+        dict->pairs[found].value = value;
+        return;
     }
-    return (struct bb_list){.items = items.items, .count = items.count};
+    if (dict->count == dict->capacity) {
+        if (!dict_grow(work, dict))
+            return;
+        found = dict_search(work, dict, key, hash, &slot);
+    }
+    dict->pairs[dict->count++] = (struct bb_pair){key, value, hash};
+    if (dict->slots != NULL)
+        dict->slots[slot] = (uint32_t)dict->count;
 }
 
-struct bb_value bb_raise_undefined(struct bb_work *work, struct bb_value value)
+const struct bb_value *bb_dict_find(struct bb_work *work, const struct bb_dict *dict, struct bb_value key)
 {
-    const struct bb_undefined *undefined = value.undefined;
-    if (undefined->is_condition) {
-        int32_t line, column;
-        bb_find_place(work->source, work->source_length, undefined->place, &line, &column);
-        return bb_raise(work, "the inline if-expression on line %d evaluated to false and no else section was defined.",
-                        (int)line);
-    }
-    if (undefined->hint != NULL)
-        return bb_raise(work, "%s", undefined->hint);
-    const char *name = bb_repr_string(work, undefined->name);
-    if (undefined->owner == NULL)
-        return bb_raise(work, "%s is undefined", name);
-    if (undefined->name.kind != BB_VALUE_TEXT)
-        return bb_raise(work, "%s has no element %s", undefined->owner, name);
-    return bb_raise(work, "'%s' has no attribute %s", undefined->owner, name);
+    size_t slot;
+    uint64_t hash = bb_value_hash(work, key);
+    if (work->status != BOMBUS_OK)
+        return NULL;
+    size_t found = dict_search(work, dict, key, hash, &slot);
+    return found == SIZE_MAX ? NULL : &dict->pairs[found].value;
+}
+
+const struct bb_value *bb_dict_find_string(struct bb_work *work, const struct bb_dict *dict, const char *key)
+{
+    struct bb_text text = {.bytes = key, .length = strlen(key), .count = bb_code_count(key, strlen(key))};
+    return bb_dict_find(work, dict, (struct bb_value){.kind = BB_VALUE_TEXT, .text = &text});
 }

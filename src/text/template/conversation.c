@@ -3,7 +3,11 @@
  * continue_final_message works as there: a tag is put behind the final message, and the text is cut where the tag comes out. */
 #include "text/template/conversation.h"
 
-#include "text/template/functions.h"
+#include "text/template/builder.h"
+#include "text/template/compare.h"
+#include "text/template/list.h"
+#include "text/template/repr.h"
+#include "text/template/text.h"
 
 #include <string.h>
 

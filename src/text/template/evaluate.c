@@ -1,45 +1,17 @@
 /* Expressions to values. */
 #include "text/template/evaluate.h"
 
-#include "text/template/functions.h"
+#include "text/template/access.h"
+#include "text/template/arguments.h"
+#include "text/template/builder.h"
+#include "text/template/call.h"
+#include "text/template/compare.h"
+#include "text/template/list.h"
+#include "text/template/operators.h"
+#include "text/template/repr.h"
 #include "text/template/scope.h"
-
-#include <string.h>
-
-enum { BINDINGS_PER_STEP = 32 };
-
-struct bb_scope *bb_scope_create(struct bb_work *work, struct bb_scope *outer)
-{
-    struct bb_scope *scope = bb_work_allocate(work, 1, sizeof *scope);
-    if (scope != NULL)
-        scope->outer = outer;
-    return scope;
-}
-
-void bb_scope_set(struct bb_work *work, struct bb_scope *scope, uint32_t name, struct bb_value value)
-{
-    struct bb_binding *binding = scope->bindings;
-    while (binding != NULL && binding->name != name)
-        binding = binding->next;
-    if (binding == NULL) {
-        if ((binding = bb_work_allocate(work, 1, sizeof *binding)) == NULL)
-            return;
-        binding->name = name;
-        binding->next = scope->bindings;
-        scope->bindings = binding;
-    }
-    binding->value = value;
-}
-
-struct bb_value bb_scope_get(struct bb_work *work, uint32_t name)
-{
-    size_t steps = 0;
-    for (const struct bb_scope *scope = work->scope; scope != NULL; scope = scope->outer, steps++)
-        for (const struct bb_binding *binding = scope->bindings; binding != NULL; binding = binding->next, steps++)
-            if (binding->name == name)
-                return bb_work_step(work, steps / BINDINGS_PER_STEP) ? binding->value : BB_NONE;
-    return bb_work_step(work, steps / BINDINGS_PER_STEP) ? work->globals[name] : BB_NONE;
-}
+#include "text/template/slice.h"
+#include "text/template/undefined.h"
 
 static struct bb_value evaluate_items(struct bb_work *work, const struct bb_node *node)
 {
@@ -73,23 +45,6 @@ static struct bb_value evaluate_leaf(struct bb_work *work, const struct bb_node 
     case BB_NODE_DICT: return evaluate_dict(work, node);
     default: return work->captured;
     }
-}
-
-bool bb_arguments_append(struct bb_work *work, struct bb_arguments *arguments, struct bb_value name,
-                         struct bb_value value)
-{
-    size_t count = arguments->keyword_count;
-    /* Room doubles: a power of two is full. */
-    if ((count & (count - 1)) == 0) {
-        struct bb_keyword *keywords = bb_work_allocate(work, count > 0 ? count * 2 : 1, sizeof *keywords);
-        if (keywords == NULL)
-            return false;
-        if (count > 0)
-            memcpy(keywords, arguments->keywords, count * sizeof *keywords);
-        arguments->keywords = keywords;
-    }
-    ((struct bb_keyword *)arguments->keywords)[arguments->keyword_count++] = (struct bb_keyword){name, value};
-    return work->status == BOMBUS_OK;
 }
 
 static void add_keyword(struct bb_work *work, struct bb_arguments *arguments, struct bb_value name,

@@ -1,6 +1,9 @@
-/* The parser's half for expressions; precedence and oddities (** to the left, `is` beside filters) are jinja2's. */
-#include "text/template/functions.h"
-#include "text/template/parser.h"
+/* Tokens to expressions; precedence and oddities (** to the left, `is` beside filters) are jinja2's. */
+#include "text/template/expression.h"
+
+#include "text/template/builder.h"
+#include "text/template/call.h"
+#include "text/template/repr.h"
 
 #include <string.h>
 

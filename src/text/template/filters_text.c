@@ -1,5 +1,16 @@
 /* Filters that make text. */
+#include "text/template/arguments.h"
+#include "text/template/builder.h"
+#include "text/template/compare.h"
+#include "text/template/format.h"
 #include "text/template/functions.h"
+#include "text/template/json.h"
+#include "text/template/list.h"
+#include "text/template/number.h"
+#include "text/template/real.h"
+#include "text/template/repr.h"
+#include "text/template/text.h"
+#include "text/template/undefined.h"
 
 #include <math.h>
 #include <stdio.h>

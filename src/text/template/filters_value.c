@@ -1,5 +1,14 @@
 /* Filters of single values: defaults, attributes, numbers. */
+#include "text/template/access.h"
+#include "text/template/arguments.h"
+#include "text/template/builder.h"
 #include "text/template/functions.h"
+#include "text/template/list.h"
+#include "text/template/number.h"
+#include "text/template/operators.h"
+#include "text/template/real.h"
+#include "text/template/repr.h"
+#include "text/template/undefined.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -26,7 +35,7 @@ FILTER(attr)
         return value.kind == BB_VALUE_UNDEFINED ? bb_raise_undefined(work, value) : BB_NONE;
     /* Attributes only: the keys of a dict are not seen. */
     struct bb_value found = value.kind == BB_VALUE_DICT || value.kind == BB_VALUE_LIST || value.kind == BB_VALUE_TEXT
-                                ? bb_find_method(work, value, name)
+                                ? bb_value_method(work, value, name)
                                 : bb_value_attribute(work, value, name);
     return found.kind != BB_VALUE_MISSING || work->status != BOMBUS_OK
                ? found

@@ -1,7 +1,14 @@
-/* Text from patterns: text % values, str.format and its format specifications. */
-#include "text/template/functions.h"
+/* Text from patterns: text % values, and format specifications. */
+#include "text/template/format.h"
 
-#include <inttypes.h>
+#include "text/template/builder.h"
+#include "text/template/compare.h"
+#include "text/template/number.h"
+#include "text/template/real.h"
+#include "text/template/repr.h"
+#include "text/template/text.h"
+#include "text/template/undefined.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -154,7 +161,7 @@ static void build_text(struct bb_builder *builder, const struct layout *layout, 
 
 /* ---- format specifications ---- */
 
-static int64_t read_number(const char **c, const char *end)
+int64_t bb_format_number(const char **c, const char *end)
 {
     int64_t number = 0;
     for (; *c < end && **c >= '0' && **c <= '9'; ++*c)
@@ -190,7 +197,7 @@ static bool read_layout(struct bb_work *work, struct layout *layout, const char 
         }
         c++;
     }
-    layout->width = read_number(&c, end);
+    layout->width = bb_format_number(&c, end);
     if (c < end && (*c == ',' || *c == '_'))
         layout->group = *c++;
     if (c < end && *c == '.') {
@@ -199,7 +206,7 @@ static bool read_layout(struct bb_work *work, struct layout *layout, const char 
             bb_raise(work, "Format specifier missing precision");
             return false;
         }
-        layout->precision = read_number(&c, end);
+        layout->precision = bb_format_number(&c, end);
     }
     if (c < end)
         layout->type = *c++;
@@ -316,7 +323,7 @@ static int64_t percent_number(struct percent *percent, int64_t missing)
         return bb_value_is_integer(value) ? bb_value_to_integer(value) : missing;
     }
     const char *digits = percent->format->bytes + percent->offset, *begin = digits;
-    int64_t number = read_number(&digits, percent->format->bytes + percent->format->length);
+    int64_t number = bb_format_number(&digits, percent->format->bytes + percent->format->length);
     percent->offset += (size_t)(digits - begin);
     return digits > begin ? number : missing;
 }
@@ -486,165 +493,4 @@ struct bb_value bb_format_percent(struct bb_work *work, const struct bb_text *fo
         bb_raise(work, "not all arguments converted during string formatting");
     struct bb_value result = bb_build_finish(&percent.result);
     return format->is_markup ? bb_value_markup(work, result) : result;
-}
-
-/* ---- str.format ---- */
-
-struct braces {
-    struct bb_builder result;
-    const struct bb_text *format;
-    const struct bb_arguments *arguments;
-    int64_t next; /* automatic number; -1 once numbers were given */
-};
-
-static struct bb_value positional(struct braces *braces, const char *digits, size_t length)
-{
-    struct bb_work *work = braces->result.work;
-    int64_t index;
-    if (length == 0) {
-        if (braces->next < 0)
-            return bb_raise(work, "cannot switch from manual field specification to automatic field numbering");
-        index = braces->next++;
-    } else {
-        if (braces->next > 0)
-            return bb_raise(work, "cannot switch from automatic field numbering to manual field specification");
-        braces->next = -1;
-        index = read_number(&digits, digits + length);
-    }
-    if ((uint64_t)index >= braces->arguments->count)
-        return bb_raise(work, "Replacement index %" PRId64 " out of range for positional args tuple", index);
-    return braces->arguments->values[index];
-}
-
-static struct bb_value named(struct braces *braces, struct bb_value name)
-{
-    for (size_t i = 0; i < braces->arguments->keyword_count; i++)
-        if (bb_text_compare(braces->arguments->keywords[i].name.text, name.text) == 0)
-            return braces->arguments->keywords[i].value;
-    return bb_raise(braces->result.work, "%s", bb_repr_string(braces->result.work, name));
-}
-
-static bool is_all_digits(const char *bytes, size_t length)
-{
-    for (size_t i = 0; i < length; i++)
-        if (bytes[i] < '0' || bytes[i] > '9')
-            return false;
-    return true;
-}
-
-/* name(.attribute | [index])* in format[begin, end). */
-static struct bb_value field_value(struct braces *braces, size_t begin, size_t end)
-{
-    struct bb_work *work = braces->result.work;
-    const char *bytes = braces->format->bytes;
-    size_t stop = begin;
-    while (stop < end && bytes[stop] != '.' && bytes[stop] != '[')
-        stop++;
-    struct bb_value value = is_all_digits(bytes + begin, stop - begin)
-                                ? positional(braces, bytes + begin, stop - begin)
-                                : named(braces, bb_value_part(work, braces->format, begin, stop));
-    while (stop < end && work->status == BOMBUS_OK) {
-        bool is_attribute = bytes[stop] == '.';
-        size_t part = ++stop;
-        while (stop < end && (is_attribute ? bytes[stop] != '.' && bytes[stop] != '[' : bytes[stop] != ']'))
-            stop++;
-        if (stop == part)
-            return bb_raise(work, "Empty attribute in format string");
-        struct bb_value name = bb_value_part(work, braces->format, part, stop);
-        if (!is_attribute && is_all_digits(bytes + part, stop - part)) {
-            const char *digits = bytes + part;
-            name = bb_value_int(read_number(&digits, bytes + stop));
-        }
-        if (work->status == BOMBUS_OK)
-            value = is_attribute ? bb_value_attribute(work, value, name) : bb_value_item(work, value, name);
-        stop += !is_attribute;
-    }
-    return value;
-}
-
-/* The specification may hold fields itself. */
-static struct bb_value specification_text(struct braces *braces, size_t begin, size_t end)
-{
-    struct bb_work *work = braces->result.work;
-    struct bb_builder text = {.work = work};
-    const char *bytes = braces->format->bytes;
-    for (size_t i = begin; i < end && work->status == BOMBUS_OK; i++) {
-        if (bytes[i] != '{') {
-            bb_build_byte(&text, bytes[i]);
-            continue;
-        }
-        size_t close = i + 1;
-        while (close < end && bytes[close] != '}')
-            close++;
-        struct bb_value value = field_value(braces, i + 1, close);
-        if (work->status == BOMBUS_OK)
-            bb_build_value(&text, value);
-        i = close;
-    }
-    return bb_build_finish(&text);
-}
-
-static void build_field(struct braces *braces, size_t begin, size_t end)
-{
-    struct bb_work *work = braces->result.work;
-    const char *bytes = braces->format->bytes;
-    size_t name_end = begin;
-    int open = 0;
-    while (name_end < end && (open > 0 || (bytes[name_end] != '!' && bytes[name_end] != ':'))) {
-        open += bytes[name_end] == '[' ? 1 : bytes[name_end] == ']' ? -1 : 0;
-        name_end++;
-    }
-    struct bb_value value = field_value(braces, begin, name_end);
-    char conversion = '\0';
-    if (name_end < end && bytes[name_end] == '!') {
-        conversion = name_end + 1 < end ? bytes[name_end + 1] : '\0';
-        name_end += 2;
-        if (conversion == '\0' || strchr("rsa", conversion) == NULL || (name_end < end && bytes[name_end] != ':'))
-            bb_raise(work, "expected ':' after conversion specifier");
-    }
-    struct bb_value specification = specification_text(braces, name_end < end ? name_end + 1 : end, end);
-    if (work->status != BOMBUS_OK)
-        return;
-    if (conversion == 'r' || conversion == 'a') {
-        struct bb_builder repr = {.work = work};
-        bb_build_repr(&repr, value);
-        value = bb_build_finish(&repr);
-    } else if (conversion == 's') {
-        value = bb_value_to_text(work, value);
-    }
-    if (braces->format->is_markup)
-        value = bb_text_escape(work, value);
-    if (work->status == BOMBUS_OK)
-        bb_format_value(&braces->result, value, specification.text->bytes, specification.text->length);
-}
-
-struct bb_value bb_format_braces(struct bb_work *work, const struct bb_text *format,
-                                 const struct bb_arguments *arguments)
-{
-    struct braces braces = {.result = {.work = work}, .format = format, .arguments = arguments};
-    for (size_t i = 0; i < format->length && bb_work_step(work, 1); i++) {
-        char c = format->bytes[i];
-        if (c != '{' && c != '}') {
-            bb_build_byte(&braces.result, c);
-        } else if (i + 1 < format->length && format->bytes[i + 1] == c) {
-            bb_build_byte(&braces.result, c);
-            i++;
-        } else if (c == '}') {
-            bb_raise(work, "Single '}' encountered in format string");
-        } else {
-            size_t end = i + 1;
-            int open = 1;
-            while (end < format->length && (open += format->bytes[end] == '{'   ? 1
-                                                    : format->bytes[end] == '}' ? -1
-                                                                                : 0) > 0)
-                end++;
-            if (open > 0)
-                bb_raise(work, i + 1 == format->length ? "Single '{' encountered in format string"
-                                                       : "expected '}' before end of string");
-            else
-                build_field(&braces, i + 1, end);
-            i = end;
-        }
-    }
-    return bb_build_finish(&braces.result);
 }

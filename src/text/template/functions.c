@@ -1,6 +1,13 @@
 /* Functions that every template can call by name. */
 #include "text/template/functions.h"
 
+#include "text/template/arguments.h"
+#include "text/template/builder.h"
+#include "text/template/clock.h"
+#include "text/template/compare.h"
+#include "text/template/list.h"
+#include "text/template/repr.h"
+
 enum { MAX_RANGE = 100000 }; /* the sandbox's */
 
 #define FUNCTION(name)                                                                                                 \

@@ -1,5 +1,11 @@
 /* JSON: json.dumps as transformers' tojson uses it, and reading the variables. */
-#include "text/template/functions.h"
+#include "text/template/json.h"
+
+#include "text/template/builder.h"
+#include "text/template/compare.h"
+#include "text/template/list.h"
+#include "text/template/real.h"
+#include "text/template/sort.h"
 #include "text/unicode.h"
 
 #include <errno.h>

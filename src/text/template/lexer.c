@@ -1,6 +1,8 @@
 /* Source text to tokens, with jinja2's rules of whitespace control: trim_blocks, lstrip_blocks, `-` and `+` in tags. */
 #include "text/template/lexer.h"
 
+#include "text/template/builder.h"
+#include "text/template/real.h"
 #include "text/template/work.h"
 
 #include <ctype.h>

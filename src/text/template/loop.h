@@ -11,6 +11,8 @@ struct bb_loop {
     const struct bb_node *node;
     struct bb_scope *scope;  /* where a recursive loop stands */
     struct bb_value changed; /* what loop.changed saw last */
+    /* Renders a recursive loop for other items. */
+    struct bb_value (*call)(struct bb_work *work, struct bb_loop *loop, const struct bb_arguments *arguments);
 };
 
 #endif

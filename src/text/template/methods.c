@@ -1,42 +1,20 @@
-/* Methods of text, dicts and lists, and what the sandbox says to the others. */
-#include "text/template/functions.h"
+/* Methods of text, dicts, lists, loops and numbers. */
+#include "text/template/methods.h"
+
+#include "text/template/arguments.h"
+#include "text/template/builder.h"
+#include "text/template/compare.h"
+#include "text/template/list.h"
 #include "text/template/loop.h"
+#include "text/template/repr.h"
+#include "text/template/text.h"
 
 #include <math.h>
-#include <string.h>
 
 #define METHOD(name)                                                                                                   \
     static struct bb_value name(struct bb_work *work, struct bb_value self, const struct bb_value *bound,              \
                                 const struct bb_arguments *arguments)
 #define UNUSED_ARGUMENTS (void)bound, (void)arguments
-
-const struct bb_text *bb_text_argument(struct bb_work *work, struct bb_value value)
-{
-    static const struct bb_text empty = {.bytes = ""};
-    struct bb_value text = bb_value_to_text(work, value);
-    return text.kind == BB_VALUE_TEXT ? text.text : &empty;
-}
-
-const struct bb_text *bb_require_text(struct bb_work *work, struct bb_value value, const char *what)
-{
-    if (value.kind == BB_VALUE_TEXT)
-        return value.text;
-    bb_raise(work, "%s must be str, not %s", what, bb_value_type_name(value));
-    return bb_text_argument(work, BB_NONE);
-}
-
-int64_t bb_require_integer(struct bb_work *work, struct bb_value value, int64_t missing)
-{
-    if (value.kind == BB_VALUE_MISSING)
-        return missing;
-    if (bb_value_is_integer(value))
-        return bb_value_to_integer(value);
-    if (value.kind == BB_VALUE_UNDEFINED)
-        bb_raise_undefined(work, value);
-    else
-        bb_raise(work, "'%s' object cannot be interpreted as an integer", bb_value_type_name(value));
-    return missing;
-}
 
 static struct bb_value keep_markup(struct bb_work *work, struct bb_value self, struct bb_value result)
 {
@@ -188,26 +166,7 @@ METHOD(text_join)
     return keep_markup(work, self, bb_build_finish(&result));
 }
 
-METHOD(format)
-{
-    (void)bound;
-    return keep_markup(work, self, bb_format_braces(work, self.text, arguments));
-}
-
-METHOD(format_map)
-{
-    (void)arguments;
-    struct bb_arguments spread = {0};
-    if (bound[0].kind != BB_VALUE_DICT)
-        return bb_raise(work, "format_map() argument must be a mapping");
-    for (size_t i = 0; i < bound[0].dict->count; i++)
-        if (bound[0].dict->pairs[i].key.kind == BB_VALUE_TEXT &&
-            !bb_arguments_append(work, &spread, bound[0].dict->pairs[i].key, bound[0].dict->pairs[i].value))
-            return BB_NONE;
-    return keep_markup(work, self, bb_format_braces(work, self.text, &spread));
-}
-
-const struct bb_function bb_text_methods[] = {
+static const struct bb_function text_methods[] = {
     {"capitalize", "", capitalize, {0}},
     {"casefold", "", casefold, {0}},
     {"lower", "", lower, {0}},
@@ -223,8 +182,6 @@ const struct bb_function bb_text_methods[] = {
     {"zfill", "width", zfill, {0}},
     {"expandtabs", "tabsize?", expandtabs, {0}},
     {"join", "iterable", text_join, {0}},
-    {"format", NULL, format, {0}},
-    {"format_map", "mapping", format_map, {0}},
     {NULL, NULL, NULL, {0}},
 };
 
@@ -279,7 +236,7 @@ METHOD(fromkeys)
     return bb_value_dict(dict);
 }
 
-const struct bb_function bb_dict_methods[] = {
+static const struct bb_function dict_methods[] = {
     {"get", "key default?", get, {0}}, {"items", "", items, {0}}, {"keys", "", keys, {0}},
     {"values", "", values, {0}},       {"copy", "", copy, {0}},   {"fromkeys", "iterable value?", fromkeys, {0}},
     {NULL, NULL, NULL, {0}},
@@ -312,7 +269,7 @@ METHOD(list_index)
                     bb_repr_string(work, bound[0]));
 }
 
-const struct bb_function bb_list_methods[] = {
+static const struct bb_function list_methods[] = {
     {"count", "value", list_count, {0}},
     {"index", "value start? stop?", list_index, {0}},
     {"copy", "", copy, {0}},
@@ -391,41 +348,6 @@ static const struct bb_function int_methods[] = {{"bit_length", "", bit_length, 
 
 /* ---- look-up ---- */
 
-/* What the immutable sandbox refuses: methods that change a list or dict, and Python's own attributes. */
-static bool is_unsafe(struct bb_value value, const struct bb_text *name)
-{
-    static const char *const of_lists[] = {"append", "clear", "pop", "reverse", "insert", "sort", "extend", "remove"};
-    static const char *const of_dicts[] = {"clear", "pop", "popitem", "setdefault", "update"};
-    static const char *const of_all[] = {
-        "__class__",       "__delattr__", "__dict__",    "__dir__",           "__doc__",
-        "__eq__",          "__format__",  "__ge__",      "__getattribute__",  "__getstate__",
-        "__gt__",          "__hash__",    "__init__",    "__init_subclass__", "__le__",
-        "__lt__",          "__module__",  "__ne__",      "__new__",           "__reduce__",
-        "__reduce_ex__",   "__repr__",    "__setattr__", "__sizeof__",        "__str__",
-        "__subclasshook__"};
-    static const char *const of_containers[] = {"__contains__", "__getitem__", "__iter__",    "__len__",     "__add__",
-                                                "__mul__",      "__setitem__", "__delitem__", "__reversed__"};
-    for (size_t i = 0; value.kind == BB_VALUE_LIST && i < BB_COUNT(of_lists); i++)
-        if (bb_text_equals(name, of_lists[i]))
-            return true;
-    for (size_t i = 0; value.kind == BB_VALUE_DICT && i < BB_COUNT(of_dicts); i++)
-        if (bb_text_equals(name, of_dicts[i]))
-            return true;
-    if (name->length < 2 || name->bytes[0] != '_' || name->bytes[1] != '_')
-        return false;
-    for (size_t i = 0; i < BB_COUNT(of_all); i++)
-        if (bb_text_equals(name, of_all[i]))
-            return true;
-    for (size_t i = 0; (value.kind == BB_VALUE_LIST || value.kind == BB_VALUE_DICT || value.kind == BB_VALUE_TEXT) &&
-                       i < BB_COUNT(of_containers);
-         i++)
-        if (bb_text_equals(name, of_containers[i]))
-            return true;
-    return (value.kind == BB_VALUE_FUNCTION || value.kind == BB_VALUE_MACRO) &&
-           (bb_text_equals(name, "__globals__") || bb_text_equals(name, "__code__") ||
-            bb_text_equals(name, "__call__"));
-}
-
 static const struct bb_function *method_table(struct bb_value value, const struct bb_text *name)
 {
     static const struct bb_function none[] = {{NULL, NULL, NULL, {0}}};
@@ -434,11 +356,11 @@ static const struct bb_function *method_table(struct bb_value value, const struc
         for (const struct bb_function *method = bb_text_search_methods; method->name != NULL; method++)
             if (bb_text_equals(name, method->name))
                 return bb_text_search_methods;
-        return bb_text_methods;
-    case BB_VALUE_DICT: return bb_dict_methods;
-    case BB_VALUE_LIST: return bb_list_methods;
+        return text_methods;
+    case BB_VALUE_DICT: return dict_methods;
+    case BB_VALUE_LIST: return list_methods;
     case BB_VALUE_TUPLE:
-    case BB_VALUE_RANGE: return bb_text_equals(name, "copy") ? none : bb_list_methods;
+    case BB_VALUE_RANGE: return bb_text_equals(name, "copy") ? none : list_methods;
     case BB_VALUE_LOOP: return loop_methods;
     case BB_VALUE_CYCLER: return cycler_methods;
     case BB_VALUE_FLOAT: return float_methods;
@@ -448,20 +370,10 @@ static const struct bb_function *method_table(struct bb_value value, const struc
     }
 }
 
-struct bb_value bb_find_method(struct bb_work *work, struct bb_value value, struct bb_value name)
+const struct bb_function *bb_find_method(struct bb_value value, const struct bb_text *name)
 {
-    if (is_unsafe(value, name.text)) {
-        struct bb_builder hint = {.work = work};
-        bb_build_string(&hint, "access to attribute ");
-        bb_build_repr(&hint, name);
-        bb_build_format(&hint, " of '%s' object is unsafe.", bb_value_type_name(value));
-        bb_build_byte(&hint, '\0');
-        struct bb_value text = bb_build_finish(&hint);
-        return text.kind == BB_VALUE_TEXT ? bb_value_undefined(work, text.text->bytes, bb_value_owner_name(value), name)
-                                          : BB_NONE;
-    }
-    for (const struct bb_function *method = method_table(value, name.text); method->name != NULL; method++)
-        if (bb_text_equals(name.text, method->name))
-            return bb_value_function(work, method, value);
-    return BB_MISSING;
+    for (const struct bb_function *method = method_table(value, name); method->name != NULL; method++)
+        if (bb_text_equals(name, method->name))
+            return method;
+    return NULL;
 }

@@ -1,5 +1,9 @@
 /* Methods of text that search, split and classify. */
-#include "text/template/functions.h"
+#include "text/template/arguments.h"
+#include "text/template/builder.h"
+#include "text/template/list.h"
+#include "text/template/methods.h"
+#include "text/template/text.h"
 
 #include <string.h>
 #include <utf8proc.h>

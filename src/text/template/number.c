@@ -1,5 +1,8 @@
 /* int() and float() of text and numbers. */
-#include "text/template/functions.h"
+#include "text/template/number.h"
+
+#include "text/template/builder.h"
+#include "text/template/real.h"
 
 #include <errno.h>
 #include <math.h>

@@ -1,6 +1,14 @@
 /* Arithmetic and membership with Python's meaning. */
+#include "text/template/operators.h"
+
 #include "text/template/ast.h"
-#include "text/template/functions.h"
+#include "text/template/builder.h"
+#include "text/template/compare.h"
+#include "text/template/format.h"
+#include "text/template/list.h"
+#include "text/template/repr.h"
+#include "text/template/text.h"
+#include "text/template/undefined.h"
 
 #include <math.h>
 #include <string.h>

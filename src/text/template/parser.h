@@ -1,4 +1,4 @@
-/* What the two halves of the parser (statements, expressions) share. */
+/* The parser's place among the tokens, and what its halves (statements, expressions) share: nodes, names, errors. */
 #ifndef BB_TEMPLATE_PARSER_H
 #define BB_TEMPLATE_PARSER_H
 
@@ -31,6 +31,10 @@ struct bb_parser {
     int32_t open_count;
 };
 
+/* At the first token of work->source, the fixed names numbered; NULL after an error. *late as of bb_template_tokenize. */
+struct bb_parser *bb_parser_create(struct bb_work *work, struct bb_syntax *syntax, bombus_error *late);
+void bb_parser_free(struct bb_parser *parser); /* what is not in the work's memory */
+
 /* A list of sibling nodes under construction. */
 struct bb_node_list {
     struct bb_node *first, *last;
@@ -55,16 +59,5 @@ bool bb_parser_expect_name(struct bb_parser *parser, const char *name);
 void bb_parser_advance(struct bb_parser *parser);
 uint32_t bb_parser_name_number(struct bb_parser *parser, const struct bb_token *token);
 struct bb_value bb_parser_token_text(struct bb_parser *parser, const struct bb_token *token);
-
-struct bb_node *bb_parse_expression(struct bb_parser *parser);
-/* Several expressions with commas between are a tuple. `end_name` (may be NULL): a name that ends it. */
-struct bb_node *bb_parse_tuple(struct bb_parser *parser, bool with_condition, bool is_parenthesized,
-                               const char *end_name);
-/* Filters: of `node`, or of captured text if NULL; `is_first_bare`: the first one without `|`. */
-struct bb_node *bb_parse_filters(struct bb_parser *parser, struct bb_node *node, bool is_first_bare);
-/* What is assigned to: a name, a tuple of names, or with `with_namespace` name.attribute. */
-struct bb_node *bb_parse_target(struct bb_parser *parser, bool with_namespace, const char *end_name);
-struct bb_node *bb_parse_target_name(struct bb_parser *parser);
-void bb_parse_parameters(struct bb_parser *parser, struct bb_node *macro);
 
 #endif

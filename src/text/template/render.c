@@ -1,8 +1,18 @@
-/* Statements to text. */
+/* Statements to text, and the calls that render statements: of macros, callers and recursive loops. */
+#include "text/template/render.h"
+
+#include "text/template/arguments.h"
+#include "text/template/builder.h"
+#include "text/template/call.h"
+#include "text/template/compare.h"
 #include "text/template/evaluate.h"
-#include "text/template/functions.h"
+#include "text/template/list.h"
 #include "text/template/loop.h"
+#include "text/template/macro.h"
+#include "text/template/repr.h"
 #include "text/template/scope.h"
+
+static void assign(struct bb_work *work, const struct bb_node *target, struct bb_value value);
 
 static void assign_tuple(struct bb_work *work, const struct bb_node *target, struct bb_value value)
 {
@@ -21,7 +31,7 @@ static void assign_tuple(struct bb_work *work, const struct bb_node *target, str
     else if (items.count > wanted)
         bb_raise(work, "too many values to unpack (expected %zu)", wanted);
     for (const struct bb_node *item = target->second; item != NULL && work->status == BOMBUS_OK; item = item->next)
-        bb_assign(work, item, items.items[i++]);
+        assign(work, item, items.items[i++]);
 }
 
 static void assign_attribute(struct bb_work *work, const struct bb_node *target, struct bb_value value)
@@ -40,7 +50,7 @@ static void assign_attribute(struct bb_work *work, const struct bb_node *target,
         bb_dict_set(work, owner.names, target->constant, value);
 }
 
-void bb_assign(struct bb_work *work, const struct bb_node *target, struct bb_value value)
+static void assign(struct bb_work *work, const struct bb_node *target, struct bb_value value)
 {
     if (work->status != BOMBUS_OK)
         return;
@@ -52,7 +62,81 @@ void bb_assign(struct bb_work *work, const struct bb_node *target, struct bb_val
         assign_attribute(work, target, value);
 }
 
+/* ---- macros ---- */
+
+static bool enter_call(struct bb_work *work)
+{
+    if (work->calls >= work->limits.depth) {
+        bb_raise_status(work, BOMBUS_ERROR_LIMIT, "calls are nested more than %d deep", (int)work->limits.depth);
+        return false;
+    }
+    work->calls++;
+    return true;
+}
+
+/* The text of a body with a scope of its own. */
+static struct bb_value render_captured(struct bb_work *work, const struct bb_node *body, struct bb_scope *outer)
+{
+    struct bb_scope *caller_scope = work->scope;
+    struct bb_builder text = {.work = work}, *caller_output = work->output;
+    if ((work->scope = bb_scope_create(work, outer)) != NULL) {
+        work->output = &text;
+        bb_render_body(work, body);
+        work->output = caller_output;
+    }
+    work->scope = caller_scope;
+    return bb_build_finish(&text);
+}
+
+static struct bb_value call_macro(struct bb_work *work, const struct bb_macro *macro,
+                                  const struct bb_arguments *arguments)
+{
+    struct bb_scope *caller_scope = work->scope, *scope = bb_scope_create(work, macro->scope);
+    struct bb_value text = BB_NONE;
+    if (scope == NULL || !enter_call(work))
+        return BB_NONE;
+    work->scope = scope;
+    bb_macro_bind(work, macro->node, arguments);
+    if (work->status == BOMBUS_OK)
+        text = render_captured(work, macro->node->body, scope);
+    work->scope = caller_scope;
+    work->calls--;
+    return text;
+}
+
+/* The macro is defined in work->scope. */
+static struct bb_value macro_value(struct bb_work *work, const struct bb_node *node)
+{
+    struct bb_macro *macro = bb_work_allocate(work, 1, sizeof *macro);
+    if (macro == NULL)
+        return BB_NONE;
+    *macro = (struct bb_macro){.node = node, .scope = work->scope, .call = call_macro};
+    return (struct bb_value){.kind = BB_VALUE_MACRO, .macro = macro};
+}
+
 /* ---- loops ---- */
+
+static void render_loop(struct bb_work *work, const struct bb_node *node, struct bb_value iterable, int32_t depth);
+
+static struct bb_value call_loop(struct bb_work *work, struct bb_loop *loop, const struct bb_arguments *arguments)
+{
+    if (!loop->node->is_recursive)
+        return bb_raise(work, "The loop must have the 'recursive' marker to be called recursively.");
+    if (arguments->count != 1 || arguments->keyword_count > 0)
+        return bb_raise(work, "LoopContext.__call__() takes 2 positional arguments but %zu were given",
+                        arguments->count + 1);
+    if (!enter_call(work))
+        return BB_NONE;
+    struct bb_builder text = {.work = work}, *caller_output = work->output;
+    struct bb_scope *caller_scope = work->scope;
+    work->output = &text;
+    work->scope = loop->scope;
+    render_loop(work, loop->node, arguments->values[0], loop->depth + 1);
+    work->scope = caller_scope;
+    work->output = caller_output;
+    work->calls--;
+    return bb_build_finish(&text);
+}
 
 /* The items for which `test` holds; it sees the loop's target, but not its `loop`. */
 static struct bb_list filter_items(struct bb_work *work, const struct bb_node *node, struct bb_list items)
@@ -62,7 +146,7 @@ static struct bb_list filter_items(struct bb_work *work, const struct bb_node *n
     for (size_t i = 0; i < items.count && work->status == BOMBUS_OK; i++) {
         if ((work->scope = bb_scope_create(work, outer)) == NULL)
             break;
-        bb_assign(work, node->second, items.items[i]);
+        assign(work, node->second, items.items[i]);
         if (work->status == BOMBUS_OK && bb_value_is_true(work, bb_evaluate(work, node->test)))
             bb_list_add(&kept, items.items[i]);
     }
@@ -80,7 +164,7 @@ static bool render_turns(struct bb_work *work, const struct bb_node *node, struc
         if ((work->scope = bb_scope_create(work, outer)) == NULL)
             break;
         work->place = node->place;
-        bb_assign(work, node->second, loop->items.items[loop->index]);
+        assign(work, node->second, loop->items.items[loop->index]);
         bb_scope_set(work, work->scope, BB_NAME_LOOP, variable);
         if (work->status == BOMBUS_OK)
             bb_render_body(work, node->body);
@@ -103,7 +187,8 @@ static void render_otherwise(struct bb_work *work, const struct bb_node *node)
     work->scope = outer;
 }
 
-void bb_render_loop(struct bb_work *work, const struct bb_node *node, struct bb_value iterable, int32_t depth)
+/* `depth`: 0, or how often the loop was called within itself. */
+static void render_loop(struct bb_work *work, const struct bb_node *node, struct bb_value iterable, int32_t depth)
 {
     work->place = node->third->place;
     struct bb_list items = bb_value_iterate(work, iterable);
@@ -112,30 +197,17 @@ void bb_render_loop(struct bb_work *work, const struct bb_node *node, struct bb_
     struct bb_loop *loop = bb_work_allocate(work, 1, sizeof *loop);
     if (loop == NULL)
         return;
-    *loop = (struct bb_loop){.items = items, .depth = depth, .node = node, .scope = work->scope};
+    *loop = (struct bb_loop){.items = items, .depth = depth, .node = node, .scope = work->scope, .call = call_loop};
     if (!render_turns(work, node, loop) && work->status == BOMBUS_OK)
         render_otherwise(work, node);
 }
 
 /* ---- blocks ---- */
 
-struct bb_value bb_render_captured(struct bb_work *work, const struct bb_node *body, struct bb_scope *outer)
-{
-    struct bb_scope *caller_scope = work->scope;
-    struct bb_builder text = {.work = work}, *caller_output = work->output;
-    if ((work->scope = bb_scope_create(work, outer)) != NULL) {
-        work->output = &text;
-        bb_render_body(work, body);
-        work->output = caller_output;
-    }
-    work->scope = caller_scope;
-    return bb_build_finish(&text);
-}
-
 /* The captured body through the filters of a set or filter block, if any. */
 static struct bb_value render_filtered(struct bb_work *work, const struct bb_node *node)
 {
-    struct bb_value text = bb_render_captured(work, node->body, work->scope), outer = work->captured;
+    struct bb_value text = render_captured(work, node->body, work->scope), outer = work->captured;
     if (node->third == NULL || work->status != BOMBUS_OK)
         return text;
     work->captured = text;
@@ -151,7 +223,7 @@ static void render_with(struct bb_work *work, const struct bb_node *node)
          target = target->next->next) {
         struct bb_value value = bb_evaluate(work, target->next); /* sees the names outside */
         work->scope = inner;
-        bb_assign(work, target, value);
+        assign(work, target, value);
         work->scope = outer;
     }
     if (work->status != BOMBUS_OK)
@@ -180,7 +252,7 @@ static void render_call_block(struct bb_work *work, const struct bb_node *node)
     struct bb_arguments arguments;
     struct bb_value callee = bb_evaluate(work, node->third->first);
     if (work->status != BOMBUS_OK || !bb_evaluate_arguments(work, node->third->second, &arguments) ||
-        !bb_arguments_append(work, &arguments, bb_value_string(work, "caller"), bb_macro_value(work, node)))
+        !bb_arguments_append(work, &arguments, bb_value_string(work, "caller"), macro_value(work, node)))
         return;
     work->place = node->third->place;
     struct bb_value text = bb_value_call(work, callee, &arguments);
@@ -211,21 +283,21 @@ static void render_statement(struct bb_work *work, const struct bb_node *node)
     case BB_NODE_FOR:
         value = bb_evaluate(work, node->third);
         if (work->status == BOMBUS_OK)
-            bb_render_loop(work, node, value, 0);
+            render_loop(work, node, value, 0);
         break;
     case BB_NODE_SET:
         value = bb_evaluate(work, node->third);
         work->place = node->place;
-        bb_assign(work, node->second, value);
+        assign(work, node->second, value);
         break;
-    case BB_NODE_SET_BLOCK: bb_assign(work, node->second, render_filtered(work, node)); break;
+    case BB_NODE_SET_BLOCK: assign(work, node->second, render_filtered(work, node)); break;
     case BB_NODE_FILTER_BLOCK:
         value = render_filtered(work, node);
         if (work->status == BOMBUS_OK)
             bb_build_value(work->output, value);
         break;
     case BB_NODE_WITH: render_with(work, node); break;
-    case BB_NODE_MACRO: bb_scope_set(work, work->scope, node->name, bb_macro_value(work, node)); break;
+    case BB_NODE_MACRO: bb_scope_set(work, work->scope, node->name, macro_value(work, node)); break;
     case BB_NODE_CALL_BLOCK: render_call_block(work, node); break;
     case BB_NODE_GENERATION: render_generation(work, node); break;
     case BB_NODE_CONTINUE: work->is_leaving_turn = true; break;

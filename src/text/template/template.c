@@ -2,10 +2,14 @@
 #include "text/template/template.h"
 
 #include "base/map.h"
+#include "text/template/builder.h"
+#include "text/template/call.h"
+#include "text/template/compare.h"
 #include "text/template/conversation.h"
-#include "text/template/evaluate.h"
-#include "text/template/functions.h"
+#include "text/template/json.h"
+#include "text/template/render.h"
 #include "text/template/scope.h"
+#include "text/template/statement.h"
 #include "text/unicode.h"
 
 #include <string.h>

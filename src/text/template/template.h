@@ -3,15 +3,9 @@
 #define BB_TEMPLATE_H
 
 #include "base/error.h"
+#include "text/template/limits.h"
 
 struct bb_template; /* immutable after create; any number of threads may render it */
-
-struct bb_template_limits {
-    uint64_t steps;      /* evaluated nodes and loop turns; 0: 20 million */
-    size_t output_bytes; /* 0: 64 MiB */
-    size_t memory_bytes; /* values made while rendering; 0: 256 MiB */
-    int32_t depth;       /* nesting of source, calls and values; 0: 100 */
-};
 
 /* Errors have line and column. */
 BB_RESULT bombus_status bb_template_create(struct bb_template **result, const char *source, size_t length,

@@ -1,6 +1,11 @@
 /* Tests: what stands behind `is`. */
+#include "text/template/arguments.h"
 #include "text/template/ast.h"
+#include "text/template/call.h"
+#include "text/template/compare.h"
 #include "text/template/functions.h"
+#include "text/template/operators.h"
+#include "text/template/text.h"
 
 #define TEST(name)                                                                                                     \
     static struct bb_value test_##name(struct bb_work *work, struct bb_value value, const struct bb_value *bound,      \

@@ -1,5 +1,9 @@
 /* Work on text that several filters and methods share: searching, stripping, splitting, letter case, escaping. */
-#include "text/template/functions.h"
+#include "text/template/text.h"
+
+#include "text/template/builder.h"
+#include "text/template/list.h"
+#include "text/template/repr.h"
 
 #include <string.h>
 #include <utf8proc.h>

@@ -11,6 +11,7 @@
 struct bb_work;
 struct bb_node;
 struct bb_scope;
+struct bb_arguments;
 
 enum bb_value_kind {
     BB_VALUE_MISSING, /* no value at all: an argument not given, a name without meaning; templates never see it */
@@ -116,6 +117,8 @@ struct bb_iterator {
 struct bb_macro {
     const struct bb_node *node; /* MACRO or CALL_BLOCK */
     struct bb_scope *scope;     /* where it was defined */
+    /* Renders its body. */
+    struct bb_value (*call)(struct bb_work *work, const struct bb_macro *macro, const struct bb_arguments *arguments);
 };
 
 /* Arguments of a call. */
@@ -167,70 +170,22 @@ static inline struct bb_value bb_value_float(double real)
 {
     return (struct bb_value){.kind = BB_VALUE_FLOAT, .real = real};
 }
-struct bb_value bb_value_text(struct bb_work *work, const char *bytes, size_t length); /* copies */
-struct bb_value bb_value_string(struct bb_work *work, const char *text);               /* copies */
-struct bb_value bb_value_part(struct bb_work *work, const struct bb_text *text, size_t begin,
-                              size_t end); /* bytes; borrows them */
-struct bb_value bb_value_markup(struct bb_work *work, struct bb_value text);
-struct bb_value bb_value_list(struct bb_work *work, enum bb_value_kind kind, const struct bb_value *items,
-                              size_t count);                                                        /* copies */
-struct bb_value bb_value_pair(struct bb_work *work, struct bb_value first, struct bb_value second); /* a tuple of two */
-struct bb_value bb_value_group(struct bb_work *work, struct bb_value key, struct bb_value members);
-struct bb_value bb_value_iterator(struct bb_work *work, const char *type_name, struct bb_list items);
-struct bb_value bb_value_undefined(struct bb_work *work, const char *hint, const char *owner,
-                                   struct bb_value name); /* owner, hint: kept */
-struct bb_value bb_value_function(struct bb_work *work, const struct bb_function *function, struct bb_value self);
-struct bb_value bb_value_dict(struct bb_dict *dict);
-
-/* A list that grows. */
-struct bb_list_builder {
-    struct bb_work *work;
-    struct bb_value *items;
-    size_t count, capacity;
-};
-void bb_list_add(struct bb_list_builder *builder, struct bb_value value);
-struct bb_value bb_list_finish(struct bb_list_builder *builder, enum bb_value_kind kind);
-
-struct bb_dict *bb_dict_create(struct bb_work *work); /* NULL after an error */
-/* A later value of the same key replaces the earlier one, in its place. Unhashable keys are an error. */
-void bb_dict_set(struct bb_work *work, struct bb_dict *dict, struct bb_value key, struct bb_value value);
-const struct bb_value *bb_dict_find(struct bb_work *work, const struct bb_dict *dict,
-                                    struct bb_value key); /* NULL if absent */
-const struct bb_value *bb_dict_find_string(struct bb_work *work, const struct bb_dict *dict, const char *key);
 
 /* ---- asking ---- */
 
-bool bb_value_is_number(struct bb_value value);  /* bool, int, long, float */
-bool bb_value_is_integer(struct bb_value value); /* bool, int */
-bool bb_value_is_true(struct bb_work *work, struct bb_value value);
-bool bb_value_is_equal(struct bb_work *work, struct bb_value a, struct bb_value b);
-/* Same object, for `is`. */
-bool bb_value_is_same(struct bb_value a, struct bb_value b);
-/* -1, 0, 1; 2 if unordered (NaN). A pair of types without order is an error naming `operation` ("<"). */
-int bb_value_compare(struct bb_work *work, struct bb_value a, struct bb_value b, const char *operation);
-uint64_t bb_value_hash(struct bb_work *work, struct bb_value value);
-bool bb_text_equals(const struct bb_text *text, const char *string);
-int bb_text_compare(const struct bb_text *a, const struct bb_text *b);
-double bb_value_to_real(struct bb_value number);
-int64_t bb_value_to_integer(struct bb_value number);   /* of bool and int */
 const char *bb_value_type_name(struct bb_value value); /* Python's: "str", "NoneType" */
 const char *
 bb_value_owner_name(struct bb_value value); /* as jinja2 names the owner of a missing attribute: "str object", "None" */
-/* len(); false, and an error, if it has none. */
-bool bb_value_length(struct bb_work *work, struct bb_value value, size_t *length);
+bool bb_value_is_number(struct bb_value value);      /* bool, int, long, float */
+bool bb_value_is_integer(struct bb_value value);     /* bool, int */
+int64_t bb_value_to_integer(struct bb_value number); /* of bool and int */
+double bb_value_to_real(struct bb_value number);
 bool bb_value_has_length(struct bb_value value);
 bool bb_value_is_iterable(struct bb_value value);
-/* Everything that iterating over a value gives; walks an iterator to its end. An error if it cannot be iterated. */
-struct bb_list bb_value_iterate(struct bb_work *work, struct bb_value value);
-struct bb_value bb_raise_undefined(struct bb_work *work, struct bb_value undefined);
-
-/* str() and repr(). */
-struct bb_value bb_value_to_text(struct bb_work *work, struct bb_value value);
-const char *bb_repr_string(struct bb_work *work, struct bb_value value); /* NUL-terminated, for messages; never NULL */
-size_t bb_real_repr(char text[40], double real);
-double bb_real_parse(const char *text,
-                     size_t length);   /* digits, optional fraction and exponent; independent of the locale */
-void bb_fix_decimal_point(char *text); /* the locale's, as snprintf wrote it, to '.' */
+bool bb_text_equals(const struct bb_text *text, const char *string);
+int bb_text_compare(const struct bb_text *a, const struct bb_text *b);
+/* Same object, for `is`. */
+bool bb_value_is_same(struct bb_value a, struct bb_value b);
 
 /* ---- code points ---- */
 

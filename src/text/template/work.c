@@ -1,4 +1,4 @@
-/* Memory, work, errors and text under construction of one compilation or rendering. */
+/* Memory, work and errors of one compilation or rendering. */
 #include "text/template/work.h"
 
 #include <inttypes.h>
@@ -7,19 +7,6 @@
 #include <string.h>
 
 enum { SCAN_BYTES_PER_STEP = 64 };
-
-void bb_template_limits_fill(struct bb_template_limits *limits, const struct bb_template_limits *given)
-{
-    *limits = given != NULL ? *given : (struct bb_template_limits){0};
-    if (limits->steps == 0)
-        limits->steps = 20 * 1000 * 1000;
-    if (limits->output_bytes == 0)
-        limits->output_bytes = (size_t)64 << 20;
-    if (limits->memory_bytes == 0)
-        limits->memory_bytes = (size_t)256 << 20;
-    if (limits->depth <= 0)
-        limits->depth = 100;
-}
 
 bool bb_work_charge_memory(struct bb_work *work, size_t bytes)
 {
@@ -135,121 +122,4 @@ struct bb_value bb_raise_text(struct bb_work *work, const struct bb_text *messag
     memcpy(text, message->bytes, length);
     text[length] = '\0';
     return raise_message(work, BOMBUS_ERROR_TEMPLATE, text);
-}
-
-/* True if `count` more bytes stay within the limits; else an error. */
-static bool fits(struct bb_builder *builder, size_t count)
-{
-    struct bb_work *work = builder->work;
-    if (work->status != BOMBUS_OK)
-        return false;
-    if (!builder->is_result) {
-        if (!bb_work_charge_memory(work, count))
-            return false;
-        work->memory_used -= count;
-    } else if (count > work->limits.output_bytes || builder->buffer.length > work->limits.output_bytes - count) {
-        bb_raise_status(work, BOMBUS_ERROR_LIMIT, "the template's output is longer than its limit of %zu bytes",
-                        work->limits.output_bytes);
-        return false;
-    }
-    return true;
-}
-
-void bb_build(struct bb_builder *builder, const void *bytes, size_t count)
-{
-    struct bb_work *work = builder->work;
-    if (count == 0 || !fits(builder, count))
-        return;
-    if (!builder->is_result)
-        work->memory_used += count;
-    bb_buffer_add(&builder->buffer, bytes, count);
-    if (builder->buffer.is_failed)
-        work->status = bb_fail_memory(work->error, builder->buffer.length + count, "a template's text");
-}
-
-void bb_build_string(struct bb_builder *builder, const char *text)
-{
-    bb_build(builder, text, strlen(text));
-}
-
-void bb_build_byte(struct bb_builder *builder, char byte)
-{
-    bb_build(builder, &byte, 1);
-}
-
-void bb_build_repeated(struct bb_builder *builder, const struct bb_text *text, int64_t count)
-{
-    char chunk[1024];
-    size_t total, copies = 0;
-    if (text->length == 0 || count <= 0)
-        return;
-    /* Refused before the first byte is written if it is too much; short text goes in chunks. */
-    if (!bb_multiply_size(text->length, (size_t)count, &total))
-        total = SIZE_MAX;
-    if (!fits(builder, total))
-        return;
-    for (; (copies + 1) * text->length <= sizeof chunk && copies < (size_t)count; copies++)
-        memcpy(chunk + copies * text->length, text->bytes, text->length);
-    for (; copies > 1 && (size_t)count >= copies && builder->work->status == BOMBUS_OK; count -= (int64_t)copies)
-        bb_build(builder, chunk, copies * text->length);
-    for (; count > 0 && builder->work->status == BOMBUS_OK; count--)
-        bb_build(builder, text->bytes, text->length);
-}
-
-void bb_build_code(struct bb_builder *builder, uint32_t code)
-{
-    char bytes[4];
-    bb_build(builder, bytes, bb_code_write(bytes, code));
-}
-
-void bb_build_format(struct bb_builder *builder, const char *format, ...)
-{
-    char text[501];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    bb_build_string(builder, text);
-}
-
-void bb_build_span(struct bb_builder *builder, size_t begin, size_t end)
-{
-    if (builder->span_count == builder->span_capacity) {
-        size_t capacity = builder->span_capacity > 0 ? builder->span_capacity * 2 : 8;
-        bombus_span *spans = bb_work_allocate(builder->work, capacity, sizeof *spans);
-        if (spans == NULL)
-            return;
-        if (builder->span_count > 0)
-            memcpy(spans, builder->spans, builder->span_count * sizeof *spans);
-        builder->spans = spans;
-        builder->span_capacity = capacity;
-    }
-    builder->spans[builder->span_count++] = (bombus_span){begin, end};
-}
-
-void bb_build_drop(struct bb_builder *builder)
-{
-    if (!builder->is_result)
-        builder->work->memory_used -= builder->buffer.length;
-    bb_buffer_clear(&builder->buffer);
-    builder->span_count = 0;
-}
-
-struct bb_value bb_build_finish(struct bb_builder *builder)
-{
-    struct bb_work *work = builder->work;
-    struct bb_value result = BB_NONE;
-    if (work->status == BOMBUS_OK) {
-        /* Given back first: the copy takes the place of the builder's bytes. */
-        work->memory_used -= builder->buffer.length;
-        result = bb_value_text(work, builder->buffer.data, builder->buffer.length);
-        work->memory_used += builder->buffer.length;
-        if (work->status == BOMBUS_OK && builder->span_count > 0) {
-            struct bb_text *text = (struct bb_text *)result.text;
-            text->spans = builder->spans;
-            text->span_count = builder->span_count;
-        }
-    }
-    bb_build_drop(builder);
-    return result;
 }

@@ -4,9 +4,8 @@
 #ifndef BB_TEMPLATE_WORK_H
 #define BB_TEMPLATE_WORK_H
 
-#include "base/buffer.h"
 #include "base/memory.h"
-#include "text/template/template.h"
+#include "text/template/limits.h"
 #include "text/template/value.h"
 
 #include <time.h>
@@ -40,9 +39,6 @@ struct bb_work {
 /* One macro call takes about ten nested C calls of rendering; so this bounds the C stack to about a megabyte. */
 enum { BB_NESTING_PER_DEPTH = 10 };
 
-void bb_template_limits_fill(struct bb_template_limits *limits,
-                             const struct bb_template_limits *given); /* given may be NULL */
-
 /* count * size zeroed bytes that live as long as the work; NULL after an error. */
 void *bb_work_allocate(struct bb_work *work, size_t count, size_t size) BB_RESULT;
 bool bb_work_charge_memory(struct bb_work *work, size_t bytes); /* false, and an error, if that is too much */
@@ -62,27 +58,5 @@ struct bb_value bb_raise_text(struct bb_work *work, const struct bb_text *messag
 
 /* 1-based line and column (in characters) of a byte offset. */
 void bb_find_place(const char *source, size_t length, size_t offset, int32_t *line, int32_t *column);
-
-/* Text being made. Its bytes count against the work's memory, or, if `is_result`, against limits.output_bytes. */
-struct bb_builder {
-    struct bb_work *work;
-    struct bb_buffer buffer;
-    bool is_result;
-    bombus_span *spans; /* of generation blocks, in the work's memory */
-    size_t span_count, span_capacity;
-};
-
-void bb_build(struct bb_builder *builder, const void *bytes, size_t count);
-void bb_build_string(struct bb_builder *builder, const char *text);
-void bb_build_byte(struct bb_builder *builder, char byte);
-void bb_build_repeated(struct bb_builder *builder, const struct bb_text *text, int64_t count);
-void bb_build_code(struct bb_builder *builder, uint32_t code);                             /* a code point as UTF-8 */
-void bb_build_format(struct bb_builder *builder, const char *format, ...) BB_PRINTF(2, 3); /* at most 500 bytes */
-void bb_build_value(struct bb_builder *builder, struct bb_value value);                    /* as str() */
-void bb_build_repr(struct bb_builder *builder, struct bb_value value);
-void bb_build_span(struct bb_builder *builder, size_t begin, size_t end);
-struct bb_value
-bb_build_finish(struct bb_builder *builder); /* the text; the builder is empty then, also after an error */
-void bb_build_drop(struct bb_builder *builder);
 
 #endif
