@@ -30,7 +30,7 @@ int report_usage(const struct command *command, const char *format, ...)
     return EXIT_CODE_USAGE;
 }
 
-void report(const char *format, ...)
+void report_message(const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);

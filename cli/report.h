@@ -14,7 +14,7 @@ int report_error(const bombus_error *error);
 int report_usage(const struct command *command, const char *format, ...) BB_PRINTF(2, 3);
 
 /* Prints a line. */
-void report(const char *format, ...) BB_PRINTF(1, 2);
+void report_message(const char *format, ...) BB_PRINTF(1, 2);
 
 /* Returns `memory`, or says that memory is out and ends the program: commands own no state that must be put back. */
 void *report_if_null(void *memory);

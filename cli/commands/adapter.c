@@ -114,7 +114,7 @@ static int run(const void *given, const struct operands *operands)
         status =
             bombus_adapter_merge((const char *const *)folders, factors, operands->count - 1, settings->out, &error);
     if (status == BOMBUS_OK && !is_inspect)
-        report("wrote %s", settings->out);
+        report_message("wrote %s", settings->out);
     for (size_t i = 0; i < BB_COUNT(folders); i++)
         bombus_free(folders[i]);
     return status == BOMBUS_OK ? EXIT_CODE_DONE : report_error(&error);

@@ -398,7 +398,7 @@ static int run(const void *given, const struct operands *operands)
     bombus_status status = model_find_folder(&folder, &bench->settings->folder, &error);
     double start = clock_seconds();
     if (status == BOMBUS_OK && model_open_tokenizer(&tokenizer, folder, NULL) != BOMBUS_OK)
-        report("note: the model has no readable tokenizer; its loading is not measured");
+        report_message("note: the model has no readable tokenizer; its loading is not measured");
     if (status == BOMBUS_OK)
         status = model_open(&bench->model, folder, &bench->settings->device, &error);
     bench->load_seconds = clock_seconds() - start;

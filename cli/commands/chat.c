@@ -155,7 +155,7 @@ static bombus_status answer(struct chat *chat, const char *message, bombus_error
         conversation_add(&chat->conversation, "assistant", result.text != NULL ? result.text : "", result.text_length);
         chat->sampler.options.seed++; /* the same question again may have another answer */
         if (result.finish_reason == BOMBUS_FINISH_LENGTH)
-            report("(the answer was cut: --max-tokens, or the context is full)");
+            report_message("(the answer was cut: --max-tokens, or the context is full)");
     } else {
         while (json_array_size(messages) > message_count)
             json_array_remove(messages, json_array_size(messages) - 1);
@@ -168,7 +168,7 @@ static bombus_status answer(struct chat *chat, const char *message, bombus_error
 static void save(const struct chat *chat, const char *path)
 {
     if (*path == '\0') {
-        report("/save needs a file: /save talk.json");
+        report_message("/save needs a file: /save talk.json");
         return;
     }
     char *text = report_if_null(json_dumps(chat->conversation.messages, JSON_INDENT(2)));
@@ -176,7 +176,7 @@ static void save(const struct chat *chat, const char *path)
     if (bb_file_write(path, text, strlen(text), &error) != BOMBUS_OK)
         report_error(&error);
     else
-        report("saved %zu messages to %s", json_array_size(chat->conversation.messages), path);
+        report_message("saved %zu messages to %s", json_array_size(chat->conversation.messages), path);
     free(text);
 }
 
@@ -211,9 +211,9 @@ static void run_adapter(struct chat *chat, const char *argument)
     if (*argument != '\0')
         change_adapters(chat, argument);
     for (size_t i = 0; i < chat->adapters.count; i++)
-        report("adapter %s", chat->adapters.names[i]);
+        report_message("adapter %s", chat->adapters.names[i]);
     if (chat->adapters.count == 0)
-        report("no adapter is at work");
+        report_message("no adapter is at work");
 }
 
 /* Runs "/word argument"; false to leave the conversation. */
@@ -227,17 +227,17 @@ static bool run_slash(struct chat *chat, const char *line)
         run_adapter(chat, argument);
     } else if (strcmp(line, "/reset") == 0) {
         reset(chat);
-        report("the conversation begins anew");
+        report_message("the conversation begins anew");
     } else if (strcmp(line, "/exit") == 0 || strcmp(line, "/quit") == 0) {
         return false;
     } else {
         if (strcmp(line, "/help") != 0)
-            report("%.*s: no such command", (int)length, line);
-        report("/adapter [DIR[=SCALE] ...|none]\n"
-               "            put these adapters to work from the next answer on, or say which are\n"
-               "/reset      begin anew\n/save FILE  write the conversation as JSON messages\n/exit       leave, as "
-               "Ctrl-D does\n"
-               "/help       this text\nCtrl-C stops an answer.");
+            report_message("%.*s: no such command", (int)length, line);
+        report_message("/adapter [DIR[=SCALE] ...|none]\n"
+                       "            put these adapters to work from the next answer on, or say which are\n"
+                       "/reset      begin anew\n/save FILE  write the conversation as JSON messages\n/exit       leave, as "
+                       "Ctrl-D does\n"
+                       "/help       this text\nCtrl-C stops an answer.");
     }
     return true;
 }
@@ -292,7 +292,7 @@ static int run(const void *given, const struct operands *operands)
     if (status == BOMBUS_OK) {
         reset(&chat);
         if (chat.is_terminal) {
-            report("%s. /help lists commands, Ctrl-D leaves.", chat.folder);
+            report_message("%s. /help lists commands, Ctrl-D leaves.", chat.folder);
             chat.history_file = environment_state_file("history");
         }
 #if HAVE_LIBEDIT

@@ -40,12 +40,12 @@ static const double low_survival = 0.8;
 static void warn(size_t low_count, size_t count, bool is_full)
 {
     if (is_full)
-        report(
+        report_message(
             "warning: less than %.0f %% of what training changed survives in %zu of %zu tensors: its changes are smaller than the steps of the model's "
             "dtype. A larger --learning-rate or more steps make larger ones, and a model in f32 keeps all",
             100.0 * low_survival, low_count, count);
     else
-        report(
+        report_message(
             "warning: less than %.0f %% of the adapter's effect survives in %zu of %zu matrices: its changes are smaller than the steps of the grid. "
             "More --bits or --dequantize keep them, and so does running the adapter with -a",
             100.0 * low_survival, low_count, count);
@@ -140,7 +140,7 @@ static int run(const void *given, const struct operands *operands)
     else if (status == BOMBUS_OK)
         print_report(json, full != NULL);
     if (status == BOMBUS_OK)
-        report("wrote %s", settings->out);
+        report_message("wrote %s", settings->out);
     bombus_free(json);
     adapters_close(&adapters);
     bombus_model_close(model);

@@ -230,7 +230,7 @@ static bombus_status encode_text(struct generation *generation, const char *text
     if (status != BOMBUS_OK)
         return status;
     if (conversation.template_ == NULL)
-        report("note: the model has no chat template; the text is continued as it is");
+        report_message("note: the model has no chat template; the text is continued as it is");
     if (settings->system != NULL)
         conversation_add(&conversation, "system", settings->system, strlen(settings->system));
     conversation_add(&conversation, "user", text, length);
@@ -322,12 +322,12 @@ static void print_timings(const struct generation *generation, const bombus_gene
     char seed[40] = "";
     if (generation->sampler.options.temperature > 0.0f)
         snprintf(seed, sizeof seed, "; seed %llu", (unsigned long long)generation->sampler.options.seed);
-    report("prompt: %zu tokens (%zu kept), %.1f tokens/s; answer: %zu tokens, %.1f tokens/s; load %.2f s; memory %s%s",
-           result->prompt_count, result->reused_count, per_second(computed, result->prompt_seconds), result->count,
-           per_second(result->count, result->generation_seconds), generation->load_seconds,
-           report_bytes((double)clock_peak_memory_bytes()).text, seed);
+    report_message("prompt: %zu tokens (%zu kept), %.1f tokens/s; answer: %zu tokens, %.1f tokens/s; load %.2f s; memory %s%s",
+                   result->prompt_count, result->reused_count, per_second(computed, result->prompt_seconds), result->count,
+                   per_second(result->count, result->generation_seconds), generation->load_seconds,
+                   report_bytes((double)clock_peak_memory_bytes()).text, seed);
     if (result->draft_count > 0)
-        report("speculation: %zu of %zu guessed tokens were right", result->accepted_count, result->draft_count);
+        report_message("speculation: %zu of %zu guessed tokens were right", result->accepted_count, result->draft_count);
 }
 
 static bombus_status generate(struct generation *generation, bombus_error *error)

@@ -61,9 +61,9 @@ static void on_report(void *context, const char *file, int64_t line, const char 
     if (++*count > REPORT_LIMIT)
         return;
     if (line > 0)
-        report("%s:%lld: %s", file, (long long)line, message);
+        report_message("%s:%lld: %s", file, (long long)line, message);
     else
-        report("%s: %s", file, message);
+        report_message("%s: %s", file, message);
 }
 
 static void print_counts(const bombus_prepare_result *result, const char *out)
@@ -78,8 +78,8 @@ static void print_counts(const bombus_prepare_result *result, const char *out)
                 {"valid.jsonl", result->valid},          {"test.jsonl", result->test}};
     for (size_t i = 0; i < BB_COUNT(rows); i++)
         if (rows[i].count > 0 || i == 0)
-            report("%-20s %8lld", rows[i].name, (long long)rows[i].count);
-    report("written to %s", out);
+            report_message("%-20s %8lld", rows[i].name, (long long)rows[i].count);
+    report_message("written to %s", out);
 }
 
 static void print_json(const bombus_prepare_result *result, const char *out)
@@ -127,7 +127,7 @@ static int run(const void *given, const struct operands *operands)
     bombus_status status =
         bombus_prepare_files(operands->values, operands->count, settings->out, &options, &result, &error);
     if (reported > REPORT_LIMIT)
-        report("... and %lld more", (long long)(reported - REPORT_LIMIT));
+        report_message("... and %lld more", (long long)(reported - REPORT_LIMIT));
     if (status != BOMBUS_OK)
         return report_error(&error);
     print_counts(&result, settings->out);

@@ -130,8 +130,8 @@ static void take_estimate(struct run *run, const bombus_train_event *event)
 static void print_estimate(const bombus_train_event *event)
 {
     long seconds = lround(event->estimated_seconds);
-    report("estimate: %ld:%02ld:%02ld, %s of memory (a step takes %.2f s)", seconds / 3600, seconds / 60 % 60, seconds % 60,
-           report_bytes((double)event->estimated_bytes).text, event->seconds);
+    report_message("estimate: %ld:%02ld:%02ld, %s of memory (a step takes %.2f s)", seconds / 3600, seconds / 60 % 60, seconds % 60,
+                   report_bytes((double)event->estimated_bytes).text, event->seconds);
 }
 
 static void print_event(const bombus_train_event *event)
@@ -139,24 +139,24 @@ static void print_event(const bombus_train_event *event)
     long long iteration = (long long)event->iteration;
     switch (event->type) {
     case BOMBUS_TRAIN_BEGIN:
-        report("%s iteration %lld: %lld examples, %lld parameters", iteration > 0 ? "going on at" : "beginning at", iteration,
-               (long long)event->example_count, (long long)event->parameter_count);
+        report_message("%s iteration %lld: %lld examples, %lld parameters", iteration > 0 ? "going on at" : "beginning at", iteration,
+                       (long long)event->example_count, (long long)event->parameter_count);
         if (event->text != NULL)
-            report("note: %s", event->text);
+            report_message("note: %s", event->text);
         break;
     case BOMBUS_TRAIN_ESTIMATE: print_estimate(event); break;
     case BOMBUS_TRAIN_REPORT:
-        report("iteration %lld: loss %.4f, learning rate %.3g, %.1f tokens/s, %lld tokens learnt", iteration, event->loss,
-               event->learning_rate, event->tokens_per_second, (long long)event->trained_tokens);
+        report_message("iteration %lld: loss %.4f, learning rate %.3g, %.1f tokens/s, %lld tokens learnt", iteration, event->loss,
+                       event->learning_rate, event->tokens_per_second, (long long)event->trained_tokens);
         break;
     case BOMBUS_TRAIN_VALIDATION:
-        report("iteration %lld: validation loss %.4f%s (%.1f s)", iteration, event->loss, event->is_best ? ", the best so far" : "",
-               event->seconds);
+        report_message("iteration %lld: validation loss %.4f%s (%.1f s)", iteration, event->loss, event->is_best ? ", the best so far" : "",
+                       event->seconds);
         break;
-    case BOMBUS_TRAIN_TEST: report("test loss %.4f, perplexity %.3f", event->loss, exp(event->loss)); break;
-    case BOMBUS_TRAIN_SAVED: report("iteration %lld: saved in %s", iteration, event->text); break;
-    case BOMBUS_TRAIN_SAMPLE: report("iteration %lld: sample: %s", iteration, event->text); break;
-    case BOMBUS_TRAIN_LINE: report("note: %s", event->text); break;
+    case BOMBUS_TRAIN_TEST: report_message("test loss %.4f, perplexity %.3f", event->loss, exp(event->loss)); break;
+    case BOMBUS_TRAIN_SAVED: report_message("iteration %lld: saved in %s", iteration, event->text); break;
+    case BOMBUS_TRAIN_SAMPLE: report_message("iteration %lld: sample: %s", iteration, event->text); break;
+    case BOMBUS_TRAIN_LINE: report_message("note: %s", event->text); break;
     case BOMBUS_TRAIN_EVALUATION:
     case BOMBUS_TRAIN_STEP: break;
     }
@@ -227,7 +227,7 @@ static bool on_event(void *context, const bombus_train_event *event)
 static void note_ignored(const struct run *run)
 {
     for (size_t i = 0; run->config != NULL && bombus_train_config_ignored(run->config, i) != NULL; i++)
-        report("note: %s: %s has no effect here", run->settings->train.config, bombus_train_config_ignored(run->config, i));
+        report_message("note: %s: %s has no effect here", run->settings->train.config, bombus_train_config_ignored(run->config, i));
 }
 
 static bombus_status open_model(struct run *run, bombus_error *error)
@@ -301,11 +301,11 @@ static void print_result(const struct run *run, const bombus_train_result *resul
     static const char *const names[] = {"finished", "stopped_early", "cancelled"};
     if (run->group.rank != 0)
         return;
-    report("%s at iteration %lld after %.1f s; the adapter is in %s", ends[result->end], (long long)result->iteration, result->seconds,
-           run->options.adapter_path);
+    report_message("%s at iteration %lld after %.1f s; the adapter is in %s", ends[result->end], (long long)result->iteration, result->seconds,
+                   run->options.adapter_path);
     if (result->best_iteration >= 0)
-        report("best validation loss %.4f at iteration %lld, in %s/best", result->best_loss, (long long)result->best_iteration,
-               run->options.adapter_path);
+        report_message("best validation loss %.4f at iteration %lld, in %s/best", result->best_loss, (long long)result->best_iteration,
+                       run->options.adapter_path);
     if (!run->settings->watch.json)
         return;
     json_t *object = report_if_null(json_object());
