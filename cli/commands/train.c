@@ -301,8 +301,8 @@ static void print_result(const struct run *run, const bombus_train_result *resul
     static const char *const names[] = {"finished", "stopped_early", "cancelled"};
     if (run->group.rank != 0)
         return;
-    report_message("%s at iteration %lld after %.1f s; the adapter is in %s", ends[result->end], (long long)result->iteration, result->seconds,
-                   run->options.adapter_path);
+    report_message("%s at iteration %lld after %.1f s; the adapter is in %s%s", ends[result->end], (long long)result->iteration,
+                   result->seconds, run->options.adapter_path, result->end == BOMBUS_TRAIN_CANCELLED ? "; --resume goes on" : "");
     if (result->best_iteration >= 0)
         report_message("best validation loss %.4f at iteration %lld, in %s/best", result->best_loss, (long long)result->best_iteration,
                        run->options.adapter_path);
