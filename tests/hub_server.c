@@ -106,16 +106,26 @@ static char *make_listing(const struct hub_server *server)
     return text;
 }
 
+void hub_server_lock(struct hub_server *server)
+{
+    pthread_mutex_lock(&server->threads->mutex);
+}
+
+void hub_server_unlock(struct hub_server *server)
+{
+    pthread_mutex_unlock(&server->threads->mutex);
+}
+
 /* Which fault this request has. */
 static enum hub_fault take_fault(struct hub_server *server, struct hub_file *file, const struct call *call)
 {
-    pthread_mutex_lock(&server->threads->mutex);
+    hub_server_lock(server);
     enum hub_fault fault = file->fault_count > 0 ? file->fault : HUB_FAULT_NONE;
     if (fault != HUB_FAULT_NONE)
         file->fault_count--;
     file->request_count++;
     file->range_count += call->has_range;
-    pthread_mutex_unlock(&server->threads->mutex);
+    hub_server_unlock(server);
     return fault;
 }
 

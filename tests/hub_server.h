@@ -48,6 +48,9 @@ struct hub_server {
 };
 
 bool hub_server_start(struct hub_server *server);
+/* Around what a test reads and writes of files while connections may be open. */
+void hub_server_lock(struct hub_server *server);
+void hub_server_unlock(struct hub_server *server);
 void hub_server_stop(struct hub_server *server);
 
 #endif
