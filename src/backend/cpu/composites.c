@@ -1,6 +1,6 @@
 /* Composites: what stands before the attention, and before the feed-forward's second product, in two or three jobs
- * of the pool; for one row the norms, the rotary embedding and the activation are so little that the caller does
- * them itself. */
+ * of the pool; for one row the norm before the products and the activation behind them are so little that the caller
+ * does them itself. */
 #include "backend/cpu/cpu.h"
 
 #include "backend/cpu/kernels/kernel.h"
