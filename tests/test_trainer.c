@@ -194,6 +194,39 @@ static void test_broken_evaluation(void **state)
     check_broken_evaluation(6, "be,,v..r.,,v.rs..r,s", "b,,vs"); /* nothing is left to estimate */
 }
 
+static bool stop_at_sample(void *context, const bombus_train_event *event)
+{
+    hear(context, event);
+    return event->type != BOMBUS_TRAIN_SAMPLE;
+}
+
+/* Stopped at the sample text before the first step: the evaluation comes again, and counts once. */
+static void test_broken_sample(void **state)
+{
+    (void)state;
+    struct paths paths;
+    struct heard heard = {0};
+    bombus_error error;
+    bombus_train_result result;
+    bombus_train_options options = options_for(&paths, "sampled");
+    options.sample_tokens = 3;
+    options.patience = 1;
+    options.min_delta = 100.0; /* only the first is better */
+    options.callback = stop_at_sample;
+    options.context = &heard;
+    CHECK_OK(train(&options, &result, &error), error);
+    assert_int_equal(result.end, BOMBUS_TRAIN_CANCELLED);
+    assert_string_equal(heard.types, "be,vxs");
+    heard = (struct heard){.stop_at = -1};
+    options.resume = true;
+    options.callback = hear;
+    CHECK_OK(train(&options, &result, &error), error);
+    assert_string_equal(heard.types, "be,vx..r.,vxs");
+    assert_int_equal(result.end, BOMBUS_TRAIN_STOPPED_EARLY);
+    assert_int_equal(result.iteration, 3);
+    assert_int_equal(result.best_iteration, 0);
+}
+
 /* A run does not go on with another chat template than it began with. */
 static void test_other_template(void **state)
 {
@@ -578,7 +611,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_events),       cmocka_unit_test(test_stop),      cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_broken_evaluation), cmocka_unit_test(test_other_template),
+        cmocka_unit_test(test_broken_evaluation), cmocka_unit_test(test_broken_sample),
+        cmocka_unit_test(test_other_template),
         cmocka_unit_test(test_memory_limit), cmocka_unit_test(test_arguments), cmocka_unit_test(test_processes),
         cmocka_unit_test(test_processes_stop), cmocka_unit_test(test_missing_sets), cmocka_unit_test(test_twice),
         cmocka_unit_test(test_options),

@@ -402,6 +402,23 @@ static bombus_status begin(struct bb_trainer *trainer, bombus_error *error)
     return status;
 }
 
+/* The evaluation before the first step; mlx-lm draws the order of the first epoch before that of the first evaluation, so the batch has come. Where
+ * the run stops here, all is as it was before both, for both come again. */
+static bombus_status evaluate_first(struct bb_trainer *trainer, const struct bb_batches_state *training,
+                                    bool *is_stopping, bombus_error *error)
+{
+    const struct bb_train_state state = trainer->state;
+    const struct bb_batches_state validation =
+        trainer->validation.is_open ? bb_batches_get_state(&trainer->validation.batches) : (struct bb_batches_state){0};
+    bombus_status status = evaluate(trainer, is_stopping, error);
+    if (status != BOMBUS_OK || !*is_stopping)
+        return status;
+    trainer->state = state;
+    if (trainer->validation.is_open)
+        status = bb_batches_set_state(&trainer->validation.batches, &validation, error);
+    return status == BOMBUS_OK ? bb_batches_set_state(&trainer->train.batches, training, error) : status;
+}
+
 /* One iteration, and what is due after it. */
 static bombus_status iterate(struct bb_trainer *trainer, bool *is_stopping, bombus_error *error)
 {
@@ -412,16 +429,11 @@ static bombus_status iterate(struct bb_trainer *trainer, bool *is_stopping, bomb
     const double rate = learning_rate(trainer);
     bombus_status status = bb_batches_next(&trainer->train.batches, &batch, error);
     status = bb_process_agree(options->process_group, status, NULL, error);
-    /* mlx-lm draws the order of the first epoch before that of the first evaluation, so the batch comes first */
-    if (status == BOMBUS_OK && state->iteration == 0 && options->steps_per_eval > 0) {
-        status = evaluate(trainer, is_stopping, error);
-        if (status == BOMBUS_OK && *is_stopping) { /* before the first step: both come again */
-            trainer->state.is_evaluation_due = false;
-            return bb_batches_set_state(&trainer->train.batches, &before, error);
-        }
-    }
-    if (status == BOMBUS_OK)
-        status = train_once(trainer, batch, is_stopping, error);
+    if (status == BOMBUS_OK && state->iteration == 0 && options->steps_per_eval > 0)
+        status = evaluate_first(trainer, &before, is_stopping, error);
+    if (status != BOMBUS_OK || *is_stopping)
+        return status;
+    status = train_once(trainer, batch, is_stopping, error);
     const bool is_last = state->iteration == options->iters;
     if (status == BOMBUS_OK &&
         (is_due(state->iteration, options->steps_per_report) || (is_last && options->steps_per_report > 0)))
