@@ -35,6 +35,24 @@ static void tell_lines(struct bb_trainer *trainer)
                 &(bombus_train_event){.type = BOMBUS_TRAIN_LINE, .iteration = trainer->state.iteration, .text = text});
 }
 
+/* ---- places in the data ---- */
+
+static void note_places(struct bb_trainer *trainer)
+{
+    trainer->state.batches = bb_batches_get_state(&trainer->train.batches);
+    if (trainer->validation.is_open)
+        trainer->state.validation = bb_batches_get_state(&trainer->validation.batches);
+}
+
+/* To those that the state notes. Training last: with mlx-lm's order both draw from one generator, and it is training that counts its draws last. */
+static bombus_status return_to_places(struct bb_trainer *trainer, bombus_error *error)
+{
+    bombus_status status = BOMBUS_OK;
+    if (trainer->validation.is_open)
+        status = bb_batches_set_state(&trainer->validation.batches, &trainer->state.validation, error);
+    return status == BOMBUS_OK ? bb_batches_set_state(&trainer->train.batches, &trainer->state.batches, error) : status;
+}
+
 /* ---- evaluation ---- */
 
 /* How many batches an evaluation takes at most. */
@@ -109,9 +127,7 @@ static bombus_status save(struct bb_trainer *trainer, bool is_numbered, bombus_e
     bombus_status status = gather_pending(trainer, error);
     if (status != BOMBUS_OK)
         return status;
-    trainer->state.batches = bb_batches_get_state(&trainer->train.batches);
-    if (trainer->validation.is_open)
-        trainer->state.validation = bb_batches_get_state(&trainer->validation.batches);
+    note_places(trainer);
     struct bb_train_parts parts = parts_of(trainer);
     if (bb_process_rank(group) == 0)
         status = bb_adapter_folder_save(&trainer->folder, &parts, is_numbered, error);
@@ -293,17 +309,14 @@ static bombus_status compare_best(struct bb_trainer *trainer, double loss, bool 
 /* The validation loss. One that is broken off leaves everything as it was, the draws of training's order too. */
 static bombus_status validate(struct bb_trainer *trainer, bool *is_stopping, bombus_error *error)
 {
-    const struct bb_batches_state training = bb_batches_get_state(&trainer->train.batches),
-                                  validation = bb_batches_get_state(&trainer->validation.batches);
     double start = bb_clock_seconds(), loss = (double)NAN;
     bool is_best = false;
+    note_places(trainer);
     bombus_status status =
         mean_loss(trainer, &trainer->validation, trainer->options.val_batches, &loss, is_stopping, error);
     double seconds = bb_clock_seconds() - start;
-    if (status == BOMBUS_OK && *is_stopping) {
-        status = bb_batches_set_state(&trainer->validation.batches, &validation, error);
-        return status == BOMBUS_OK ? bb_batches_set_state(&trainer->train.batches, &training, error) : status;
-    }
+    if (status == BOMBUS_OK && *is_stopping)
+        return return_to_places(trainer, error);
     trainer->state.validation_loss = loss;
     if (status == BOMBUS_OK)
         status = compare_best(trainer, loss, &is_best, error);
@@ -355,9 +368,7 @@ static bombus_status begin_new(struct bb_trainer *trainer, bombus_error *error)
         status = bb_trainable_load(trainer->trainable, options->resume_adapter_file, error);
     if (status == BOMBUS_OK && bb_process_rank(options->process_group) == 0)
         status = bb_adapter_folder_prepare(&trainer->folder, options->force, error);
-    trainer->state.batches = bb_batches_get_state(&trainer->train.batches);
-    if (trainer->validation.is_open)
-        trainer->state.validation = bb_batches_get_state(&trainer->validation.batches);
+    note_places(trainer);
     struct bb_train_parts parts = parts_of(trainer);
     if (status == BOMBUS_OK && bb_process_rank(options->process_group) == 0)
         status = bb_adapter_folder_save_state(&trainer->folder, &parts, error);
@@ -372,11 +383,8 @@ static bombus_status go_on(struct bb_trainer *trainer, bombus_error *error)
         status = bb_adapter_folder_clean(&trainer->folder, error);
     if (status == BOMBUS_OK)
         status = bb_train_state_load(&parts, trainer->folder.state_path, error);
-    /* Training last: with mlx-lm's order both draw from one generator, and it is training that counts its draws last. */
-    if (status == BOMBUS_OK && trainer->validation.is_open)
-        status = bb_batches_set_state(&trainer->validation.batches, &trainer->state.validation, error);
     if (status == BOMBUS_OK)
-        status = bb_batches_set_state(&trainer->train.batches, &trainer->state.batches, error);
+        status = return_to_places(trainer, error);
     if (bb_process_rank(trainer->options.process_group) != 0)
         bb_trainable_zero_gradients(trainer->trainable); /* the first process has the sum of them all */
     if (status == BOMBUS_OK)
@@ -402,36 +410,25 @@ static bombus_status begin(struct bb_trainer *trainer, bombus_error *error)
     return status;
 }
 
-/* The evaluation before the first step; mlx-lm draws the order of the first epoch before that of the first evaluation, so the batch has come. Where
- * the run stops here, all is as it was before both, for both come again. */
-static bombus_status evaluate_first(struct bb_trainer *trainer, const struct bb_batches_state *training,
-                                    bool *is_stopping, bombus_error *error)
-{
-    const struct bb_train_state state = trainer->state;
-    const struct bb_batches_state validation =
-        trainer->validation.is_open ? bb_batches_get_state(&trainer->validation.batches) : (struct bb_batches_state){0};
-    bombus_status status = evaluate(trainer, is_stopping, error);
-    if (status != BOMBUS_OK || !*is_stopping)
-        return status;
-    trainer->state = state;
-    if (trainer->validation.is_open)
-        status = bb_batches_set_state(&trainer->validation.batches, &validation, error);
-    return status == BOMBUS_OK ? bb_batches_set_state(&trainer->train.batches, training, error) : status;
-}
-
 /* One iteration, and what is due after it. */
 static bombus_status iterate(struct bb_trainer *trainer, bool *is_stopping, bombus_error *error)
 {
     const bombus_train_options *options = &trainer->options;
     const struct bb_train_state *state = &trainer->state;
-    const struct bb_batches_state before = bb_batches_get_state(&trainer->train.batches);
+    note_places(trainer);
+    const struct bb_train_state before = trainer->state;
     const struct bb_train_batch *batch = NULL;
     const double rate = learning_rate(trainer);
     bombus_status status = bb_batches_next(&trainer->train.batches, &batch, error);
     status = bb_process_agree(options->process_group, status, NULL, error);
+    /* mlx-lm draws the order of the first epoch before that of the first evaluation, so the batch comes first */
     if (status == BOMBUS_OK && state->iteration == 0 && options->steps_per_eval > 0)
-        status = evaluate_first(trainer, &before, is_stopping, error);
-    if (status != BOMBUS_OK || *is_stopping)
+        status = evaluate(trainer, is_stopping, error);
+    if (status == BOMBUS_OK && *is_stopping) { /* before the first step: batch and evaluation come again */
+        trainer->state = before;
+        return return_to_places(trainer, error);
+    }
+    if (status != BOMBUS_OK)
         return status;
     status = train_once(trainer, batch, is_stopping, error);
     const bool is_last = state->iteration == options->iters;
