@@ -109,7 +109,7 @@ struct bench {
  * what is measured. */
 static int32_t token_behind(int32_t token, int32_t vocab_size)
 {
-    return (int32_t)(((uint64_t)token * 1103515245 + 12345) % (uint64_t)vocab_size);
+    return (int32_t)(bb_random_at(0, (uint64_t)token) % (uint64_t)vocab_size);
 }
 
 /* The sessions that a measurement takes forward, and the time that it took. */

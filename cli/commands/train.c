@@ -87,37 +87,41 @@ static void clear_bar(struct run *run)
     run->is_bar_drawn = false;
 }
 
+/* Whether the bar is to be drawn now: on a terminal, ten times a second, and the last one. */
+static bool begin_bar(struct run *run, bool is_last)
+{
+    const double now = clock_seconds();
+    if (!isatty(STDERR_FILENO) || (now - run->drawn_seconds < 0.1 && !is_last))
+        return false;
+    run->drawn_seconds = now;
+    run->is_bar_drawn = true;
+    return true;
+}
+
 static void draw_bar(struct run *run, const bombus_train_event *event)
 {
     enum { CELLS = 24 };
     int64_t total = bombus_trainer_options(run->trainer)->iters;
-    double now = clock_seconds();
     run->stepped_seconds += event->seconds;
     run->step_seconds = run->step_seconds == 0.0 ? event->seconds : 0.95 * run->step_seconds + 0.05 * event->seconds;
-    if (!isatty(STDERR_FILENO) || (now - run->drawn_seconds < 0.1 && event->iteration != total))
+    if (!begin_bar(run, event->iteration == total))
         return;
     char bar[CELLS + 1];
     for (int i = 0; i < CELLS; i++)
         bar[i] = (int64_t)i * total < event->iteration * CELLS ? '=' : ' ';
     bar[CELLS] = '\0';
     /* The steps at their pace so far, and what is left of the rest as it was estimated. */
-    double others = run->other_seconds - (now - run->estimate_seconds - run->stepped_seconds);
+    double others = run->other_seconds - (run->drawn_seconds - run->estimate_seconds - run->stepped_seconds);
     long left = lround(run->step_seconds * (double)(total - event->iteration) + fmax(others, 0.0));
     fprintf(stderr, "\r[%s] %lld/%lld  loss %.3f  %.0f tokens/s  %ld:%02ld:%02ld left\033[K", bar, (long long)event->iteration,
             (long long)total, event->loss, event->tokens_per_second, left / 3600, left / 60 % 60, left % 60);
-    run->drawn_seconds = now;
-    run->is_bar_drawn = true;
 }
 
 static void draw_evaluation(struct run *run, const bombus_train_event *event)
 {
-    const double now = clock_seconds();
-    if (!isatty(STDERR_FILENO) || now - run->drawn_seconds < 0.1)
-        return;
-    fprintf(stderr, "\riteration %lld: evaluating, %lld of %lld batches\033[K", (long long)event->iteration, (long long)event->done,
-            (long long)event->total);
-    run->drawn_seconds = now;
-    run->is_bar_drawn = true;
+    if (begin_bar(run, false))
+        fprintf(stderr, "\riteration %lld: evaluating, %lld of %lld batches\033[K", (long long)event->iteration, (long long)event->done,
+                (long long)event->total);
 }
 
 static void take_estimate(struct run *run, const bombus_train_event *event)
