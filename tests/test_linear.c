@@ -197,17 +197,25 @@ static void check_weight(const struct bb_kernels *levels, int32_t level_count, c
     free(expected);
 }
 
+enum { MOST_LEVELS = 8 };
+
+/* All levels of this machine; their number. */
+static int32_t choose_levels(struct bb_kernels levels[MOST_LEVELS])
+{
+    bombus_error error;
+    int32_t count = 0;
+    for (; count < MOST_LEVELS && bb_kernels_level_name(count) != NULL; count++) {
+        CHECK_OK(bb_kernels_choose(&levels[count], bb_kernels_level_name(count), &error), error);
+        assert_string_equal(levels[count].level, bb_kernels_level_name(count));
+    }
+    return count;
+}
+
 static void test_levels(void **state)
 {
     (void)state;
-    enum { MOST = 8 };
-    bombus_error error;
-    struct bb_kernels levels[MOST];
-    int32_t level_count = 0;
-    for (; level_count < MOST && bb_kernels_level_name(level_count) != NULL; level_count++) {
-        CHECK_OK(bb_kernels_choose(&levels[level_count], bb_kernels_level_name(level_count), &error), error);
-        assert_string_equal(levels[level_count].level, bb_kernels_level_name(level_count));
-    }
+    struct bb_kernels levels[MOST_LEVELS];
+    const int32_t level_count = choose_levels(levels);
     for (size_t s = 0; s < BB_COUNT(schemes); s++) {
         for (size_t i = 0; i < BB_COUNT(row_counts) * BB_COUNT(column_counts); i++) {
             const int64_t rows = row_counts[i % BB_COUNT(row_counts)], cols = column_counts[i / BB_COUNT(row_counts)];
@@ -219,6 +227,41 @@ static void test_levels(void **state)
             if (bb_linear_is_rounded(&owned.weight))
                 check_weight(levels, level_count, &owned.weight, false);
             check_weight(levels, level_count, &owned.weight, true);
+            free(owned.memory);
+        }
+    }
+}
+
+/* Shapes of real models, for which products of few rows have loops of their own: whole runs of units, whole groups of rows; also wider than
+ * what the first cache keeps. Once with the largest codes throughout, of x too: the largest sums that there are. */
+static void test_even_shapes(void **state)
+{
+    (void)state;
+    static const int64_t shapes[][2] = { { 4, 1024 }, { 36, 1024 }, { 20, 3072 }, { 16, 6144 }, { 12, 12288 } };
+    struct bb_kernels levels[MOST_LEVELS];
+    const int32_t level_count = choose_levels(levels);
+    for (size_t i = 0; i < BB_COUNT(shapes); i++) {
+        const int64_t rows = shapes[i][0], cols = shapes[i][1];
+        for (int is_largest = 0; is_largest < 2; is_largest++) {
+            struct owned_weight owned = make_weight((struct bb_scheme){ BB_QUANT_AFFINE, 4, 64 }, BB_BF16, rows, cols, i);
+            float *x = random_rows(3, cols, 8);
+            if (is_largest) {
+                memset((char *)owned.memory + 4, 0xFF, (size_t)(rows * cols / 2));
+                for (int64_t j = 0; j < 3 * cols; j++)
+                    x[j] = j % 200 < 100 ? 1.0f : -1.0f;
+            }
+            for (int is_exact = 0; is_exact < 2; is_exact++) {
+                for (int64_t x_rows = 1; x_rows <= 3; x_rows++) {
+                    float *expected = product_of(&levels[0], &owned.weight, x, x_rows, is_exact);
+                    for (int32_t level = 1; level < level_count; level++) {
+                        float *out = product_of(&levels[level], &owned.weight, x, x_rows, is_exact);
+                        check_bits(out, expected, x_rows * rows, levels[level].level, &owned.weight, x_rows, is_exact);
+                        free(out);
+                    }
+                    free(expected);
+                }
+            }
+            free(x);
             free(owned.memory);
         }
     }
@@ -425,6 +468,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_choice),
         cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_even_shapes),
         cmocka_unit_test(test_bias_and_residual),
         cmocka_unit_test(test_odd_values),
         cmocka_unit_test(test_golden),

@@ -231,7 +231,7 @@ BB_INLINE void bb_prefetch_groups(const struct bb_weight *weight, int64_t row, i
         __builtin_prefetch((const char *)weight->biases + begin + i, 0, 2);
 }
 
-enum { BB_NEAR_BYTES = 18 << 10 /* of x, codes and sums that stay in the first cache (32 KB and more) while weights pass through it */ };
+enum { BB_NEAR_BYTES = 20 << 10 /* of x, codes and sums that stay in the first cache (32 KB and more) while weights pass through it */ };
 
 /* How far ahead products of few rows ask for their weights, when so many bytes of x, codes and sums are in use besides: lines of theirs that the
  * first cache cannot keep interrupt the processor's reading ahead (Zen 4), so that the codes had better be asked for. */

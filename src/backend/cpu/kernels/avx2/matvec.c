@@ -30,7 +30,8 @@ struct few {
     int32_t *dots;          /* [rows][ROWS][padded units] */
     float *scales, *biases; /* [ROWS][groups] as f32, of the rows whose terms are being added, unless is_usual */
     uint8_t *tail;          /* [UNITS * BB_UNIT_LIMIT]: codes of a partial run */
-    bool is_usual;          /* groups are units, with bf16 scales and biases: nearly every model */
+    bool is_usual;          /* groups are units of whole runs, with bf16 scales and biases: nearly every model */
+    bool is_even;           /* usual, in whole groups of rows */
     int64_t units, padded_units;
     int64_t block_units; /* that a group's rows take in turn, a multiple of a run: of several rows of x no more stay in the first cache */
     int64_t read_ahead;
@@ -76,21 +77,28 @@ static inline __m256i load(const void *data)
     return _mm256_loadu_si256(data);
 }
 
+/* What the hot loops know of a scheme and a weight, all constants there. */
+struct form {
+    int32_t unit, bits;
+    bool has_values, is_even;
+};
+
 /* Codes of a register of partial sums: of 64 columns, nibbles the even and the odd ones, others in order; or of 32. */
 struct codes {
     __m256i low, high;
 };
 
 /* Register i of a run: 64 columns of nibbles, or a unit of 32 or 64 columns. */
-BB_INLINE struct codes unpack(const uint8_t *run, int32_t i, const int32_t unit, const int32_t bits, const bool has_values)
+BB_INLINE struct codes unpack(const uint8_t *run, int32_t i, const struct form *form)
 {
+    const int32_t unit = form->unit, bits = form->bits;
     struct codes codes;
     if (bits == 4) {
         __m256i packed = load(run + 32 * i);
         bb_keep(&packed); /* or it is loaded twice */
         codes.low = _mm256_and_si256(packed, _mm256_set1_epi8(15));
         codes.high = _mm256_and_si256(_mm256_srli_epi16(packed, 4), _mm256_set1_epi8(15));
-        if (has_values) {
+        if (form->has_values) {
             const __m256i values = _mm256_broadcastsi128_si256(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
             codes.low = _mm256_shuffle_epi8(values, codes.low);
             codes.high = _mm256_shuffle_epi8(values, codes.high);
@@ -98,8 +106,8 @@ BB_INLINE struct codes unpack(const uint8_t *run, int32_t i, const int32_t unit,
         return codes;
     }
     run += i * unit / 8 * bits;
-    codes.low = bb_unpack_codes(run, bits, has_values);
-    codes.high = unit == 32 ? codes.low : bb_unpack_codes(run + 4 * bits, bits, has_values);
+    codes.low = bb_unpack_codes(run, bits, form->has_values);
+    codes.high = unit == 32 ? codes.low : bb_unpack_codes(run + 4 * bits, bits, form->has_values);
     if (bits == 8) { /* code - 128, as in linear.c */
         codes.low = _mm256_xor_si256(codes.low, _mm256_set1_epi8(-128));
         codes.high = _mm256_xor_si256(codes.high, _mm256_set1_epi8(-128));
@@ -113,61 +121,60 @@ BB_INLINE __m256i multiply_pairs(__m256i codes, const int8_t *x, const int32_t b
 }
 
 /* Whether four sums of a register's 4 products fit 16 bits, for fold_four_small. */
-BB_INLINE bool is_small(const int32_t bits, const bool has_values)
+BB_INLINE bool is_small(const struct form *form)
 {
-    return bits == 4 && !has_values;
+    return form->bits == 4 && !form->has_values;
 }
 
 /* Partial sums of a register for the row whose columns begin at x: 8 lanes of 32 bits; small ones 16 of 16. */
-BB_INLINE __m256i dot(struct codes codes, const int8_t *x, const int32_t unit, const int32_t bits, const bool has_values)
+BB_INLINE __m256i dot(struct codes codes, const int8_t *x, const struct form *form)
 {
+    const int32_t bits = form->bits;
     const __m256i ones = _mm256_set1_epi16(1), low = multiply_pairs(codes.low, x, bits);
-    if (bits != 4 && unit == 32)
+    if (bits != 4 && form->unit == 32)
         return _mm256_madd_epi16(low, ones);
     const __m256i high = multiply_pairs(codes.high, x + 32, bits);
     if (bits == 4)
-        return is_small(bits, has_values) ? _mm256_add_epi16(low, high) : _mm256_madd_epi16(_mm256_add_epi16(low, high), ones);
+        return is_small(form) ? _mm256_add_epi16(low, high) : _mm256_madd_epi16(_mm256_add_epi16(low, high), ones);
     return _mm256_add_epi32(_mm256_madd_epi16(low, ones), _mm256_madd_epi16(high, ones));
 }
 
 /* Registers i .. i + 3 of a run for each row of x, folded. */
-BB_INLINE void fold_dots(const uint8_t *run, struct x_run x, int32_t i, __m256i folded[], const int32_t unit, const int32_t bits,
-                         const bool has_values, const int32_t x_rows)
+BB_INLINE void fold_dots(const struct form *form, const uint8_t *run, struct x_run x, int32_t i, __m256i folded[], const int32_t x_rows)
 {
-    const int32_t columns = bits == 4 ? 64 : unit;
+    const int32_t columns = form->bits == 4 ? 64 : form->unit;
     struct codes codes[4];
     BB_UNROLL
     for (int32_t j = 0; j < 4; j++)
-        codes[j] = unpack(run, i + j, unit, bits, has_values);
+        codes[j] = unpack(run, i + j, form);
     BB_UNROLL
     for (int32_t t = 0; t < x_rows; t++) {
         __m256i dots[4];
         BB_UNROLL
         for (int32_t j = 0; j < 4; j++)
-            dots[j] = dot(codes[j], x.first + t * x.stride + (i + j) * columns, unit, bits, has_values);
-        folded[t] = is_small(bits, has_values) ? fold_four_small(dots[0], dots[1], dots[2], dots[3]) : fold_four(dots[0], dots[1], dots[2], dots[3]);
+            dots[j] = dot(codes[j], x.first + t * x.stride + (i + j) * columns, form);
+        folded[t] = is_small(form) ? fold_four_small(dots[0], dots[1], dots[2], dots[3]) : fold_four(dots[0], dots[1], dots[2], dots[3]);
     }
 }
 
 /* Sums of 8 units in their order. */
-BB_INLINE void sum_units(const uint8_t *codes, struct x_run x, __m256i sums[], const int32_t unit, const int32_t bits, const bool has_values,
-                         const int32_t x_rows)
+BB_INLINE void sum_units(const struct form *form, const uint8_t *codes, struct x_run x, __m256i sums[], const int32_t x_rows)
 {
     __m256i low[FEW], high[FEW];
-    if (unit == 16) { /* four units a register */
-        const struct codes a = unpack(codes, 0, unit, bits, has_values), b = unpack(codes, 1, unit, bits, has_values);
+    if (form->unit == 16) { /* four units a register */
+        const struct codes a = unpack(codes, 0, form), b = unpack(codes, 1, form);
         BB_UNROLL
         for (int32_t t = 0; t < x_rows; t++) {
             const int8_t *in = x.first + t * x.stride;
-            sums[t] = _mm256_hadd_epi32(dot(a, in, unit, bits, has_values), dot(b, in + 64, unit, bits, has_values));
+            sums[t] = _mm256_hadd_epi32(dot(a, in, form), dot(b, in + 64, form));
             sums[t] = _mm256_permute4x64_epi64(sums[t], 0xD8);
         }
         return;
     }
-    const bool is_whole = unit == 32 && bits == 4; /* two units a register */
-    fold_dots(codes, x, 0, low, unit, bits, has_values, x_rows);
+    const bool is_whole = form->unit == 32 && form->bits == 4; /* two units a register */
+    fold_dots(form, codes, x, 0, low, x_rows);
     if (!is_whole)
-        fold_dots(codes, x, 4, high, unit, bits, has_values, x_rows);
+        fold_dots(form, codes, x, 4, high, x_rows);
     BB_UNROLL
     for (int32_t t = 0; t < x_rows; t++)
         sums[t] = is_whole ? _mm256_permutevar8x32_epi32(low[t], _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7))
@@ -175,33 +182,32 @@ BB_INLINE void sum_units(const uint8_t *codes, struct x_run x, __m256i sums[], c
 }
 
 /* To `dots`: sums of the run of units from `first` on. The last, partial run of a row is copied first, so that nothing behind the row is read. */
-BB_INLINE void sum_run(const struct few *few, const uint8_t *codes, int64_t first, int32_t *dots, const int32_t unit, const int32_t bits,
-                       const bool has_values, const int32_t x_rows)
+BB_INLINE void sum_run(const struct few *few, const struct form *form, const uint8_t *codes, int64_t first, int32_t *dots, const int32_t x_rows)
 {
+    const int32_t unit = form->unit, bits = form->bits;
     const struct x_run x = { few->x + first * unit, few->padded_units * unit };
     const int64_t units = few->units - first;
     __m256i sums[FEW];
     bb_read_ahead(codes, unit * bits, few->read_ahead);
-    if (units < UNITS)
+    if (!form->is_even && units < UNITS)
         codes = memcpy(few->tail, codes, (size_t)(units * unit / 8 * bits));
-    sum_units(codes, x, sums, unit, bits, has_values, x_rows);
+    sum_units(form, codes, x, sums, x_rows);
     BB_UNROLL
     for (int32_t t = 0; t < x_rows; t++)
         _mm256_storeu_si256((__m256i *)(void *)(dots + t * ROWS * few->padded_units), sums[t]);
 }
 
 /* Scales and biases of the run of units from `first` on of row `row`, which is row i of the group. */
-BB_INLINE void load_groups(const struct few *few, int64_t row, int64_t i, int64_t first, __m256 *scale, __m256 *bias)
+BB_INLINE void load_groups(const struct few *few, const struct form *form, int64_t row, int64_t i, int64_t first, __m256 *scale, __m256 *bias)
 {
     const struct bb_weight *weight = few->task->weight;
-    const int64_t groups = weight->cols / weight->scheme.group_size;
-    if (few->is_usual) {
-        *scale = bb_load_8(weight->scales, BB_BF16, row * groups + first);
-        *bias = bb_load_8(weight->biases, BB_BF16, row * groups + first);
+    if (form->is_even || few->is_usual) {
+        *scale = bb_load_8(weight->scales, BB_BF16, row * few->units + first);
+        *bias = bb_load_8(weight->biases, BB_BF16, row * few->units + first);
         return;
     }
     const bool is_double = weight->scheme.group_size > BB_UNIT_LIMIT; /* two units a group */
-    const int64_t place = i * groups + (is_double ? first / 2 : first); /* behind a row: of the next, in terms that are not added */
+    const int64_t groups = weight->cols / weight->scheme.group_size, place = i * groups + (is_double ? first / 2 : first); /* behind a row: of the next, in terms that are not added */
     *scale = _mm256_loadu_ps(few->scales + place);
     *bias = _mm256_loadu_ps(few->biases + place);
     if (is_double) {
@@ -224,20 +230,20 @@ static inline __m256 join_high(__m256 a, __m256 b)
 
 /* For each row of x the terms scale * dot + bias * sum of the run of units from `first` on of `count` rows from `row` on, transposed: quads[j],
  * half h: unit 4h + j of the rows. */
-BB_INLINE void make_terms(const struct few *few, int64_t row, int64_t count, int64_t first, __m256 quads[][4], const int32_t x_rows)
+BB_INLINE void make_terms(const struct few *few, const struct form *form, int64_t row, int64_t count, int64_t first, __m256 quads[][4],
+                          const int32_t x_rows)
 {
-    const __m256 offset = _mm256_set1_ps(few->task->weight->scheme.bits == 8 ? 128.0f : 0.0f); /* of 8-bit codes */
     __m256 terms[FEW][ROWS];
     BB_UNROLL
     for (int64_t i = 0; i < ROWS; i++) {
         __m256 scale = _mm256_setzero_ps(), bias = scale;
-        if (i < count)
-            load_groups(few, row + i, i, first, &scale, &bias);
+        if (form->is_even || i < count)
+            load_groups(few, form, row + i, i, first, &scale, &bias);
         BB_UNROLL
         for (int32_t t = 0; t < x_rows; t++) {
             const __m256 sums = _mm256_loadu_ps(few->sums + t * few->padded_units + first);
             const __m256 dots = _mm256_cvtepi32_ps(load(few->dots + (t * ROWS + i) * few->padded_units + first));
-            terms[t][i] = _mm256_fmadd_ps(offset, sums, dots); /* exact: whole numbers below 2^24 */
+            terms[t][i] = form->bits == 8 ? _mm256_fmadd_ps(_mm256_set1_ps(128.0f), sums, dots) : dots; /* exact: whole numbers below 2^24 */
             terms[t][i] = _mm256_fmadd_ps(scale, terms[t][i], _mm256_mul_ps(bias, sums));
         }
     }
@@ -288,11 +294,12 @@ struct totals {
     __m128 third;
 };
 
-BB_INLINE void add_runs(const struct few *few, int64_t row, int64_t count, int64_t first, struct totals *totals, const int32_t x_rows)
+BB_INLINE void add_runs(const struct few *few, const struct form *form, int64_t row, int64_t count, int64_t first, struct totals *totals,
+                        const int32_t x_rows)
 {
     const float *steps = few->steps, *third_steps = steps + few->padded_units * PAIR + first;
     __m256 quads[FEW][4];
-    make_terms(few, row, count, first, quads, x_rows);
+    make_terms(few, form, row, count, first, quads, x_rows);
     if (x_rows == 1)
         totals->pair = _mm256_castps128_ps256(add_run(steps + first, quads[0], _mm256_castps256_ps128(totals->pair)));
     else
@@ -302,25 +309,25 @@ BB_INLINE void add_runs(const struct few *few, int64_t row, int64_t count, int64
 }
 
 /* Rows [row, row + count) . x, at most ROWS; rows that are not there give 0. */
-BB_INLINE struct totals multiply_group(const struct few *few, int64_t row, int64_t count, const int32_t unit, const int32_t bits,
-                                       const bool has_values, const int32_t x_rows)
+BB_INLINE struct totals multiply_group(const struct few *few, const struct form *form, int64_t row, int64_t count, const int32_t x_rows)
 {
-    const int64_t row_bytes = few->units * unit / 8 * bits, block_units = x_rows > 1 ? few->block_units : few->units;
+    const int32_t unit_bytes = form->unit / 8 * form->bits;
+    const int64_t row_bytes = few->units * unit_bytes, block_units = x_rows > 1 ? few->block_units : few->units;
     const uint8_t *begin_codes = (const uint8_t *)few->task->weight->data + row * row_bytes, *codes = begin_codes;
     struct totals totals = { _mm256_setzero_ps(), _mm_setzero_ps() };
-    if (!few->is_usual)
+    if (!form->is_even && !few->is_usual)
         bb_widen_groups(few->task->weight, row, count, few->scales, few->biases);
     for (int64_t begin = 0; begin < few->units; begin += block_units) {
         const int64_t end = few->units - begin < block_units ? few->units : begin + block_units;
         for (int64_t i = 0; i < count; i++) {
             if (x_rows > 1) /* else the codes go on where the last row's end */
-                codes = begin_codes + i * row_bytes + begin * unit / 8 * bits;
+                codes = begin_codes + i * row_bytes + begin * unit_bytes;
             for (int64_t first = begin; first < end; first += UNITS) {
-                const int64_t units = end - first < UNITS ? end - first : UNITS;
-                sum_run(few, codes, first, few->dots + i * few->padded_units + first, unit, bits, has_values, x_rows);
-                codes += units * unit / 8 * bits;
+                const int64_t units = form->is_even || end - first > UNITS ? UNITS : end - first;
+                sum_run(few, form, codes, first, few->dots + i * few->padded_units + first, x_rows);
+                codes += units * unit_bytes;
                 if (i == count - 1)
-                    add_runs(few, row, count, first, &totals, x_rows);
+                    add_runs(few, form, row, count, first, &totals, x_rows);
             }
         }
     }
@@ -328,8 +335,10 @@ BB_INLINE struct totals multiply_group(const struct few *few, int64_t row, int64
 }
 
 /* The product, `rows` weight rows at a time. */
-BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t unit, const int32_t bits, const bool has_values, const int32_t x_rows)
+BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t unit, const int32_t bits, const bool has_values, const bool is_even,
+                             const int32_t x_rows)
 {
+    const struct form form = { .unit = unit, .bits = bits, .has_values = has_values, .is_even = is_even };
     const struct bb_linear_task *task = few->task;
     const int64_t all = task->weight->rows;
     struct bb_ahead_place ahead = bb_ahead_begin(task, (all + BLOCK - 1) / BLOCK);
@@ -339,7 +348,7 @@ BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t 
         float totals[FEW][BLOCK + ROWS] = { 0 };
         for (int64_t i = 0; i < count; i += rows) {
             bb_prefetch_groups(task->weight, row + i + rows, rows);
-            const struct totals group = multiply_group(few, row + i, count - i < rows ? count - i : rows, unit, bits, has_values, x_rows);
+            const struct totals group = multiply_group(few, &form, row + i, count - i < rows ? count - i : rows, x_rows);
             _mm_storeu_ps(totals[0] + i, _mm256_castps256_ps128(group.pair));
             if (x_rows > 1)
                 _mm_storeu_ps(totals[1] + i, _mm256_extractf128_ps(group.pair, 1));
@@ -359,26 +368,31 @@ BB_INLINE void multiply(const struct few *few, int64_t rows, const int32_t x_row
     const struct bb_scheme scheme = few->task->weight->scheme;
     const int32_t unit = few->task->rounded->unit;
     switch (scheme.bits + (unit == 64 ? 16 : 0)) {
-    case 1: multiply_form(few, rows, 32, 1, false, x_rows); break;
-    case 2: multiply_form(few, rows, 32, 2, false, x_rows); break;
-    case 3: multiply_form(few, rows, 32, 3, false, x_rows); break;
-    case 5: multiply_form(few, rows, 32, 5, false, x_rows); break;
-    case 6: multiply_form(few, rows, 32, 6, false, x_rows); break;
-    case 8: multiply_form(few, rows, 32, 8, false, x_rows); break;
-    case 16 + 1: multiply_form(few, rows, 64, 1, false, x_rows); break;
-    case 16 + 2: multiply_form(few, rows, 64, 2, false, x_rows); break;
-    case 16 + 3: multiply_form(few, rows, 64, 3, false, x_rows); break;
-    case 16 + 4: multiply_form(few, rows, 64, 4, false, x_rows); break;
-    case 16 + 5: multiply_form(few, rows, 64, 5, false, x_rows); break;
-    case 16 + 6: multiply_form(few, rows, 64, 6, false, x_rows); break;
-    case 16 + 8: multiply_form(few, rows, 64, 8, false, x_rows); break;
+    case 1: multiply_form(few, rows, 32, 1, false, false, x_rows); break;
+    case 2: multiply_form(few, rows, 32, 2, false, false, x_rows); break;
+    case 3: multiply_form(few, rows, 32, 3, false, false, x_rows); break;
+    case 5: multiply_form(few, rows, 32, 5, false, false, x_rows); break;
+    case 6: multiply_form(few, rows, 32, 6, false, false, x_rows); break;
+    case 8: multiply_form(few, rows, 32, 8, false, false, x_rows); break;
+    case 16 + 1: multiply_form(few, rows, 64, 1, false, false, x_rows); break;
+    case 16 + 2: multiply_form(few, rows, 64, 2, false, false, x_rows); break;
+    case 16 + 3: multiply_form(few, rows, 64, 3, false, false, x_rows); break;
+    case 16 + 4:
+        if (few->is_even)
+            multiply_form(few, ROWS, 64, 4, false, true, x_rows);
+        else
+            multiply_form(few, rows, 64, 4, false, false, x_rows);
+        break;
+    case 16 + 5: multiply_form(few, rows, 64, 5, false, false, x_rows); break;
+    case 16 + 6: multiply_form(few, rows, 64, 6, false, false, x_rows); break;
+    case 16 + 8: multiply_form(few, rows, 64, 8, false, false, x_rows); break;
     default: /* 4 bits, units of 32 or 16 */
         if (scheme.mode == BB_QUANT_AFFINE)
-            multiply_form(few, rows, 32, 4, false, x_rows);
+            multiply_form(few, rows, 32, 4, false, false, x_rows);
         else if (unit == 32)
-            multiply_form(few, rows, 32, 4, true, x_rows);
+            multiply_form(few, rows, 32, 4, true, false, x_rows);
         else
-            multiply_form(few, rows, 16, 4, true, x_rows);
+            multiply_form(few, rows, 16, 4, true, false, x_rows);
     }
 }
 
@@ -450,6 +464,7 @@ void bb_avx2_multiply_few(const struct bb_linear_task *task)
     few.tail = (uint8_t *)(few.biases + ROWS * padded_units + 8);
     few.is_usual = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && few.units % UNITS == 0 &&
                    weight->scheme.group_size == rounded->unit;
+    few.is_even = few.is_usual && weight->rows % ROWS == 0 && plan.rows == ROWS;
     memset(few.scales, 0, (size_t)(2 * (ROWS * padded_units + 8)) * sizeof(float));
     memset(few.steps, 0, (size_t)step_count * sizeof(float));
     for (int64_t t = 0; t < x_rows; t++)

@@ -8,6 +8,9 @@
  * is missed there interrupts the reading ahead), and its additions are few enough to be done while the next codes come. Several rows of
  * x (in exact products the parts of one) each take the codes as they are unpacked.
  *
+ * Weights of real models are nearly all *even*: whole runs, whole groups, bf16 scales and biases a unit. They have a form of their own, without a
+ * branch in the loops: computing that is only a little faster than memory makes reading slower too.
+ *
  * 4-bit codes are not put in order: of 64 bytes (128 columns) the low nibbles are the even columns, the high nibbles the odd ones, and x is laid
  * out to match once a task. */
 #include "backend/cpu/kernels/avx512/unpack.h"
@@ -17,9 +20,11 @@
 #include <string.h>
 
 enum {
-    ROWS = 4,   /* of a group, at most */
-    BLOCK = 16, /* rows that are stored at once */
-    UNITS = 16, /* of a run */
+    ROWS = 4,              /* of a set, whose terms are transposed at once: a group is a set, part of one, or two: */
+    SHORT_ROWS = 2 * ROWS, /* of a group, where a row is no longer than */
+    SHORT_BYTES = 1024,    /* codes: finished more seldom, the reading is interrupted less */
+    BLOCK = 16,            /* rows that are stored at once */
+    UNITS = 16,            /* of a run */
     LANES = 16,
     BLOCK_COLS = 2048, /* of several rows of x */
     AHEAD = 4096,      /* bytes, of several rows of x */
@@ -34,9 +39,10 @@ struct few {
     int8_t *x;           /* [rows][padded columns] codes, laid out to match the weights; zeroed up to a whole run */
     float *sums;         /* [rows][padded units], zeroed up to a whole run */
     float *steps;        /* [padded units], likewise; of several rows [padded units][LANES], each row's ROWS times over, the rest 0 */
-    int32_t *dots;       /* [rows][ROWS][padded units]: sums of code(w) * code(x) */
+    int32_t *dots;       /* [rows][ROWS][padded units]: sums of code(w) * code(x); of one row [SHORT_ROWS][padded units] */
     uint8_t *tail;       /* [UNITS * BB_UNIT_LIMIT]: codes of a partial run behind which nothing may be read */
     bool is_usual;       /* groups are units, with bf16 scales and biases: nearly every model */
+    bool is_even;        /* usual, rows of whole runs in whole groups */
     int64_t units, padded_units;
     int64_t block_units; /* that a group's rows take in turn, a multiple of a run: of several rows of x no more stay in the first cache */
     size_t row_bytes;    /* of codes */
@@ -77,11 +83,11 @@ static inline __m512i fold_lanes(__m512i p, __m512i q)
     return _mm512_add_epi32(_mm512_shuffle_i32x4(p, q, 0x88), _mm512_shuffle_i32x4(p, q, 0xDD));
 }
 
-/* What the hot loops know of a scheme; bits, is_split and has_values are constants there. */
+/* What the hot loops know of a scheme and a weight; all but the registers are constants there. */
 struct form {
     __m512i index, shift, mask, values; /* of the unpacker */
-    int32_t bits;
-    bool is_split, has_values;
+    int32_t bits, sets; /* sets: of a group */
+    bool is_split, has_values, is_even;
 };
 
 /* A run of x: of the first row, and how far the others lie. */
@@ -89,6 +95,14 @@ struct x_run {
     const int8_t *first;
     int64_t stride;
 };
+
+/* 64 bytes by halves, for codes that come from memory: files lay them at any address, and where the whole would lie across two lines, one half does
+ * not (Zen 4: a tenth faster; from the caches it is a little slower). */
+static inline __m512i load_halves(const uint8_t *data)
+{
+    const __m256i low = _mm256_loadu_si256((const __m256i *)(const void *)data);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(low), _mm256_loadu_si256((const __m256i *)(const void *)(data + 32)), 1);
+}
 
 /* Partial sums of register i of a run, for each row of x: 64 columns, of each 8 the even ones first; or 128 columns, of which x has the 64 even
  * ones first. */
@@ -107,7 +121,7 @@ BB_INLINE void dot(const struct form *form, const uint8_t *run, struct x_run x, 
             sums[t] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, _mm512_load_si512(x.first + t * x.stride + 64 * i));
         return;
     }
-    __m512i packed = _mm512_loadu_si512(run + 64 * i);
+    __m512i packed = form->is_even && x_rows == 1 ? load_halves(run + 64 * i) : _mm512_loadu_si512(run + 64 * i);
     bb_keep(&packed); /* or it is loaded twice */
     __m512i even = _mm512_and_si512(packed, form->mask), odd = _mm512_and_si512(_mm512_srli_epi16(packed, 4), form->mask);
     if (form->has_values) {
@@ -130,7 +144,7 @@ BB_INLINE void fold_dots(const struct form *form, const uint8_t *run, struct x_r
         dot(form, run, x, i + j, dots[j], x_rows);
     BB_UNROLL
     for (int32_t t = 0; t < x_rows; t++)
-        folded[t] = x_rows == 3 && form->bits <= 4 && !form->has_values ? fold_four_small(dots[0][t], dots[1][t], dots[2][t], dots[3][t])
+        folded[t] = form->bits <= 4 && !form->has_values ? fold_four_small(dots[0][t], dots[1][t], dots[2][t], dots[3][t])
                                                          : fold_four(dots[0][t], dots[1][t], dots[2][t], dots[3][t]);
 }
 
@@ -181,12 +195,12 @@ BB_INLINE void next_run(const struct few *few, const struct form *form, struct r
                         const int32_t x_rows)
 {
     const int32_t lanes = unit / (form->is_split ? 8 : 4), run_bytes = 2 * unit * form->bits;
-    const int64_t units = few->units - first < UNITS ? few->units - first : UNITS, bytes = units * (run_bytes / UNITS);
+    const int64_t units = form->is_even || few->units - first > UNITS ? UNITS : few->units - first, bytes = units * (run_bytes / UNITS);
     const struct x_run x = { few->x + first * unit, few->padded_units * unit };
     const uint8_t *codes = reader->codes;
     bb_read_ahead(codes, bytes, reader->ahead);
     reader->codes += bytes;
-    if (reader->end - codes < run_bytes)
+    if (!form->is_even && reader->end - codes < run_bytes)
         codes = memcpy(few->tail, codes, (size_t)bytes);
     __m512i sums[FEW];
     sum_units(form, codes, x, sums, lanes, x_rows);
@@ -226,16 +240,16 @@ static void load_any_groups(const struct few *few, int64_t row, int64_t first, _
 }
 
 /* The same; of the usual scheme at once. */
-BB_INLINE void load_groups(const struct few *few, int64_t row, int64_t first, __m512 *scale, __m512 *bias)
+BB_INLINE void load_groups(const struct few *few, const struct form *form, int64_t row, int64_t first, __m512 *scale, __m512 *bias)
 {
     const struct bb_weight *weight = few->task->weight;
     const int64_t place = row * few->units + first, units = few->units - first;
-    if (few->is_usual && units < UNITS) {
+    if (!form->is_even && few->is_usual && units < UNITS) {
         *scale = load_brains(weight->scales, place, units);
         *bias = load_brains(weight->biases, place, units);
         return;
     }
-    if (!few->is_usual) {
+    if (!form->is_even && !few->is_usual) {
         __m512 any[2]; /* so that the others stay in registers */
         load_any_groups(few, row, first, &any[0], &any[1]);
         *scale = any[0];
@@ -268,19 +282,22 @@ BB_INLINE void transpose_terms(const __m512 terms[ROWS], __m512 quads[4])
     quads[3] = join_high(high01, high23);
 }
 
-/* For each row of x the terms scale * dot + bias * sum of the run of units from `first` on of `count` rows from `row` on, transposed. */
-BB_INLINE void make_terms(const struct few *few, int64_t row, int64_t count, int64_t first, __m512 quads[][4], const int32_t x_rows)
+/* For each row of x the terms scale * dot + bias * sum of the run of units from `first` on of set `set` of the group of `count` rows from `row` on,
+ * transposed. */
+BB_INLINE void make_terms(const struct few *few, const struct form *form, int64_t row, int64_t count, int64_t first, int32_t set, __m512 quads[][4],
+                          const int32_t x_rows)
 {
     __m512 terms[FEW][ROWS];
     BB_UNROLL
     for (int64_t i = 0; i < ROWS; i++) {
+        const int64_t in_group = set * ROWS + i;
         __m512 scale = _mm512_setzero_ps(), bias = scale;
-        if (i < count)
-            load_groups(few, row + i, first, &scale, &bias);
+        if (form->is_even || in_group < count)
+            load_groups(few, form, row + in_group, first, &scale, &bias);
         BB_UNROLL
         for (int32_t t = 0; t < x_rows; t++) {
             const __m512 sums = _mm512_load_ps(few->sums + t * few->padded_units + first);
-            const __m512i dots = _mm512_load_si512(few->dots + (t * ROWS + i) * few->padded_units + first);
+            const __m512i dots = _mm512_load_si512(few->dots + (t * ROWS + in_group) * few->padded_units + first);
             terms[t][i] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(dots), _mm512_mul_ps(bias, sums));
         }
     }
@@ -289,13 +306,13 @@ BB_INLINE void make_terms(const struct few *few, int64_t row, int64_t count, int
         transpose_terms(terms[t], quads[t]);
 }
 
-/* Adds a run's terms to the totals of four rows, unit by unit; those behind the last unit have steps of 0. */
-BB_INLINE __m128 add_run(const struct few *few, int64_t row, int64_t count, int64_t first, __m128 total)
+/* Adds a run's terms to the totals of a set's rows, unit by unit; those behind the last unit have steps of 0. */
+BB_INLINE __m128 add_run(const struct few *few, const struct form *form, int64_t row, int64_t count, int64_t first, int32_t set, __m128 total)
 {
     const float *steps = few->steps + first;
     __m512 of_rows[1][4], *quads = of_rows[0];
     __m128 by_unit[UNITS];
-    make_terms(few, row, count, first, of_rows, 1);
+    make_terms(few, form, row, count, first, set, of_rows, 1);
     BB_UNROLL
     for (int32_t j = 0; j < 4; j++) {
         by_unit[j] = _mm512_castps512_ps128(quads[j]);
@@ -310,11 +327,11 @@ BB_INLINE __m128 add_run(const struct few *few, int64_t row, int64_t count, int6
 }
 
 /* The same for several rows of x at once: row t's totals are 128-bit lane t. */
-BB_INLINE __m512 add_runs(const struct few *few, int64_t row, int64_t count, int64_t first, __m512 total, const int32_t x_rows)
+BB_INLINE __m512 add_runs(const struct few *few, const struct form *form, int64_t row, int64_t count, int64_t first, __m512 total, const int32_t x_rows)
 {
     const float *steps = few->steps + first * LANES;
     __m512 quads[FEW][4], by_unit[UNITS];
-    make_terms(few, row, count, first, quads, x_rows);
+    make_terms(few, form, row, count, first, 0, quads, x_rows);
     BB_UNROLL
     for (int32_t j = 0; j < 4; j++) {
         const __m512 last = quads[x_rows - 1][j]; /* of two rows the second again, in lanes that nobody reads */
@@ -330,7 +347,8 @@ BB_INLINE __m512 add_runs(const struct few *few, int64_t row, int64_t count, int
     return total;
 }
 
-/* Rows [row, row + count) . x, at most ROWS, of row t of x in 128-bit lane t; rows that are not there give 0. */
+/* Rows [row, row + count) . x, at most ROWS, of row t of x in 128-bit lane t; rows that are not there give 0. For one row of x all sets, in a lane
+ * each. */
 BB_INLINE __m512 multiply_group(const struct few *few, const struct form *form, int64_t row, int64_t count, const int32_t unit,
                                 const int32_t x_rows)
 {
@@ -339,6 +357,7 @@ BB_INLINE __m512 multiply_group(const struct few *few, const struct form *form, 
     struct reader reader = { .codes = codes, .end = (const uint8_t *)weight->data + (size_t)weight->rows * few->row_bytes,
         .ahead = few->read_ahead };
     __m512 totals = _mm512_setzero_ps();
+    __m128 first_set = _mm_setzero_ps(), second_set = first_set;
     const int64_t block_units = x_rows > 1 ? few->block_units : few->units;
     for (int64_t begin = 0; begin < few->units; begin += block_units) {
         const int64_t end = few->units - begin < block_units ? few->units : begin + block_units;
@@ -347,23 +366,32 @@ BB_INLINE __m512 multiply_group(const struct few *few, const struct form *form, 
                 reader.codes = codes + (size_t)i * few->row_bytes + begin * (unit * form->bits / 8);
             for (int64_t first = begin; first < end; first += UNITS) {
                 next_run(few, form, &reader, first, few->dots + i * few->padded_units + first, unit, x_rows);
-                if (i == count - 1)
-                    totals = x_rows > 1 ? add_runs(few, row, count, first, totals, x_rows)
-                                        : _mm512_castps128_ps512(add_run(few, row, count, first, _mm512_castps512_ps128(totals)));
+                if (i < count - 1)
+                    continue;
+                if (x_rows > 1) {
+                    totals = add_runs(few, form, row, count, first, totals, x_rows);
+                    continue;
+                }
+                first_set = add_run(few, form, row, count, first, 0, first_set);
+                if (form->sets == 2)
+                    second_set = add_run(few, form, row, count, first, 1, second_set);
             }
         }
     }
-    return totals;
+    if (x_rows > 1)
+        return totals;
+    return form->sets == 2 ? _mm512_insertf32x4(_mm512_castps128_ps512(first_set), second_set, 1) : _mm512_castps128_ps512(first_set);
 }
 
 /* The product, `rows` weight rows at a time. */
 BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t unit, const int32_t bits, const bool is_split, const bool has_values,
-                             const int32_t x_rows)
+                             const bool is_even, const int32_t x_rows)
 {
     const struct bb_linear_task *task = few->task;
     const struct bb_weight *weight = task->weight;
     const struct form form = { .index = few->unpacker.index, .shift = few->unpacker.shift, .mask = few->unpacker.mask,
-        .values = few->unpacker.values, .bits = bits, .is_split = is_split, .has_values = has_values };
+        .values = few->unpacker.values, .bits = bits, .is_split = is_split, .has_values = has_values, .is_even = is_even,
+        .sets = rows == SHORT_ROWS ? 2 : 1 };
     struct bb_ahead_place ahead = bb_ahead_begin(task, (weight->rows + BLOCK - 1) / BLOCK);
     for (int64_t row = 0; row < weight->rows; row += BLOCK) {
         bb_ahead_ask(&ahead);
@@ -395,26 +423,33 @@ BB_INLINE void multiply(const struct few *few, int64_t rows, const int32_t x_row
     const int32_t unit = few->task->rounded->unit;
     const bool has_values = few->unpacker.has_values;
     switch (few->unpacker.bits + (unit == 64 ? 16 : 0)) {
-    case 1: multiply_form(few, rows, 32, 1, false, false, x_rows); break;
-    case 2: multiply_form(few, rows, 32, 2, false, false, x_rows); break;
-    case 3: multiply_form(few, rows, 32, 3, false, false, x_rows); break;
-    case 5: multiply_form(few, rows, 32, 5, false, false, x_rows); break;
-    case 6: multiply_form(few, rows, 32, 6, false, false, x_rows); break;
-    case 8: multiply_form(few, rows, 32, 8, false, false, x_rows); break;
-    case 16 + 1: multiply_form(few, rows, 64, 1, false, false, x_rows); break;
-    case 16 + 2: multiply_form(few, rows, 64, 2, false, false, x_rows); break;
-    case 16 + 3: multiply_form(few, rows, 64, 3, false, false, x_rows); break;
-    case 16 + 4: multiply_form(few, rows, 64, 4, true, false, x_rows); break;
-    case 16 + 5: multiply_form(few, rows, 64, 5, false, false, x_rows); break;
-    case 16 + 6: multiply_form(few, rows, 64, 6, false, false, x_rows); break;
-    case 16 + 8: multiply_form(few, rows, 64, 8, false, false, x_rows); break;
+    case 1: multiply_form(few, rows, 32, 1, false, false, false, x_rows); break;
+    case 2: multiply_form(few, rows, 32, 2, false, false, false, x_rows); break;
+    case 3: multiply_form(few, rows, 32, 3, false, false, false, x_rows); break;
+    case 5: multiply_form(few, rows, 32, 5, false, false, false, x_rows); break;
+    case 6: multiply_form(few, rows, 32, 6, false, false, false, x_rows); break;
+    case 8: multiply_form(few, rows, 32, 8, false, false, false, x_rows); break;
+    case 16 + 1: multiply_form(few, rows, 64, 1, false, false, false, x_rows); break;
+    case 16 + 2: multiply_form(few, rows, 64, 2, false, false, false, x_rows); break;
+    case 16 + 3: multiply_form(few, rows, 64, 3, false, false, false, x_rows); break;
+    case 16 + 4:
+        if (few->is_even && x_rows == 1 && rows == SHORT_ROWS)
+            multiply_form(few, SHORT_ROWS, 64, 4, true, false, true, x_rows);
+        else if (few->is_even)
+            multiply_form(few, ROWS, 64, 4, true, false, true, x_rows);
+        else
+            multiply_form(few, rows, 64, 4, true, false, false, x_rows);
+        break;
+    case 16 + 5: multiply_form(few, rows, 64, 5, false, false, false, x_rows); break;
+    case 16 + 6: multiply_form(few, rows, 64, 6, false, false, false, x_rows); break;
+    case 16 + 8: multiply_form(few, rows, 64, 8, false, false, false, x_rows); break;
     default: /* 4 bits, units of 32 or 16 */
         if (!has_values)
-            multiply_form(few, rows, 32, 4, true, false, x_rows);
+            multiply_form(few, rows, 32, 4, true, false, false, x_rows);
         else if (unit == 32)
-            multiply_form(few, rows, 32, 4, true, true, x_rows);
+            multiply_form(few, rows, 32, 4, true, true, false, x_rows);
         else
-            multiply_form(few, rows, 16, 4, true, true, x_rows);
+            multiply_form(few, rows, 16, 4, true, true, false, x_rows);
     }
 }
 
@@ -478,14 +513,16 @@ void bb_avx512_multiply_few(const struct bb_linear_task *task)
     const int64_t step_count = (x_rows > 1 ? LANES : 1) * padded_units;
     int32_t *dots = (int32_t *)(void *)(steps + step_count);
     struct few few = { .task = task, .unpacker = bb_unpacker_of(weight->scheme), .x_rows = (int32_t)x_rows, .x = x, .sums = sums,
-        .steps = steps, .dots = dots, .tail = (uint8_t *)(dots + x_rows * ROWS * padded_units), .units = rounded->cols / rounded->unit,
+        .steps = steps, .dots = dots, .tail = (uint8_t *)(dots + (x_rows > 1 ? x_rows * ROWS : SHORT_ROWS) * padded_units), .units = rounded->cols / rounded->unit,
         .padded_units = padded_units, .block_units = plan.block_units, .row_bytes = bb_weight_row_bytes(weight), .read_ahead = plan.read_ahead };
     few.is_usual = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && weight->scheme.group_size == rounded->unit;
+    few.is_even = few.is_usual && few.units % UNITS == 0 && weight->rows % ROWS == 0 && plan.rows == ROWS;
+    const bool is_short = few.is_even && few.row_bytes <= SHORT_BYTES && weight->rows % SHORT_ROWS == 0;
     memset(steps, 0, (size_t)step_count * sizeof(float));
     for (int64_t t = 0; t < x_rows; t++)
         lay_out_row(&few, t);
     if (x_rows == 1)
-        multiply_one(&few, plan.rows);
+        multiply_one(&few, is_short ? SHORT_ROWS : plan.rows);
     else if (x_rows == 2)
         multiply_two(&few, plan.rows);
     else
