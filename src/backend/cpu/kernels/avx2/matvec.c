@@ -11,11 +11,13 @@
 #include "backend/cpu/kernels/avx2/unpack.h"
 
 enum {
-    ROWS = 4,  /* of a group, at most */
-    BLOCK = 8, /* rows that are stored at once */
-    UNITS = 8, /* of a run */
+    ROWS = 4,              /* of a set, whose terms are transposed at once: a group is a set, part of one, or two: */
+    SHORT_ROWS = 2 * ROWS, /* of a group, where a row is no longer than */
+    SHORT_BYTES = 1024,    /* codes: finished more seldom, the reading is interrupted less */
+    BLOCK = 8,             /* rows that are stored at once */
+    UNITS = 8,             /* of a run */
     FEW = BB_AVX2_FEW,
-    PAIR = 2 * ROWS, /* totals of two rows of x */
+    PAIR = 2 * ROWS, /* totals of two rows of x, or of two sets */
     BLOCK_COLS = 2048, /* of several rows of x */
     AHEAD = 8192       /* bytes, of several rows of x */
 };
@@ -27,7 +29,7 @@ struct few {
     int8_t *x;              /* [rows][padded columns] codes, laid out to match the weights; zeroed up to a whole run of 8 units */
     float *sums;            /* [rows][padded units], zeroed up to a whole run */
     float *steps;           /* likewise; of several rows [padded units][PAIR] of the first two, each ROWS times over, then the third's */
-    int32_t *dots;          /* [rows][ROWS][padded units] */
+    int32_t *dots;          /* [rows][ROWS][padded units]; of one row [SHORT_ROWS][padded units] */
     float *scales, *biases; /* [ROWS][groups] as f32, of the rows whose terms are being added, unless is_usual */
     uint8_t *tail;          /* [UNITS * BB_UNIT_LIMIT]: codes of a partial run */
     bool is_usual;          /* groups are units of whole runs, with bf16 scales and biases: nearly every model */
@@ -79,7 +81,7 @@ static inline __m256i load(const void *data)
 
 /* What the hot loops know of a scheme and a weight, all constants there. */
 struct form {
-    int32_t unit, bits;
+    int32_t unit, bits, sets; /* sets: of a group */
     bool has_values, is_even;
 };
 
@@ -228,21 +230,22 @@ static inline __m256 join_high(__m256 a, __m256 b)
     return _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
 }
 
-/* For each row of x the terms scale * dot + bias * sum of the run of units from `first` on of `count` rows from `row` on, transposed: quads[j],
- * half h: unit 4h + j of the rows. */
-BB_INLINE void make_terms(const struct few *few, const struct form *form, int64_t row, int64_t count, int64_t first, __m256 quads[][4],
-                          const int32_t x_rows)
+/* For each row of x the terms scale * dot + bias * sum of the run of units from `first` on of set `set` of the group of `count` rows from `row` on,
+ * transposed: quads[j], half h: unit 4h + j of the rows. */
+BB_INLINE void make_terms(const struct few *few, const struct form *form, int64_t row, int64_t count, int64_t first, int32_t set,
+                          __m256 quads[][4], const int32_t x_rows)
 {
     __m256 terms[FEW][ROWS];
     BB_UNROLL
     for (int64_t i = 0; i < ROWS; i++) {
+        const int64_t in_group = set * ROWS + i;
         __m256 scale = _mm256_setzero_ps(), bias = scale;
-        if (form->is_even || i < count)
-            load_groups(few, form, row + i, i, first, &scale, &bias);
+        if (form->is_even || in_group < count)
+            load_groups(few, form, row + in_group, in_group, first, &scale, &bias);
         BB_UNROLL
         for (int32_t t = 0; t < x_rows; t++) {
             const __m256 sums = _mm256_loadu_ps(few->sums + t * few->padded_units + first);
-            const __m256 dots = _mm256_cvtepi32_ps(load(few->dots + (t * ROWS + i) * few->padded_units + first));
+            const __m256 dots = _mm256_cvtepi32_ps(load(few->dots + (t * ROWS + in_group) * few->padded_units + first));
             terms[t][i] = form->bits == 8 ? _mm256_fmadd_ps(_mm256_set1_ps(128.0f), sums, dots) : dots; /* exact: whole numbers below 2^24 */
             terms[t][i] = _mm256_fmadd_ps(scale, terms[t][i], _mm256_mul_ps(bias, sums));
         }
@@ -258,7 +261,7 @@ BB_INLINE void make_terms(const struct few *few, const struct form *form, int64_
     }
 }
 
-/* Adds a run's terms, for one row of x, to the totals of four rows, unit by unit; those behind the last unit have steps of 0. */
+/* Adds a run's terms, for one row of x, to the totals of a set's rows, unit by unit; those behind the last unit have steps of 0. */
 BB_INLINE __m128 add_run(const float *steps, const __m256 quads[4], __m128 total)
 {
     __m128 by_unit[UNITS];
@@ -288,33 +291,38 @@ BB_INLINE __m256 add_run_pair(const float *steps, const __m256 a[4], const __m25
     return total;
 }
 
-/* Totals of ROWS weight rows: of the first row of x, or of the first two, one a half; and of the third. */
+/* Totals of a group's weight rows. */
 struct totals {
-    __m256 pair;
-    __m128 third;
+    __m256 pair;           /* of two rows of x, one a half */
+    __m128 single, second; /* of the third row of x, or the only one; the only one's second set */
 };
 
 BB_INLINE void add_runs(const struct few *few, const struct form *form, int64_t row, int64_t count, int64_t first, struct totals *totals,
                         const int32_t x_rows)
 {
-    const float *steps = few->steps, *third_steps = steps + few->padded_units * PAIR + first;
+    const float *steps = few->steps;
     __m256 quads[FEW][4];
-    make_terms(few, form, row, count, first, quads, x_rows);
-    if (x_rows == 1)
-        totals->pair = _mm256_castps128_ps256(add_run(steps + first, quads[0], _mm256_castps256_ps128(totals->pair)));
-    else
-        totals->pair = add_run_pair(steps + first * PAIR, quads[0], quads[1], totals->pair);
+    make_terms(few, form, row, count, first, 0, quads, x_rows);
+    if (x_rows == 1) {
+        totals->single = add_run(steps + first, quads[0], totals->single);
+        if (form->sets == 1)
+            return;
+        make_terms(few, form, row, count, first, 1, quads, x_rows);
+        totals->second = add_run(steps + first, quads[0], totals->second);
+        return;
+    }
+    totals->pair = add_run_pair(steps + first * PAIR, quads[0], quads[1], totals->pair);
     if (x_rows == 3)
-        totals->third = add_run(third_steps, quads[2], totals->third);
+        totals->single = add_run(steps + few->padded_units * PAIR + first, quads[2], totals->single);
 }
 
-/* Rows [row, row + count) . x, at most ROWS; rows that are not there give 0. */
+/* Rows [row, row + count) . x, a group at most; rows that are not there give 0. */
 BB_INLINE struct totals multiply_group(const struct few *few, const struct form *form, int64_t row, int64_t count, const int32_t x_rows)
 {
     const int32_t unit_bytes = form->unit / 8 * form->bits;
     const int64_t row_bytes = few->units * unit_bytes, block_units = x_rows > 1 ? few->block_units : few->units;
     const uint8_t *begin_codes = (const uint8_t *)few->task->weight->data + row * row_bytes, *codes = begin_codes;
-    struct totals totals = { _mm256_setzero_ps(), _mm_setzero_ps() };
+    struct totals totals = { _mm256_setzero_ps(), _mm_setzero_ps(), _mm_setzero_ps() };
     if (!form->is_even && !few->is_usual)
         bb_widen_groups(few->task->weight, row, count, few->scales, few->biases);
     for (int64_t begin = 0; begin < few->units; begin += block_units) {
@@ -338,7 +346,7 @@ BB_INLINE struct totals multiply_group(const struct few *few, const struct form 
 BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t unit, const int32_t bits, const bool has_values, const bool is_even,
                              const int32_t x_rows)
 {
-    const struct form form = { .unit = unit, .bits = bits, .has_values = has_values, .is_even = is_even };
+    const struct form form = { .unit = unit, .bits = bits, .sets = rows == SHORT_ROWS ? 2 : 1, .has_values = has_values, .is_even = is_even };
     const struct bb_linear_task *task = few->task;
     const int64_t all = task->weight->rows;
     struct bb_ahead_place ahead = bb_ahead_begin(task, (all + BLOCK - 1) / BLOCK);
@@ -349,11 +357,13 @@ BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t 
         for (int64_t i = 0; i < count; i += rows) {
             bb_prefetch_groups(task->weight, row + i + rows, rows);
             const struct totals group = multiply_group(few, &form, row + i, count - i < rows ? count - i : rows, x_rows);
-            _mm_storeu_ps(totals[0] + i, _mm256_castps256_ps128(group.pair));
+            _mm_storeu_ps(totals[0] + i, x_rows == 1 ? group.single : _mm256_castps256_ps128(group.pair));
+            if (form.sets == 2)
+                _mm_storeu_ps(totals[0] + i + ROWS, group.second);
             if (x_rows > 1)
                 _mm_storeu_ps(totals[1] + i, _mm256_extractf128_ps(group.pair, 1));
             if (x_rows > 2)
-                _mm_storeu_ps(totals[2] + i, group.third);
+                _mm_storeu_ps(totals[2] + i, group.single);
         }
         const __m256 bias = bb_load_bias(task, row);
         BB_UNROLL
@@ -378,7 +388,9 @@ BB_INLINE void multiply(const struct few *few, int64_t rows, const int32_t x_row
     case 16 + 2: multiply_form(few, rows, 64, 2, false, false, x_rows); break;
     case 16 + 3: multiply_form(few, rows, 64, 3, false, false, x_rows); break;
     case 16 + 4:
-        if (few->is_even)
+        if (few->is_even && x_rows == 1 && rows == SHORT_ROWS)
+            multiply_form(few, SHORT_ROWS, 64, 4, false, true, x_rows);
+        else if (few->is_even)
             multiply_form(few, ROWS, 64, 4, false, true, x_rows);
         else
             multiply_form(few, rows, 64, 4, false, false, x_rows);
@@ -459,18 +471,19 @@ void bb_avx2_multiply_few(const struct bb_linear_task *task)
     few.sums = (float *)(void *)(few.x + x_rows * padded_cols);
     few.steps = few.sums + x_rows * padded_units;
     few.dots = (int32_t *)(void *)(few.steps + step_count);
-    few.scales = (float *)(void *)(few.dots + x_rows * ROWS * padded_units);
+    few.scales = (float *)(void *)(few.dots + (x_rows > 1 ? x_rows * ROWS : SHORT_ROWS) * padded_units);
     few.biases = few.scales + ROWS * padded_units + 8;
     few.tail = (uint8_t *)(few.biases + ROWS * padded_units + 8);
     few.is_usual = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && few.units % UNITS == 0 &&
                    weight->scheme.group_size == rounded->unit;
     few.is_even = few.is_usual && weight->rows % ROWS == 0 && plan.rows == ROWS;
+    const bool is_short = few.is_even && padded_cols / 2 <= SHORT_BYTES && weight->rows % SHORT_ROWS == 0;
     memset(few.scales, 0, (size_t)(2 * (ROWS * padded_units + 8)) * sizeof(float));
     memset(few.steps, 0, (size_t)step_count * sizeof(float));
     for (int64_t t = 0; t < x_rows; t++)
         lay_out_row(&few, t);
     if (x_rows == 1)
-        multiply_one(&few, plan.rows);
+        multiply_one(&few, is_short ? SHORT_ROWS : plan.rows);
     else if (x_rows == 2)
         multiply_two(&few, plan.rows);
     else
