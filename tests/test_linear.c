@@ -232,12 +232,13 @@ static void test_levels(void **state)
     }
 }
 
-/* Shapes of real models, for which products of few rows have loops of their own: whole runs of units, whole groups of rows; also wider than
- * what the first cache keeps. Once with the largest codes throughout, of x too: the largest sums that there are. */
+/* Shapes of real models, for which products of few rows have loops of their own: whole groups of rows, with and without a part of a run at the end; also
+ * wider than what the first cache keeps. Once with the largest codes throughout, of x too: the largest sums that there are. */
 static void test_even_shapes(void **state)
 {
     (void)state;
-    static const int64_t shapes[][2] = { { 4, 1024 }, { 36, 1024 }, { 20, 3072 }, { 16, 6144 }, { 12, 12288 } };
+    static const int64_t shapes[][2] = { { 4, 1024 }, { 36, 1024 }, { 20, 3072 }, { 16, 6144 }, { 12, 12288 }, { 8, 64 }, { 4, 512 }, { 24, 512 },
+        { 16, 896 }, { 24, 1408 }, { 12, 2560 } };
     struct bb_kernels levels[MOST_LEVELS];
     const int32_t level_count = choose_levels(levels);
     for (size_t i = 0; i < BB_COUNT(shapes); i++) {

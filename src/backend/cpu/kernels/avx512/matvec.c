@@ -8,7 +8,7 @@
  * is missed there interrupts the reading ahead), and its additions are few enough to be done while the next codes come. Several rows of
  * x (in exact products the parts of one) each take the codes as they are unpacked.
  *
- * Weights of real models are nearly all *even*: whole runs, whole groups, bf16 scales and biases a unit. They have a form of their own, without a
+ * Weights of real models are nearly all *even*: whole groups of rows, bf16 scales and biases a unit. They have a form of their own, with next to no
  * branch in the loops: computing that is only a little faster than memory makes reading slower too.
  *
  * 4-bit codes are not put in order: of 64 bytes (128 columns) the low nibbles are the even columns, the high nibbles the odd ones, and x is laid
@@ -42,7 +42,7 @@ struct few {
     int32_t *dots;       /* [rows][ROWS][padded units]: sums of code(w) * code(x); of one row [SHORT_ROWS][padded units] */
     uint8_t *tail;       /* [UNITS * BB_UNIT_LIMIT]: codes of a partial run behind which nothing may be read */
     bool is_usual;       /* groups are units, with bf16 scales and biases: nearly every model */
-    bool is_even;        /* usual, rows of whole runs in whole groups */
+    bool is_even;        /* usual, in whole groups of rows */
     int64_t units, padded_units;
     int64_t block_units; /* that a group's rows take in turn, a multiple of a run: of several rows of x no more stay in the first cache */
     size_t row_bytes;    /* of codes */
@@ -183,6 +183,15 @@ BB_INLINE void sum_units(const struct form *form, const uint8_t *run, struct x_r
     }
 }
 
+/* The same for the first half of a run, 8 units of 8 lanes; behind them the sums come again. */
+BB_INLINE void sum_half(const struct form *form, const uint8_t *run, struct x_run x, __m512i sums[], const int32_t x_rows)
+{
+    fold_dots(form, run, x, 0, sums, x_rows);
+    BB_UNROLL
+    for (int32_t t = 0; t < x_rows; t++)
+        sums[t] = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 0, 4, 1, 5, 2, 6, 3, 7), fold_lanes(sums[t], sums[t]));
+}
+
 /* Where the codes are being read. */
 struct reader {
     const uint8_t *codes, *end; /* of the weight */
@@ -191,19 +200,22 @@ struct reader {
 
 /* To `dots`: sums of the run of units from `first` on, whose codes come next. Behind a row's last, partial run come the next row's codes, where x
  * is 0; behind the last row nothing is read. */
-BB_INLINE void next_run(const struct few *few, const struct form *form, struct reader *reader, int64_t first, int32_t *dots, const int32_t unit,
-                        const int32_t x_rows)
+BB_INLINE void next_run(const struct few *few, const struct form *form, struct reader *reader, int64_t first, int32_t *dots, const bool is_whole,
+                        const int32_t unit, const int32_t x_rows)
 {
     const int32_t lanes = unit / (form->is_split ? 8 : 4), run_bytes = 2 * unit * form->bits;
-    const int64_t units = form->is_even || few->units - first > UNITS ? UNITS : few->units - first, bytes = units * (run_bytes / UNITS);
+    const int64_t units = is_whole || few->units - first > UNITS ? UNITS : few->units - first, bytes = units * (run_bytes / UNITS);
     const struct x_run x = { few->x + first * unit, few->padded_units * unit };
     const uint8_t *codes = reader->codes;
     bb_read_ahead(codes, bytes, reader->ahead);
     reader->codes += bytes;
-    if (!form->is_even && reader->end - codes < run_bytes)
+    if (!is_whole && reader->end - codes < run_bytes)
         codes = memcpy(few->tail, codes, (size_t)bytes);
     __m512i sums[FEW];
-    sum_units(form, codes, x, sums, lanes, x_rows);
+    if (form->is_even && lanes == 8 && units <= UNITS / 2)
+        sum_half(form, codes, x, sums, x_rows);
+    else
+        sum_units(form, codes, x, sums, lanes, x_rows);
     BB_UNROLL
     for (int32_t t = 0; t < x_rows; t++)
         _mm512_store_si512(dots + t * ROWS * few->padded_units, sums[t]);
@@ -240,11 +252,12 @@ static void load_any_groups(const struct few *few, int64_t row, int64_t first, _
 }
 
 /* The same; of the usual scheme at once. */
-BB_INLINE void load_groups(const struct few *few, const struct form *form, int64_t row, int64_t first, __m512 *scale, __m512 *bias)
+BB_INLINE void load_groups(const struct few *few, const struct form *form, int64_t row, int64_t first, const bool is_whole, __m512 *scale,
+                           __m512 *bias)
 {
     const struct bb_weight *weight = few->task->weight;
     const int64_t place = row * few->units + first, units = few->units - first;
-    if (!form->is_even && few->is_usual && units < UNITS) {
+    if (!is_whole && (form->is_even || (few->is_usual && units < UNITS))) {
         *scale = load_brains(weight->scales, place, units);
         *bias = load_brains(weight->biases, place, units);
         return;
@@ -282,18 +295,22 @@ BB_INLINE void transpose_terms(const __m512 terms[ROWS], __m512 quads[4])
     quads[3] = join_high(high01, high23);
 }
 
-/* For each row of x the terms scale * dot + bias * sum of the run of units from `first` on of set `set` of the group of `count` rows from `row` on,
- * transposed. */
-BB_INLINE void make_terms(const struct few *few, const struct form *form, int64_t row, int64_t count, int64_t first, int32_t set, __m512 quads[][4],
-                          const int32_t x_rows)
+/* `count` rows of a weight from `row` on. */
+struct group {
+    int64_t row, count;
+};
+
+/* For each row of x the terms scale * dot + bias * sum of the run of units from `first` on of a group's set, transposed. */
+BB_INLINE void make_terms(const struct few *few, const struct form *form, struct group group, int64_t first, const bool is_whole, int32_t set,
+                          __m512 quads[][4], const int32_t x_rows)
 {
     __m512 terms[FEW][ROWS];
     BB_UNROLL
     for (int64_t i = 0; i < ROWS; i++) {
         const int64_t in_group = set * ROWS + i;
         __m512 scale = _mm512_setzero_ps(), bias = scale;
-        if (form->is_even || in_group < count)
-            load_groups(few, form, row + in_group, first, &scale, &bias);
+        if (form->is_even || in_group < group.count)
+            load_groups(few, form, group.row + in_group, first, is_whole, &scale, &bias);
         BB_UNROLL
         for (int32_t t = 0; t < x_rows; t++) {
             const __m512 sums = _mm512_load_ps(few->sums + t * few->padded_units + first);
@@ -307,12 +324,13 @@ BB_INLINE void make_terms(const struct few *few, const struct form *form, int64_
 }
 
 /* Adds a run's terms to the totals of a set's rows, unit by unit; those behind the last unit have steps of 0. */
-BB_INLINE __m128 add_run(const struct few *few, const struct form *form, int64_t row, int64_t count, int64_t first, int32_t set, __m128 total)
+BB_INLINE __m128 add_run(const struct few *few, const struct form *form, struct group group, int64_t first, const bool is_whole, int32_t set,
+                         __m128 total)
 {
     const float *steps = few->steps + first;
     __m512 of_rows[1][4], *quads = of_rows[0];
     __m128 by_unit[UNITS];
-    make_terms(few, form, row, count, first, set, of_rows, 1);
+    make_terms(few, form, group, first, is_whole, set, of_rows, 1);
     BB_UNROLL
     for (int32_t j = 0; j < 4; j++) {
         by_unit[j] = _mm512_castps512_ps128(quads[j]);
@@ -321,17 +339,23 @@ BB_INLINE __m128 add_run(const struct few *few, const struct form *form, int64_t
         by_unit[12 + j] = _mm512_extractf32x4_ps(quads[j], 3);
     }
     BB_UNROLL
-    for (int32_t i = 0; i < UNITS; i++)
+    for (int32_t i = 0; i < UNITS / 2; i++)
+        total = _mm_fmadd_ps(by_unit[i], _mm_set1_ps(steps[i]), total);
+    if (form->is_even && !is_whole && few->units - first <= UNITS / 2)
+        return total;
+    BB_UNROLL
+    for (int32_t i = UNITS / 2; i < UNITS; i++)
         total = _mm_fmadd_ps(by_unit[i], _mm_set1_ps(steps[i]), total);
     return total;
 }
 
 /* The same for several rows of x at once: row t's totals are 128-bit lane t. */
-BB_INLINE __m512 add_runs(const struct few *few, const struct form *form, int64_t row, int64_t count, int64_t first, __m512 total, const int32_t x_rows)
+BB_INLINE __m512 add_runs(const struct few *few, const struct form *form, struct group group, int64_t first, const bool is_whole, __m512 total,
+                          const int32_t x_rows)
 {
     const float *steps = few->steps + first * LANES;
     __m512 quads[FEW][4], by_unit[UNITS];
-    make_terms(few, form, row, count, first, 0, quads, x_rows);
+    make_terms(few, form, group, first, is_whole, 0, quads, x_rows);
     BB_UNROLL
     for (int32_t j = 0; j < 4; j++) {
         const __m512 last = quads[x_rows - 1][j]; /* of two rows the second again, in lanes that nobody reads */
@@ -347,40 +371,52 @@ BB_INLINE __m512 add_runs(const struct few *few, const struct form *form, int64_
     return total;
 }
 
-/* Rows [row, row + count) . x, at most ROWS, of row t of x in 128-bit lane t; rows that are not there give 0. For one row of x all sets, in a lane
- * each. */
-BB_INLINE __m512 multiply_group(const struct few *few, const struct form *form, int64_t row, int64_t count, const int32_t unit,
-                                const int32_t x_rows)
+/* Totals of a group's rows: of one row of x a set each; else of row t of x in 128-bit lane t. */
+struct totals {
+    __m512 all;
+    __m128 first, second;
+};
+
+/* The run of units from `first` on of row `in_group` of a group, and behind its last row the terms of all. */
+BB_INLINE void multiply_run(const struct few *few, const struct form *form, struct reader *reader, struct group group, int64_t in_group, int64_t first,
+                            const bool is_whole, struct totals *totals, const int32_t unit, const int32_t x_rows)
+{
+    next_run(few, form, reader, first, few->dots + in_group * few->padded_units + first, is_whole, unit, x_rows);
+    if (in_group < group.count - 1)
+        return;
+    if (x_rows > 1) {
+        totals->all = add_runs(few, form, group, first, is_whole, totals->all, x_rows);
+        return;
+    }
+    totals->first = add_run(few, form, group, first, is_whole, 0, totals->first);
+    if (form->sets == 2)
+        totals->second = add_run(few, form, group, first, is_whole, 1, totals->second);
+}
+
+/* The group's rows . x, of row t of x in 128-bit lane t, of one row of x one behind another; rows that are not there give 0. */
+BB_INLINE __m512 multiply_group(const struct few *few, const struct form *form, struct group group, const int32_t unit, const int32_t x_rows)
 {
     const struct bb_weight *weight = few->task->weight;
-    const uint8_t *codes = (const uint8_t *)weight->data + (size_t)row * few->row_bytes;
+    const uint8_t *codes = (const uint8_t *)weight->data + (size_t)group.row * few->row_bytes;
     struct reader reader = { .codes = codes, .end = (const uint8_t *)weight->data + (size_t)weight->rows * few->row_bytes,
         .ahead = few->read_ahead };
-    __m512 totals = _mm512_setzero_ps();
-    __m128 first_set = _mm_setzero_ps(), second_set = first_set;
+    struct totals totals = { _mm512_setzero_ps(), _mm_setzero_ps(), _mm_setzero_ps() };
     const int64_t block_units = x_rows > 1 ? few->block_units : few->units;
     for (int64_t begin = 0; begin < few->units; begin += block_units) {
-        const int64_t end = few->units - begin < block_units ? few->units : begin + block_units;
-        for (int64_t i = 0; i < count; i++) {
+        const int64_t end = few->units - begin < block_units ? few->units : begin + block_units, whole_end = form->is_even ? end / UNITS * UNITS : begin;
+        for (int64_t i = 0; i < group.count; i++) {
             if (x_rows > 1) /* else the codes go on where the last row's end */
                 reader.codes = codes + (size_t)i * few->row_bytes + begin * (unit * form->bits / 8);
-            for (int64_t first = begin; first < end; first += UNITS) {
-                next_run(few, form, &reader, first, few->dots + i * few->padded_units + first, unit, x_rows);
-                if (i < count - 1)
-                    continue;
-                if (x_rows > 1) {
-                    totals = add_runs(few, form, row, count, first, totals, x_rows);
-                    continue;
-                }
-                first_set = add_run(few, form, row, count, first, 0, first_set);
-                if (form->sets == 2)
-                    second_set = add_run(few, form, row, count, first, 1, second_set);
-            }
+            int64_t first = begin;
+            for (; first < whole_end; first += UNITS)
+                multiply_run(few, form, &reader, group, i, first, true, &totals, unit, x_rows);
+            for (; first < end; first += UNITS)
+                multiply_run(few, form, &reader, group, i, first, false, &totals, unit, x_rows);
         }
     }
     if (x_rows > 1)
-        return totals;
-    return form->sets == 2 ? _mm512_insertf32x4(_mm512_castps128_ps512(first_set), second_set, 1) : _mm512_castps128_ps512(first_set);
+        return totals.all;
+    return form->sets == 2 ? _mm512_insertf32x4(_mm512_castps128_ps512(totals.first), totals.second, 1) : _mm512_castps128_ps512(totals.first);
 }
 
 /* The product, `rows` weight rows at a time. */
@@ -404,7 +440,8 @@ BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t 
         for (int64_t i = 0; i < count; i += rows) {
             bb_prefetch_groups(weight, row + i + 2 * rows, rows);
             const __mmask16 places = (__mmask16)(((1u << rows) - 1u) << i);
-            const __m512 fours = multiply_group(few, &form, row + i, count - i < rows ? count - i : rows, unit, x_rows);
+            const struct group group = { row + i, form.is_even || count - i > rows ? rows : count - i };
+            const __m512 fours = multiply_group(few, &form, group, unit, x_rows);
             totals[0] = _mm512_mask_expand_ps(totals[0], places, fours);
             if (x_rows > 1)
                 totals[1] = _mm512_mask_expand_ps(totals[1], places, _mm512_castps128_ps512(_mm512_extractf32x4_ps(fours, 1)));
@@ -516,7 +553,7 @@ void bb_avx512_multiply_few(const struct bb_linear_task *task)
         .steps = steps, .dots = dots, .tail = (uint8_t *)(dots + (x_rows > 1 ? x_rows * ROWS : SHORT_ROWS) * padded_units), .units = rounded->cols / rounded->unit,
         .padded_units = padded_units, .block_units = plan.block_units, .row_bytes = bb_weight_row_bytes(weight), .read_ahead = plan.read_ahead };
     few.is_usual = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && weight->scheme.group_size == rounded->unit;
-    few.is_even = few.is_usual && few.units % UNITS == 0 && weight->rows % ROWS == 0 && plan.rows == ROWS;
+    few.is_even = few.is_usual && weight->rows % ROWS == 0 && plan.rows == ROWS;
     const bool is_short = few.is_even && few.row_bytes <= SHORT_BYTES && weight->rows % SHORT_ROWS == 0;
     memset(steps, 0, (size_t)step_count * sizeof(float));
     for (int64_t t = 0; t < x_rows; t++)
