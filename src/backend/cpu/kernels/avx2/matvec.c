@@ -33,10 +33,12 @@ struct few {
     float *scales, *biases; /* [ROWS][groups] as f32, of the rows whose terms are being added, unless is_usual */
     uint8_t *tail;          /* [UNITS * BB_UNIT_LIMIT]: codes of a partial run */
     bool is_usual;          /* groups are units of whole runs, with bf16 scales and biases: nearly every model */
-    bool is_even;           /* usual, in whole groups of rows */
+    bool is_even;           /* the same in whole groups of rows, and with rows that may end in a part of a run, of an even number of units */
     int64_t units, padded_units;
     int64_t block_units; /* that a group's rows take in turn, a multiple of a run: of several rows of x no more stay in the first cache */
     int64_t read_ahead;
+    const uint8_t *end; /* of the weight's codes */
+    __m128i last_units; /* of a row that ends in a part of a run: a mask of its pairs of units */
 };
 
 /* Columns of x, padded to whole runs of 8 units of at most 64 columns. */
@@ -183,26 +185,53 @@ BB_INLINE void sum_units(const struct form *form, const uint8_t *codes, struct x
                            : _mm256_add_epi32(_mm256_permute2x128_si256(low[t], high[t], 0x20), _mm256_permute2x128_si256(low[t], high[t], 0x31));
 }
 
-/* To `dots`: sums of the run of units from `first` on. The last, partial run of a row is copied first, so that nothing behind the row is read. */
-BB_INLINE void sum_run(const struct few *few, const struct form *form, const uint8_t *codes, int64_t first, int32_t *dots, const int32_t x_rows)
+/* The same for the first half of a run of units of 8 lanes; behind them the sums come again. */
+BB_INLINE void sum_half(const struct form *form, const uint8_t *codes, struct x_run x, __m256i sums[], const int32_t x_rows)
+{
+    fold_dots(form, codes, x, 0, sums, x_rows);
+    BB_UNROLL
+    for (int32_t t = 0; t < x_rows; t++)
+        sums[t] = _mm256_add_epi32(sums[t], _mm256_permute2x128_si256(sums[t], sums[t], 0x01));
+}
+
+/* To `dots`: sums of the run of units from `first` on. Of a partial run at the end of a row of an even weight, the next row's codes come behind, where
+ * x is 0; it is copied first where nothing comes, and of other weights. */
+BB_INLINE void sum_run(const struct few *few, const struct form *form, const uint8_t *codes, int64_t first, int32_t *dots, const bool is_whole,
+                       const int32_t x_rows)
 {
     const int32_t unit = form->unit, bits = form->bits;
     const struct x_run x = { few->x + first * unit, few->padded_units * unit };
     const int64_t units = few->units - first;
     __m256i sums[FEW];
     bb_read_ahead(codes, unit * bits, few->read_ahead);
-    if (!form->is_even && units < UNITS)
+    if (!is_whole && units < UNITS && (!form->is_even || few->end - codes < unit * bits))
         codes = memcpy(few->tail, codes, (size_t)(units * unit / 8 * bits));
-    sum_units(form, codes, x, sums, x_rows);
+    if (!is_whole && form->is_even && units <= UNITS / 2)
+        sum_half(form, codes, x, sums, x_rows);
+    else
+        sum_units(form, codes, x, sums, x_rows);
     BB_UNROLL
     for (int32_t t = 0; t < x_rows; t++)
         _mm256_storeu_si256((__m256i *)(void *)(dots + t * ROWS * few->padded_units), sums[t]);
 }
 
+/* bf16 of the units of a mask, behind them 0. */
+static inline __m256 load_last(const void *data, int64_t first, __m128i mask)
+{
+    const __m128i halves = _mm_maskload_epi32((const int *)(const void *)((const uint16_t *)data + first), mask);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+}
+
 /* Scales and biases of the run of units from `first` on of row `row`, which is row i of the group. */
-BB_INLINE void load_groups(const struct few *few, const struct form *form, int64_t row, int64_t i, int64_t first, __m256 *scale, __m256 *bias)
+BB_INLINE void load_groups(const struct few *few, const struct form *form, int64_t row, int64_t i, int64_t first, const bool is_whole, __m256 *scale,
+                           __m256 *bias)
 {
     const struct bb_weight *weight = few->task->weight;
+    if (form->is_even && !is_whole) {
+        *scale = load_last(weight->scales, row * few->units + first, few->last_units);
+        *bias = load_last(weight->biases, row * few->units + first, few->last_units);
+        return;
+    }
     if (form->is_even || few->is_usual) {
         *scale = bb_load_8(weight->scales, BB_BF16, row * few->units + first);
         *bias = bb_load_8(weight->biases, BB_BF16, row * few->units + first);
@@ -230,9 +259,14 @@ static inline __m256 join_high(__m256 a, __m256 b)
     return _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
 }
 
-/* For each row of x the terms scale * dot + bias * sum of the run of units from `first` on of set `set` of the group of `count` rows from `row` on,
- * transposed: quads[j], half h: unit 4h + j of the rows. */
-BB_INLINE void make_terms(const struct few *few, const struct form *form, int64_t row, int64_t count, int64_t first, int32_t set,
+/* `count` rows of a weight from `row` on. */
+struct group {
+    int64_t row, count;
+};
+
+/* For each row of x the terms scale * dot + bias * sum of the run of units from `first` on of a group's set, transposed: quads[j], half h: unit 4h + j
+ * of the rows. */
+BB_INLINE void make_terms(const struct few *few, const struct form *form, struct group group, int64_t first, const bool is_whole, int32_t set,
                           __m256 quads[][4], const int32_t x_rows)
 {
     __m256 terms[FEW][ROWS];
@@ -240,8 +274,8 @@ BB_INLINE void make_terms(const struct few *few, const struct form *form, int64_
     for (int64_t i = 0; i < ROWS; i++) {
         const int64_t in_group = set * ROWS + i;
         __m256 scale = _mm256_setzero_ps(), bias = scale;
-        if (form->is_even || in_group < count)
-            load_groups(few, form, row + in_group, in_group, first, &scale, &bias);
+        if (form->is_even || in_group < group.count)
+            load_groups(few, form, group.row + in_group, in_group, first, is_whole, &scale, &bias);
         BB_UNROLL
         for (int32_t t = 0; t < x_rows; t++) {
             const __m256 sums = _mm256_loadu_ps(few->sums + t * few->padded_units + first);
@@ -297,17 +331,17 @@ struct totals {
     __m128 single, second; /* of the third row of x, or the only one; the only one's second set */
 };
 
-BB_INLINE void add_runs(const struct few *few, const struct form *form, int64_t row, int64_t count, int64_t first, struct totals *totals,
+BB_INLINE void add_runs(const struct few *few, const struct form *form, struct group group, int64_t first, const bool is_whole, struct totals *totals,
                         const int32_t x_rows)
 {
     const float *steps = few->steps;
     __m256 quads[FEW][4];
-    make_terms(few, form, row, count, first, 0, quads, x_rows);
+    make_terms(few, form, group, first, is_whole, 0, quads, x_rows);
     if (x_rows == 1) {
         totals->single = add_run(steps + first, quads[0], totals->single);
         if (form->sets == 1)
             return;
-        make_terms(few, form, row, count, first, 1, quads, x_rows);
+        make_terms(few, form, group, first, is_whole, 1, quads, x_rows);
         totals->second = add_run(steps + first, quads[0], totals->second);
         return;
     }
@@ -316,27 +350,33 @@ BB_INLINE void add_runs(const struct few *few, const struct form *form, int64_t 
         totals->single = add_run(steps + few->padded_units * PAIR + first, quads[2], totals->single);
 }
 
-/* Rows [row, row + count) . x, a group at most; rows that are not there give 0. */
-BB_INLINE struct totals multiply_group(const struct few *few, const struct form *form, int64_t row, int64_t count, const int32_t x_rows)
+/* The run of units from `first` on of row `in_group` of a group, and behind its last row the terms of all. */
+BB_INLINE void multiply_run(const struct few *few, const struct form *form, const uint8_t *codes, struct group group, int64_t in_group, int64_t first,
+                            const bool is_whole, struct totals *totals, const int32_t x_rows)
+{
+    sum_run(few, form, codes, first, few->dots + in_group * few->padded_units + first, is_whole, x_rows);
+    if (in_group == group.count - 1)
+        add_runs(few, form, group, first, is_whole, totals, x_rows);
+}
+
+/* The group's rows . x; rows that are not there give 0. */
+BB_INLINE struct totals multiply_group(const struct few *few, const struct form *form, struct group group, const int32_t x_rows)
 {
     const int32_t unit_bytes = form->unit / 8 * form->bits;
     const int64_t row_bytes = few->units * unit_bytes, block_units = x_rows > 1 ? few->block_units : few->units;
-    const uint8_t *begin_codes = (const uint8_t *)few->task->weight->data + row * row_bytes, *codes = begin_codes;
+    const uint8_t *begin_codes = (const uint8_t *)few->task->weight->data + group.row * row_bytes;
     struct totals totals = { _mm256_setzero_ps(), _mm_setzero_ps(), _mm_setzero_ps() };
     if (!form->is_even && !few->is_usual)
-        bb_widen_groups(few->task->weight, row, count, few->scales, few->biases);
+        bb_widen_groups(few->task->weight, group.row, group.count, few->scales, few->biases);
     for (int64_t begin = 0; begin < few->units; begin += block_units) {
-        const int64_t end = few->units - begin < block_units ? few->units : begin + block_units;
-        for (int64_t i = 0; i < count; i++) {
-            if (x_rows > 1) /* else the codes go on where the last row's end */
-                codes = begin_codes + i * row_bytes + begin * unit_bytes;
-            for (int64_t first = begin; first < end; first += UNITS) {
-                const int64_t units = form->is_even || end - first > UNITS ? UNITS : end - first;
-                sum_run(few, form, codes, first, few->dots + i * few->padded_units + first, x_rows);
-                codes += units * unit_bytes;
-                if (i == count - 1)
-                    add_runs(few, form, row, count, first, &totals, x_rows);
-            }
+        const int64_t end = few->units - begin < block_units ? few->units : begin + block_units, whole_end = form->is_even ? end / UNITS * UNITS : begin;
+        for (int64_t i = 0; i < group.count; i++) {
+            const uint8_t *codes = begin_codes + i * row_bytes + begin * unit_bytes;
+            int64_t first = begin;
+            for (; first < whole_end; first += UNITS, codes += UNITS * unit_bytes)
+                multiply_run(few, form, codes, group, i, first, true, &totals, x_rows);
+            for (; first < end; first += UNITS, codes += UNITS * unit_bytes)
+                multiply_run(few, form, codes, group, i, first, false, &totals, x_rows);
         }
     }
     return totals;
@@ -356,14 +396,15 @@ BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t 
         float totals[FEW][BLOCK + ROWS] = { 0 };
         for (int64_t i = 0; i < count; i += rows) {
             bb_prefetch_groups(task->weight, row + i + rows, rows);
-            const struct totals group = multiply_group(few, &form, row + i, count - i < rows ? count - i : rows, x_rows);
-            _mm_storeu_ps(totals[0] + i, x_rows == 1 ? group.single : _mm256_castps256_ps128(group.pair));
+            const struct group group = { row + i, form.is_even || count - i > rows ? rows : count - i };
+            const struct totals sums = multiply_group(few, &form, group, x_rows);
+            _mm_storeu_ps(totals[0] + i, x_rows == 1 ? sums.single : _mm256_castps256_ps128(sums.pair));
             if (form.sets == 2)
-                _mm_storeu_ps(totals[0] + i + ROWS, group.second);
+                _mm_storeu_ps(totals[0] + i + ROWS, sums.second);
             if (x_rows > 1)
-                _mm_storeu_ps(totals[1] + i, _mm256_extractf128_ps(group.pair, 1));
+                _mm_storeu_ps(totals[1] + i, _mm256_extractf128_ps(sums.pair, 1));
             if (x_rows > 2)
-                _mm_storeu_ps(totals[2] + i, group.single);
+                _mm_storeu_ps(totals[2] + i, sums.single);
         }
         const __m256 bias = bb_load_bias(task, row);
         BB_UNROLL
@@ -476,7 +517,10 @@ void bb_avx2_multiply_few(const struct bb_linear_task *task)
     few.tail = (uint8_t *)(few.biases + ROWS * padded_units + 8);
     few.is_usual = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && few.units % UNITS == 0 &&
                    weight->scheme.group_size == rounded->unit;
-    few.is_even = few.is_usual && weight->rows % ROWS == 0 && plan.rows == ROWS;
+    few.is_even = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && few.units % 2 == 0 &&
+                  weight->scheme.group_size == rounded->unit && weight->rows % ROWS == 0 && plan.rows == ROWS;
+    few.end = (const uint8_t *)weight->data + (size_t)weight->rows * bb_weight_row_bytes(weight);
+    few.last_units = _mm_cmpgt_epi32(_mm_set1_epi32((int32_t)(few.units % UNITS / 2)), _mm_setr_epi32(0, 1, 2, 3));
     const bool is_short = few.is_even && padded_cols / 2 <= SHORT_BYTES && weight->rows % SHORT_ROWS == 0;
     memset(few.scales, 0, (size_t)(2 * (ROWS * padded_units + 8)) * sizeof(float));
     memset(few.steps, 0, (size_t)step_count * sizeof(float));
