@@ -16,7 +16,8 @@
 enum {
     SEGMENT = 512,         /* positions: a multiple of BB_ATTENTION_BLOCK */
     INLINE_WORK = 1 << 15, /* multiply-adds below which handing them out costs more than it brings */
-    TILES_A_THREAD = 4     /* fewer, and segments become work of their own */
+    TILES_A_THREAD = 4,    /* fewer, and segments become work of their own */
+    AHEAD_ROWS = 16        /* up to so many rows a tile reads more than it computes, and memory is asked for ahead */
 };
 
 static int32_t min32(int32_t a, int32_t b)
@@ -205,6 +206,7 @@ struct attention_job {
     int32_t tokens;                    /* of a span, a tile */
     int32_t rows;                      /* that partials have room for: a tile's, rounded up to 16 */
     int32_t tile_count, segment_count; /* segment_count > 1: chunks are (tile, segment), else tiles */
+    int32_t next_tile;                 /* how many tiles on a thread's next one is, as a rule */
     float *worker_memory;              /* [threads, worker_floats] */
     size_t worker_floats, partial_floats;
     float *partials;        /* [tile_count, segment_count, partial_floats] */
@@ -391,6 +393,38 @@ static bool is_seen(const struct attention_job *job, const struct tile *tile, in
     return begin <= tile->last_seen && (end > tile->first_seen || begin < job->cache->keep);
 }
 
+/* Bytes of keys, or of values, of `count` positions of one head, padded as they lie; scales and biases apart. */
+static size_t head_bytes(const struct bb_kv_view *cache, int32_t count)
+{
+    size_t entries = (size_t)(count + BB_KV_TILE - 1) / BB_KV_TILE * BB_KV_TILE * (size_t)cache->head_dim;
+    switch (cache->type) {
+    case BB_KV_F32: return entries * sizeof(float);
+    case BB_KV_F16: return entries * sizeof(uint16_t);
+    case BB_KV_Q8: return entries;
+    default: return entries / 2;
+    }
+}
+
+/* Tells a block what this thread is to read next: the block at `first`, or behind the tile's last one the first of its next tile. */
+static void look_ahead(const struct attention_job *job, const struct bb_kv_view *cache, const struct tile *tile, int32_t first, int32_t block_size,
+                       struct bb_attention_block *block)
+{
+    int32_t head = tile->kv_head;
+    if (job->segment_count > 1 && first % SEGMENT == 0)
+        return; /* of another thread */
+    if (first > tile->last_seen) {
+        first = tile->first_seen / block_size * block_size;
+        head += job->next_tile;
+    }
+    int32_t page = cache->page_tables[tile->span->sequence][first / cache->page_size];
+    if (page < 0 || head >= cache->kv_heads || job->parts > 1)
+        return;
+    struct page_parts parts = parts_of(cache, page, head, first % cache->page_size);
+    size_t bytes = head_bytes(cache, min32(block_size, tile->last_seen + 1 - first));
+    block->next_keys = (struct bb_attention_ahead){parts.keys, parts.keys + bytes};
+    block->next_values = (struct bb_attention_ahead){parts.values, parts.values + bytes};
+}
+
 /* The tile's softmax over the positions of one segment, into attention->maxima, sums and outputs. */
 static void run_segment(const struct attention_job *job, const struct tile *tile,
                         const struct bb_attention_tile *attention, int32_t segment, const struct workspace *space)
@@ -405,6 +439,8 @@ static void run_segment(const struct attention_job *job, const struct tile *tile
             continue;
         struct page_parts parts = parts_of(cache, page, tile->kv_head, first % cache->page_size);
         struct bb_attention_block loaded = load_block(job, cache, parts, first, count, attention->row_count, space);
+        if (attention->row_count <= AHEAD_ROWS)
+            look_ahead(job, cache, tile, first + block, block, &loaded);
         job->cpu->kernels->attention.attend(attention, &loaded);
     }
 }
@@ -521,6 +557,7 @@ static bombus_status attention_locked(struct bb_cpu *cpu, struct attention_job *
     job->unfinished = (atomic_int *)(void *)(job->partials + partials);
     for (size_t i = 0; i < tiles; i++)
         atomic_init(&job->unfinished[i], job->segment_count);
+    job->next_tile = work > INLINE_WORK ? thread_count : 1;
     if (work > INLINE_WORK) {
         bb_pool_run(cpu->pool, job->tile_count * job->segment_count, attention_chunk, job);
     } else {
