@@ -93,16 +93,16 @@ struct codes {
 };
 
 /* Register i of a run: 64 columns of nibbles, or a unit of 32 or 64 columns. */
-BB_INLINE struct codes unpack(const uint8_t *run, int32_t i, const struct form *form)
+BB_INLINE struct codes unpack(const uint8_t *run, int32_t i, const struct form form)
 {
-    const int32_t unit = form->unit, bits = form->bits;
+    const int32_t unit = form.unit, bits = form.bits;
     struct codes codes;
     if (bits == 4) {
         __m256i packed = load(run + 32 * i);
         bb_keep(&packed); /* or it is loaded twice */
         codes.low = _mm256_and_si256(packed, _mm256_set1_epi8(15));
         codes.high = _mm256_and_si256(_mm256_srli_epi16(packed, 4), _mm256_set1_epi8(15));
-        if (form->has_values) {
+        if (form.has_values) {
             const __m256i values = _mm256_broadcastsi128_si256(_mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
             codes.low = _mm256_shuffle_epi8(values, codes.low);
             codes.high = _mm256_shuffle_epi8(values, codes.high);
@@ -110,8 +110,8 @@ BB_INLINE struct codes unpack(const uint8_t *run, int32_t i, const struct form *
         return codes;
     }
     run += i * unit / 8 * bits;
-    codes.low = bb_unpack_codes(run, bits, form->has_values);
-    codes.high = unit == 32 ? codes.low : bb_unpack_codes(run + 4 * bits, bits, form->has_values);
+    codes.low = bb_unpack_codes(run, bits, form.has_values);
+    codes.high = unit == 32 ? codes.low : bb_unpack_codes(run + 4 * bits, bits, form.has_values);
     if (bits == 8) { /* code - 128, as in linear.c */
         codes.low = _mm256_xor_si256(codes.low, _mm256_set1_epi8(-128));
         codes.high = _mm256_xor_si256(codes.high, _mm256_set1_epi8(-128));
@@ -125,17 +125,17 @@ BB_INLINE __m256i multiply_pairs(__m256i codes, const int8_t *x, const int32_t b
 }
 
 /* Whether four sums of a register's 4 products fit 16 bits, for fold_four_small. */
-BB_INLINE bool is_small(const struct form *form)
+BB_INLINE bool is_small(const struct form form)
 {
-    return form->bits == 4 && !form->has_values;
+    return form.bits == 4 && !form.has_values;
 }
 
 /* Partial sums of a register for the row whose columns begin at x: 8 lanes of 32 bits; small ones 16 of 16. */
-BB_INLINE __m256i dot(struct codes codes, const int8_t *x, const struct form *form)
+BB_INLINE __m256i dot(struct codes codes, const int8_t *x, const struct form form)
 {
-    const int32_t bits = form->bits;
+    const int32_t bits = form.bits;
     const __m256i ones = _mm256_set1_epi16(1), low = multiply_pairs(codes.low, x, bits);
-    if (bits != 4 && form->unit == 32)
+    if (bits != 4 && form.unit == 32)
         return _mm256_madd_epi16(low, ones);
     const __m256i high = multiply_pairs(codes.high, x + 32, bits);
     if (bits == 4)
@@ -144,9 +144,9 @@ BB_INLINE __m256i dot(struct codes codes, const int8_t *x, const struct form *fo
 }
 
 /* Registers i .. i + 3 of a run for each row of x, folded. */
-BB_INLINE void fold_dots(const struct form *form, const uint8_t *run, struct x_run x, int32_t i, __m256i folded[], const int32_t x_rows)
+BB_INLINE void fold_dots(const struct form form, const uint8_t *run, struct x_run x, int32_t i, __m256i folded[], const int32_t x_rows)
 {
-    const int32_t columns = form->bits == 4 ? 64 : form->unit;
+    const int32_t columns = form.bits == 4 ? 64 : form.unit;
     struct codes codes[4];
     BB_UNROLL
     for (int32_t j = 0; j < 4; j++)
@@ -162,10 +162,10 @@ BB_INLINE void fold_dots(const struct form *form, const uint8_t *run, struct x_r
 }
 
 /* Sums of 8 units in their order. */
-BB_INLINE void sum_units(const struct form *form, const uint8_t *codes, struct x_run x, __m256i sums[], const int32_t x_rows)
+BB_INLINE void sum_units(const struct form form, const uint8_t *codes, struct x_run x, __m256i sums[], const int32_t x_rows)
 {
     __m256i low[FEW], high[FEW];
-    if (form->unit == 16) { /* four units a register */
+    if (form.unit == 16) { /* four units a register */
         const struct codes a = unpack(codes, 0, form), b = unpack(codes, 1, form);
         BB_UNROLL
         for (int32_t t = 0; t < x_rows; t++) {
@@ -175,7 +175,7 @@ BB_INLINE void sum_units(const struct form *form, const uint8_t *codes, struct x
         }
         return;
     }
-    const bool is_whole = form->unit == 32 && form->bits == 4; /* two units a register */
+    const bool is_whole = form.unit == 32 && form.bits == 4; /* two units a register */
     fold_dots(form, codes, x, 0, low, x_rows);
     if (!is_whole)
         fold_dots(form, codes, x, 4, high, x_rows);
@@ -186,7 +186,7 @@ BB_INLINE void sum_units(const struct form *form, const uint8_t *codes, struct x
 }
 
 /* The same for the first half of a run of units of 8 lanes; behind them the sums come again. */
-BB_INLINE void sum_half(const struct form *form, const uint8_t *codes, struct x_run x, __m256i sums[], const int32_t x_rows)
+BB_INLINE void sum_half(const struct form form, const uint8_t *codes, struct x_run x, __m256i sums[], const int32_t x_rows)
 {
     fold_dots(form, codes, x, 0, sums, x_rows);
     BB_UNROLL
@@ -196,17 +196,17 @@ BB_INLINE void sum_half(const struct form *form, const uint8_t *codes, struct x_
 
 /* To `dots`: sums of the run of units from `first` on. Of a partial run at the end of a row of an even weight, the next row's codes come behind, where
  * x is 0; it is copied first where nothing comes, and of other weights. */
-BB_INLINE void sum_run(const struct few *few, const struct form *form, const uint8_t *codes, int64_t first, int32_t *dots, const bool is_whole,
+BB_INLINE void sum_run(const struct few *few, const struct form form, const uint8_t *codes, int64_t first, int32_t *dots, const bool is_whole,
                        const int32_t x_rows)
 {
-    const int32_t unit = form->unit, bits = form->bits;
+    const int32_t unit = form.unit, bits = form.bits;
     const struct x_run x = { few->x + first * unit, few->padded_units * unit };
     const int64_t units = few->units - first;
     __m256i sums[FEW];
     bb_read_ahead(codes, unit * bits, few->read_ahead);
-    if (!is_whole && units < UNITS && (!form->is_even || few->end - codes < unit * bits))
+    if (!is_whole && units < UNITS && (!form.is_even || few->end - codes < unit * bits))
         codes = memcpy(few->tail, codes, (size_t)(units * unit / 8 * bits));
-    if (!is_whole && form->is_even && units <= UNITS / 2)
+    if (!is_whole && form.is_even && units <= UNITS / 2)
         sum_half(form, codes, x, sums, x_rows);
     else
         sum_units(form, codes, x, sums, x_rows);
@@ -223,22 +223,23 @@ static inline __m256 load_last(const void *data, int64_t first, __m128i mask)
 }
 
 /* Scales and biases of the run of units from `first` on of row `row`, which is row i of the group. */
-BB_INLINE void load_groups(const struct few *few, const struct form *form, int64_t row, int64_t i, int64_t first, const bool is_whole, __m256 *scale,
+BB_INLINE void load_groups(const struct few *few, const struct form form, int64_t row, int64_t i, int64_t first, const bool is_whole, __m256 *scale,
                            __m256 *bias)
 {
     const struct bb_weight *weight = few->task->weight;
-    if (form->is_even && !is_whole) {
+    if (form.is_even && !is_whole) {
         *scale = load_last(weight->scales, row * few->units + first, few->last_units);
         *bias = load_last(weight->biases, row * few->units + first, few->last_units);
         return;
     }
-    if (form->is_even || few->is_usual) {
+    if (form.is_even || few->is_usual) {
         *scale = bb_load_8(weight->scales, BB_BF16, row * few->units + first);
         *bias = bb_load_8(weight->biases, BB_BF16, row * few->units + first);
         return;
     }
     const bool is_double = weight->scheme.group_size > BB_UNIT_LIMIT; /* two units a group */
-    const int64_t groups = weight->cols / weight->scheme.group_size, place = i * groups + (is_double ? first / 2 : first); /* behind a row: of the next, in terms that are not added */
+    const int64_t groups = weight->cols / weight->scheme.group_size;
+    const int64_t place = i * groups + (is_double ? first / 2 : first); /* behind a row: of the next, in terms that are not added */
     *scale = _mm256_loadu_ps(few->scales + place);
     *bias = _mm256_loadu_ps(few->biases + place);
     if (is_double) {
@@ -266,7 +267,7 @@ struct group {
 
 /* For each row of x the terms scale * dot + bias * sum of the run of units from `first` on of a group's set, transposed: quads[j], half h: unit 4h + j
  * of the rows. */
-BB_INLINE void make_terms(const struct few *few, const struct form *form, struct group group, int64_t first, const bool is_whole, int32_t set,
+BB_INLINE void make_terms(const struct few *few, const struct form form, struct group group, int64_t first, const bool is_whole, int32_t set,
                           __m256 quads[][4], const int32_t x_rows)
 {
     __m256 terms[FEW][ROWS];
@@ -274,13 +275,13 @@ BB_INLINE void make_terms(const struct few *few, const struct form *form, struct
     for (int64_t i = 0; i < ROWS; i++) {
         const int64_t in_group = set * ROWS + i;
         __m256 scale = _mm256_setzero_ps(), bias = scale;
-        if (form->is_even || in_group < group.count)
+        if (form.is_even || in_group < group.count)
             load_groups(few, form, group.row + in_group, in_group, first, is_whole, &scale, &bias);
         BB_UNROLL
         for (int32_t t = 0; t < x_rows; t++) {
             const __m256 sums = _mm256_loadu_ps(few->sums + t * few->padded_units + first);
             const __m256 dots = _mm256_cvtepi32_ps(load(few->dots + (t * ROWS + in_group) * few->padded_units + first));
-            terms[t][i] = form->bits == 8 ? _mm256_fmadd_ps(_mm256_set1_ps(128.0f), sums, dots) : dots; /* exact: whole numbers below 2^24 */
+            terms[t][i] = form.bits == 8 ? _mm256_fmadd_ps(_mm256_set1_ps(128.0f), sums, dots) : dots; /* exact: whole numbers below 2^24 */
             terms[t][i] = _mm256_fmadd_ps(scale, terms[t][i], _mm256_mul_ps(bias, sums));
         }
     }
@@ -331,7 +332,7 @@ struct totals {
     __m128 single, second; /* of the third row of x, or the only one; the only one's second set */
 };
 
-BB_INLINE void add_runs(const struct few *few, const struct form *form, struct group group, int64_t first, const bool is_whole, struct totals *totals,
+BB_INLINE void add_runs(const struct few *few, const struct form form, struct group group, int64_t first, const bool is_whole, struct totals *totals,
                         const int32_t x_rows)
 {
     const float *steps = few->steps;
@@ -339,7 +340,7 @@ BB_INLINE void add_runs(const struct few *few, const struct form *form, struct g
     make_terms(few, form, group, first, is_whole, 0, quads, x_rows);
     if (x_rows == 1) {
         totals->single = add_run(steps + first, quads[0], totals->single);
-        if (form->sets == 1)
+        if (form.sets == 1)
             return;
         make_terms(few, form, group, first, is_whole, 1, quads, x_rows);
         totals->second = add_run(steps + first, quads[0], totals->second);
@@ -351,7 +352,7 @@ BB_INLINE void add_runs(const struct few *few, const struct form *form, struct g
 }
 
 /* The run of units from `first` on of row `in_group` of a group, and behind its last row the terms of all. */
-BB_INLINE void multiply_run(const struct few *few, const struct form *form, const uint8_t *codes, struct group group, int64_t in_group, int64_t first,
+BB_INLINE void multiply_run(const struct few *few, const struct form form, const uint8_t *codes, struct group group, int64_t in_group, int64_t first,
                             const bool is_whole, struct totals *totals, const int32_t x_rows)
 {
     sum_run(few, form, codes, first, few->dots + in_group * few->padded_units + first, is_whole, x_rows);
@@ -360,20 +361,20 @@ BB_INLINE void multiply_run(const struct few *few, const struct form *form, cons
 }
 
 /* The group's rows . x; rows that are not there give 0. */
-BB_INLINE struct totals multiply_group(const struct few *few, const struct form *form, struct group group, const int32_t x_rows)
+BB_INLINE struct totals multiply_group(const struct few *few, const struct form form, struct group group, const int32_t x_rows)
 {
-    const int32_t unit_bytes = form->unit / 8 * form->bits;
+    const int32_t unit_bytes = form.unit / 8 * form.bits;
     const int64_t row_bytes = few->units * unit_bytes, block_units = x_rows > 1 ? few->block_units : few->units;
     const uint8_t *begin_codes = (const uint8_t *)few->task->weight->data + group.row * row_bytes;
     struct totals totals = { _mm256_setzero_ps(), _mm_setzero_ps(), _mm_setzero_ps() };
-    if (!form->is_even && !few->is_usual)
+    if (!form.is_even && !few->is_usual)
         bb_widen_groups(few->task->weight, group.row, group.count, few->scales, few->biases);
     for (int64_t begin = 0; begin < few->units; begin += block_units) {
-        const int64_t end = few->units - begin < block_units ? few->units : begin + block_units, whole_end = form->is_even ? end / UNITS * UNITS : begin;
+        const int64_t end = few->units - begin < block_units ? few->units : begin + block_units;
         for (int64_t i = 0; i < group.count; i++) {
             const uint8_t *codes = begin_codes + i * row_bytes + begin * unit_bytes;
             int64_t first = begin;
-            for (; first < whole_end; first += UNITS, codes += UNITS * unit_bytes)
+            for (; form.is_even && first + UNITS <= end; first += UNITS, codes += UNITS * unit_bytes)
                 multiply_run(few, form, codes, group, i, first, true, &totals, x_rows);
             for (; first < end; first += UNITS, codes += UNITS * unit_bytes)
                 multiply_run(few, form, codes, group, i, first, false, &totals, x_rows);
@@ -397,7 +398,7 @@ BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t 
         for (int64_t i = 0; i < count; i += rows) {
             bb_prefetch_groups(task->weight, row + i + rows, rows);
             const struct group group = { row + i, form.is_even || count - i > rows ? rows : count - i };
-            const struct totals sums = multiply_group(few, &form, group, x_rows);
+            const struct totals sums = multiply_group(few, form, group, x_rows);
             _mm_storeu_ps(totals[0] + i, x_rows == 1 ? sums.single : _mm256_castps256_ps128(sums.pair));
             if (form.sets == 2)
                 _mm_storeu_ps(totals[0] + i + ROWS, sums.second);

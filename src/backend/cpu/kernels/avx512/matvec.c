@@ -106,27 +106,27 @@ static inline __m512i load_halves(const uint8_t *data)
 
 /* Partial sums of register i of a run, for each row of x: 64 columns, of each 8 the even ones first; or 128 columns, of which x has the 64 even
  * ones first. */
-BB_INLINE void dot(const struct form *form, const uint8_t *run, struct x_run x, int32_t i, __m512i sums[], const int32_t x_rows)
+BB_INLINE void dot(const struct form form, const uint8_t *run, struct x_run x, int32_t i, __m512i sums[], const int32_t x_rows)
 {
-    if (!form->is_split) {
-        const __m512i packed = _mm512_maskz_loadu_epi8(~UINT64_C(0) >> (64 - 8 * form->bits), run + 8 * form->bits * i);
-        __m512i codes = form->bits == 8 ? packed : _mm512_permutexvar_epi8(form->index, packed);
-        codes = _mm512_multishift_epi64_epi8(form->shift, codes);
-        if (form->bits != 8)
-            codes = _mm512_and_si512(codes, form->mask);
-        if (form->has_values)
-            codes = _mm512_shuffle_epi8(form->values, codes);
+    if (!form.is_split) {
+        const __m512i packed = _mm512_maskz_loadu_epi8(~UINT64_C(0) >> (64 - 8 * form.bits), run + 8 * form.bits * i);
+        __m512i codes = form.bits == 8 ? packed : _mm512_permutexvar_epi8(form.index, packed);
+        codes = _mm512_multishift_epi64_epi8(form.shift, codes);
+        if (form.bits != 8)
+            codes = _mm512_and_si512(codes, form.mask);
+        if (form.has_values)
+            codes = _mm512_shuffle_epi8(form.values, codes);
         BB_UNROLL
         for (int32_t t = 0; t < x_rows; t++)
             sums[t] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, _mm512_load_si512(x.first + t * x.stride + 64 * i));
         return;
     }
-    __m512i packed = form->is_even && x_rows == 1 ? load_halves(run + 64 * i) : _mm512_loadu_si512(run + 64 * i);
+    __m512i packed = form.is_even && x_rows == 1 ? load_halves(run + 64 * i) : _mm512_loadu_si512(run + 64 * i);
     bb_keep(&packed); /* or it is loaded twice */
-    __m512i even = _mm512_and_si512(packed, form->mask), odd = _mm512_and_si512(_mm512_srli_epi16(packed, 4), form->mask);
-    if (form->has_values) {
-        even = _mm512_shuffle_epi8(form->values, even);
-        odd = _mm512_shuffle_epi8(form->values, odd);
+    __m512i even = _mm512_and_si512(packed, form.mask), odd = _mm512_and_si512(_mm512_srli_epi16(packed, 4), form.mask);
+    if (form.has_values) {
+        even = _mm512_shuffle_epi8(form.values, even);
+        odd = _mm512_shuffle_epi8(form.values, odd);
     }
     BB_UNROLL
     for (int32_t t = 0; t < x_rows; t++) {
@@ -136,7 +136,7 @@ BB_INLINE void dot(const struct form *form, const uint8_t *run, struct x_run x, 
     }
 }
 
-BB_INLINE void fold_dots(const struct form *form, const uint8_t *run, struct x_run x, int32_t i, __m512i folded[], const int32_t x_rows)
+BB_INLINE void fold_dots(const struct form form, const uint8_t *run, struct x_run x, int32_t i, __m512i folded[], const int32_t x_rows)
 {
     __m512i dots[4][FEW];
     BB_UNROLL
@@ -144,12 +144,12 @@ BB_INLINE void fold_dots(const struct form *form, const uint8_t *run, struct x_r
         dot(form, run, x, i + j, dots[j], x_rows);
     BB_UNROLL
     for (int32_t t = 0; t < x_rows; t++)
-        folded[t] = form->bits <= 4 && !form->has_values ? fold_four_small(dots[0][t], dots[1][t], dots[2][t], dots[3][t])
+        folded[t] = form.bits <= 4 && !form.has_values ? fold_four_small(dots[0][t], dots[1][t], dots[2][t], dots[3][t])
                                                          : fold_four(dots[0][t], dots[1][t], dots[2][t], dots[3][t]);
 }
 
 /* Sums of a run's units in their order. A unit's partial sums fill `lanes` lanes: 16 registers of one unit, 8 of two, 4 of four, or 2 of eight. */
-BB_INLINE void sum_units(const struct form *form, const uint8_t *run, struct x_run x, __m512i sums[], const int32_t lanes, const int32_t x_rows)
+BB_INLINE void sum_units(const struct form form, const uint8_t *run, struct x_run x, __m512i sums[], const int32_t lanes, const int32_t x_rows)
 {
     __m512i a[FEW], b[FEW], c[FEW], d[FEW];
     if (lanes == 2) {
@@ -184,7 +184,7 @@ BB_INLINE void sum_units(const struct form *form, const uint8_t *run, struct x_r
 }
 
 /* The same for the first half of a run, 8 units of 8 lanes; behind them the sums come again. */
-BB_INLINE void sum_half(const struct form *form, const uint8_t *run, struct x_run x, __m512i sums[], const int32_t x_rows)
+BB_INLINE void sum_half(const struct form form, const uint8_t *run, struct x_run x, __m512i sums[], const int32_t x_rows)
 {
     fold_dots(form, run, x, 0, sums, x_rows);
     BB_UNROLL
@@ -200,10 +200,10 @@ struct reader {
 
 /* To `dots`: sums of the run of units from `first` on, whose codes come next. Behind a row's last, partial run come the next row's codes, where x
  * is 0; behind the last row nothing is read. */
-BB_INLINE void next_run(const struct few *few, const struct form *form, struct reader *reader, int64_t first, int32_t *dots, const bool is_whole,
+BB_INLINE void next_run(const struct few *few, const struct form form, struct reader *reader, int64_t first, int32_t *dots, const bool is_whole,
                         const int32_t unit, const int32_t x_rows)
 {
-    const int32_t lanes = unit / (form->is_split ? 8 : 4), run_bytes = 2 * unit * form->bits;
+    const int32_t lanes = unit / (form.is_split ? 8 : 4), run_bytes = 2 * unit * form.bits;
     const int64_t units = is_whole || few->units - first > UNITS ? UNITS : few->units - first, bytes = units * (run_bytes / UNITS);
     const struct x_run x = { few->x + first * unit, few->padded_units * unit };
     const uint8_t *codes = reader->codes;
@@ -212,7 +212,7 @@ BB_INLINE void next_run(const struct few *few, const struct form *form, struct r
     if (!is_whole && reader->end - codes < run_bytes)
         codes = memcpy(few->tail, codes, (size_t)bytes);
     __m512i sums[FEW];
-    if (form->is_even && lanes == 8 && units <= UNITS / 2)
+    if (form.is_even && lanes == 8 && units <= UNITS / 2)
         sum_half(form, codes, x, sums, x_rows);
     else
         sum_units(form, codes, x, sums, lanes, x_rows);
@@ -252,17 +252,17 @@ static void load_any_groups(const struct few *few, int64_t row, int64_t first, _
 }
 
 /* The same; of the usual scheme at once. */
-BB_INLINE void load_groups(const struct few *few, const struct form *form, int64_t row, int64_t first, const bool is_whole, __m512 *scale,
+BB_INLINE void load_groups(const struct few *few, const struct form form, int64_t row, int64_t first, const bool is_whole, __m512 *scale,
                            __m512 *bias)
 {
     const struct bb_weight *weight = few->task->weight;
     const int64_t place = row * few->units + first, units = few->units - first;
-    if (!is_whole && (form->is_even || (few->is_usual && units < UNITS))) {
+    if (!is_whole && (form.is_even || (few->is_usual && units < UNITS))) {
         *scale = load_brains(weight->scales, place, units);
         *bias = load_brains(weight->biases, place, units);
         return;
     }
-    if (!form->is_even && !few->is_usual) {
+    if (!form.is_even && !few->is_usual) {
         __m512 any[2]; /* so that the others stay in registers */
         load_any_groups(few, row, first, &any[0], &any[1]);
         *scale = any[0];
@@ -301,7 +301,7 @@ struct group {
 };
 
 /* For each row of x the terms scale * dot + bias * sum of the run of units from `first` on of a group's set, transposed. */
-BB_INLINE void make_terms(const struct few *few, const struct form *form, struct group group, int64_t first, const bool is_whole, int32_t set,
+BB_INLINE void make_terms(const struct few *few, const struct form form, struct group group, int64_t first, const bool is_whole, int32_t set,
                           __m512 quads[][4], const int32_t x_rows)
 {
     __m512 terms[FEW][ROWS];
@@ -309,7 +309,7 @@ BB_INLINE void make_terms(const struct few *few, const struct form *form, struct
     for (int64_t i = 0; i < ROWS; i++) {
         const int64_t in_group = set * ROWS + i;
         __m512 scale = _mm512_setzero_ps(), bias = scale;
-        if (form->is_even || in_group < group.count)
+        if (form.is_even || in_group < group.count)
             load_groups(few, form, group.row + in_group, first, is_whole, &scale, &bias);
         BB_UNROLL
         for (int32_t t = 0; t < x_rows; t++) {
@@ -324,7 +324,7 @@ BB_INLINE void make_terms(const struct few *few, const struct form *form, struct
 }
 
 /* Adds a run's terms to the totals of a set's rows, unit by unit; those behind the last unit have steps of 0. */
-BB_INLINE __m128 add_run(const struct few *few, const struct form *form, struct group group, int64_t first, const bool is_whole, int32_t set,
+BB_INLINE __m128 add_run(const struct few *few, const struct form form, struct group group, int64_t first, const bool is_whole, int32_t set,
                          __m128 total)
 {
     const float *steps = few->steps + first;
@@ -341,7 +341,7 @@ BB_INLINE __m128 add_run(const struct few *few, const struct form *form, struct 
     BB_UNROLL
     for (int32_t i = 0; i < UNITS / 2; i++)
         total = _mm_fmadd_ps(by_unit[i], _mm_set1_ps(steps[i]), total);
-    if (form->is_even && !is_whole && few->units - first <= UNITS / 2)
+    if (form.is_even && !is_whole && few->units - first <= UNITS / 2)
         return total;
     BB_UNROLL
     for (int32_t i = UNITS / 2; i < UNITS; i++)
@@ -350,7 +350,7 @@ BB_INLINE __m128 add_run(const struct few *few, const struct form *form, struct 
 }
 
 /* The same for several rows of x at once: row t's totals are 128-bit lane t. */
-BB_INLINE __m512 add_runs(const struct few *few, const struct form *form, struct group group, int64_t first, const bool is_whole, __m512 total,
+BB_INLINE __m512 add_runs(const struct few *few, const struct form form, struct group group, int64_t first, const bool is_whole, __m512 total,
                           const int32_t x_rows)
 {
     const float *steps = few->steps + first * LANES;
@@ -377,24 +377,25 @@ struct totals {
     __m128 first, second;
 };
 
-/* The run of units from `first` on of row `in_group` of a group, and behind its last row the terms of all. */
-BB_INLINE void multiply_run(const struct few *few, const struct form *form, struct reader *reader, struct group group, int64_t in_group, int64_t first,
-                            const bool is_whole, struct totals *totals, const int32_t unit, const int32_t x_rows)
+/* The run of units from `first` on of row `in_group` of a group; behind its last row the terms of all are added to the totals. */
+BB_INLINE struct totals multiply_run(const struct few *few, const struct form form, struct reader *reader, struct group group, int64_t in_group,
+                                     int64_t first, const bool is_whole, struct totals totals, const int32_t unit, const int32_t x_rows)
 {
     next_run(few, form, reader, first, few->dots + in_group * few->padded_units + first, is_whole, unit, x_rows);
     if (in_group < group.count - 1)
-        return;
+        return totals;
     if (x_rows > 1) {
-        totals->all = add_runs(few, form, group, first, is_whole, totals->all, x_rows);
-        return;
+        totals.all = add_runs(few, form, group, first, is_whole, totals.all, x_rows);
+        return totals;
     }
-    totals->first = add_run(few, form, group, first, is_whole, 0, totals->first);
-    if (form->sets == 2)
-        totals->second = add_run(few, form, group, first, is_whole, 1, totals->second);
+    totals.first = add_run(few, form, group, first, is_whole, 0, totals.first);
+    if (form.sets == 2)
+        totals.second = add_run(few, form, group, first, is_whole, 1, totals.second);
+    return totals;
 }
 
 /* The group's rows . x, of row t of x in 128-bit lane t, of one row of x one behind another; rows that are not there give 0. */
-BB_INLINE __m512 multiply_group(const struct few *few, const struct form *form, struct group group, const int32_t unit, const int32_t x_rows)
+BB_INLINE __m512 multiply_group(const struct few *few, const struct form form, struct group group, const int32_t unit, const int32_t x_rows)
 {
     const struct bb_weight *weight = few->task->weight;
     const uint8_t *codes = (const uint8_t *)weight->data + (size_t)group.row * few->row_bytes;
@@ -403,20 +404,20 @@ BB_INLINE __m512 multiply_group(const struct few *few, const struct form *form, 
     struct totals totals = { _mm512_setzero_ps(), _mm_setzero_ps(), _mm_setzero_ps() };
     const int64_t block_units = x_rows > 1 ? few->block_units : few->units;
     for (int64_t begin = 0; begin < few->units; begin += block_units) {
-        const int64_t end = few->units - begin < block_units ? few->units : begin + block_units, whole_end = form->is_even ? end / UNITS * UNITS : begin;
+        const int64_t end = few->units - begin < block_units ? few->units : begin + block_units;
         for (int64_t i = 0; i < group.count; i++) {
             if (x_rows > 1) /* else the codes go on where the last row's end */
-                reader.codes = codes + (size_t)i * few->row_bytes + begin * (unit * form->bits / 8);
+                reader.codes = codes + (size_t)i * few->row_bytes + begin * (unit * form.bits / 8);
             int64_t first = begin;
-            for (; first < whole_end; first += UNITS)
-                multiply_run(few, form, &reader, group, i, first, true, &totals, unit, x_rows);
+            for (; form.is_even && first + UNITS <= end; first += UNITS)
+                totals = multiply_run(few, form, &reader, group, i, first, true, totals, unit, x_rows);
             for (; first < end; first += UNITS)
-                multiply_run(few, form, &reader, group, i, first, false, &totals, unit, x_rows);
+                totals = multiply_run(few, form, &reader, group, i, first, false, totals, unit, x_rows);
         }
     }
     if (x_rows > 1)
         return totals.all;
-    return form->sets == 2 ? _mm512_insertf32x4(_mm512_castps128_ps512(totals.first), totals.second, 1) : _mm512_castps128_ps512(totals.first);
+    return form.sets == 2 ? _mm512_insertf32x4(_mm512_castps128_ps512(totals.first), totals.second, 1) : _mm512_castps128_ps512(totals.first);
 }
 
 /* The product, `rows` weight rows at a time. */
@@ -441,7 +442,7 @@ BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t 
             bb_prefetch_groups(weight, row + i + 2 * rows, rows);
             const __mmask16 places = (__mmask16)(((1u << rows) - 1u) << i);
             const struct group group = { row + i, form.is_even || count - i > rows ? rows : count - i };
-            const __m512 fours = multiply_group(few, &form, group, unit, x_rows);
+            const __m512 fours = multiply_group(few, form, group, unit, x_rows);
             totals[0] = _mm512_mask_expand_ps(totals[0], places, fours);
             if (x_rows > 1)
                 totals[1] = _mm512_mask_expand_ps(totals[1], places, _mm512_castps128_ps512(_mm512_extractf32x4_ps(fours, 1)));
@@ -550,8 +551,9 @@ void bb_avx512_multiply_few(const struct bb_linear_task *task)
     const int64_t step_count = (x_rows > 1 ? LANES : 1) * padded_units;
     int32_t *dots = (int32_t *)(void *)(steps + step_count);
     struct few few = { .task = task, .unpacker = bb_unpacker_of(weight->scheme), .x_rows = (int32_t)x_rows, .x = x, .sums = sums,
-        .steps = steps, .dots = dots, .tail = (uint8_t *)(dots + (x_rows > 1 ? x_rows * ROWS : SHORT_ROWS) * padded_units), .units = rounded->cols / rounded->unit,
-        .padded_units = padded_units, .block_units = plan.block_units, .row_bytes = bb_weight_row_bytes(weight), .read_ahead = plan.read_ahead };
+        .steps = steps, .dots = dots, .tail = (uint8_t *)(dots + (x_rows > 1 ? x_rows * ROWS : SHORT_ROWS) * padded_units),
+        .units = rounded->cols / rounded->unit, .padded_units = padded_units, .block_units = plan.block_units,
+        .row_bytes = bb_weight_row_bytes(weight), .read_ahead = plan.read_ahead };
     few.is_usual = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && weight->scheme.group_size == rounded->unit;
     few.is_even = few.is_usual && weight->rows % ROWS == 0 && plan.rows == ROWS;
     const bool is_short = few.is_even && few.row_bytes <= SHORT_BYTES && weight->rows % SHORT_ROWS == 0;
