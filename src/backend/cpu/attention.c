@@ -393,18 +393,6 @@ static bool is_seen(const struct attention_job *job, const struct tile *tile, in
     return begin <= tile->last_seen && (end > tile->first_seen || begin < job->cache->keep);
 }
 
-/* Bytes of keys, or of values, of `count` positions of one head, padded as they lie; scales and biases apart. */
-static size_t head_bytes(const struct bb_kv_view *cache, int32_t count)
-{
-    size_t entries = (size_t)(count + BB_KV_TILE - 1) / BB_KV_TILE * BB_KV_TILE * (size_t)cache->head_dim;
-    switch (cache->type) {
-    case BB_KV_F32: return entries * sizeof(float);
-    case BB_KV_F16: return entries * sizeof(uint16_t);
-    case BB_KV_Q8: return entries;
-    default: return entries / 2;
-    }
-}
-
 /* Tells a block what this thread is to read next: the block at `first`, or behind the tile's last one the first of its next tile. */
 static void look_ahead(const struct attention_job *job, const struct bb_kv_view *cache, const struct tile *tile, int32_t first, int32_t block_size,
                        struct bb_attention_block *block)
@@ -419,10 +407,11 @@ static void look_ahead(const struct attention_job *job, const struct bb_kv_view 
     int32_t page = cache->page_tables[tile->span->sequence][first / cache->page_size];
     if (page < 0 || head >= cache->kv_heads || job->parts > 1)
         return;
-    struct page_parts parts = parts_of(cache, page, head, first % cache->page_size);
-    size_t bytes = head_bytes(cache, min32(block_size, tile->last_seen + 1 - first));
-    block->next_keys = (struct bb_attention_ahead){parts.keys, parts.keys + bytes};
-    block->next_values = (struct bb_attention_ahead){parts.values, parts.values + bytes};
+    int32_t in_page = first % cache->page_size, count = min32(block_size, tile->last_seen + 1 - first);
+    struct page_parts parts = parts_of(cache, page, head, in_page);
+    struct page_parts end = parts_of(cache, page, head, in_page + (count + BB_KV_TILE - 1) / BB_KV_TILE * BB_KV_TILE);
+    block->next_keys = (struct bb_ahead){parts.keys, (size_t)(end.keys - parts.keys)};
+    block->next_values = (struct bb_ahead){parts.values, (size_t)(end.values - parts.values)};
 }
 
 /* The tile's softmax over the positions of one segment, into attention->maxima, sums and outputs. */
@@ -557,10 +546,11 @@ static bombus_status attention_locked(struct bb_cpu *cpu, struct attention_job *
     job->unfinished = (atomic_int *)(void *)(job->partials + partials);
     for (size_t i = 0; i < tiles; i++)
         atomic_init(&job->unfinished[i], job->segment_count);
-    job->next_tile = work > INLINE_WORK ? thread_count : 1;
     if (work > INLINE_WORK) {
+        job->next_tile = thread_count;
         bb_pool_run(cpu->pool, job->tile_count * job->segment_count, attention_chunk, job);
     } else {
+        job->next_tile = 1;
         for (int32_t i = 0; i < job->tile_count; i++)
             attention_chunk(job, i, 0);
     }

@@ -8,6 +8,7 @@
 #ifndef BB_KERNELS_ATTENTION_H
 #define BB_KERNELS_ATTENTION_H
 
+#include "backend/cpu/kernels/ahead.h"
 #include "tensor/batch.h"
 
 enum {
@@ -30,18 +31,13 @@ struct bb_attention_tile {
     float *outputs;       /* [row_count, width], 0 at first */
 };
 
-/* Memory that is asked for while a block is computed. */
-struct bb_attention_ahead {
-    const char *begin, *end;
-};
-
 /* `count` keys and values from position `first` on, f32 or f16. Entries of keys that no row sees may hold anything. */
 struct bb_attention_block {
     int32_t first, count;
     const void *keys;   /* [(count + 15) / 16, head_dim, 16] */
     const void *values; /* [count, width] */
     bool is_f16;
-    struct bb_attention_ahead next_keys, next_values; /* of the block that comes next, if any: a few rows compute less than they read */
+    struct bb_ahead next_keys, next_values; /* of the block that comes next, else empty: a few rows compute less than they read */
 };
 
 struct bb_attention_kernels {

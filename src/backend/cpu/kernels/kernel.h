@@ -14,6 +14,7 @@
 #ifndef BB_KERNEL_H
 #define BB_KERNEL_H
 
+#include "backend/cpu/kernels/ahead.h"
 #include "backend/cpu/kernels/attention.h"
 #include "backend/cpu/kernels/gradients.h"
 #include "backend/cpu/kernels/rows.h"
@@ -39,13 +40,6 @@ struct bb_rounded {
     int8_t *codes; /* in [-127, 127] */
     float *steps;  /* [rows, cols / unit] */
     float *sums;   /* [rows, cols / unit]: sum of the unit's codes, a whole number */
-};
-
-/* Memory that is read soon after a task, in pieces too short for the processor to read ahead by itself: the kernels of
- * one row ask for its lines bit by bit while they read the weights, so that it comes at no cost. */
-struct bb_ahead {
-    const char *begin;
-    size_t size;
 };
 
 /* Some rows of one product: out[t * out_stride + r] = residual[same place] + scale * (weight row r . x row t + bias[r]); without residual
@@ -90,41 +84,6 @@ struct bb_kernels {
     struct bb_attention_kernels attention;
     struct bb_gradient_kernels gradients;
 };
-
-/* Where a task stands in its `ahead`. */
-struct bb_ahead_place {
-    const struct bb_ahead *piece;
-    int32_t count; /* of pieces left */
-    size_t offset;
-    int64_t lines; /* to ask for at a time */
-};
-
-enum { BB_LINE_BYTES = 64 /* of the caches */ };
-
-/* At the beginning, for a task that asks `times` times. */
-static inline struct bb_ahead_place bb_ahead_begin(const struct bb_linear_task *task, int64_t times)
-{
-    struct bb_ahead_place place = {.piece = task->ahead, .count = task->ahead_count};
-    size_t bytes = 0;
-    for (int32_t i = 0; i < task->ahead_count; i++)
-        bytes += task->ahead[i].size;
-    place.lines = (int64_t)(bytes / BB_LINE_BYTES) / (times > 0 ? times : 1) + 1;
-    return place;
-}
-
-/* Into the second cache. */
-BB_INLINE void bb_ahead_ask(struct bb_ahead_place *place)
-{
-    for (int64_t i = 0; i < place->lines && place->count > 0; i++) {
-        __builtin_prefetch(place->piece->begin + place->offset, 0, 2);
-        place->offset += BB_LINE_BYTES;
-        if (place->offset < place->piece->size)
-            continue;
-        place->offset = 0;
-        place->piece++;
-        place->count--;
-    }
-}
 
 /* Rows a tile of so many rows. */
 static inline int32_t bb_rounded_tile(const struct bb_kernels *kernels, int64_t rows)

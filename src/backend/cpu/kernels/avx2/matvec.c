@@ -390,7 +390,7 @@ BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t 
     const struct form form = { .unit = unit, .bits = bits, .sets = rows == SHORT_ROWS ? 2 : 1, .has_values = has_values, .is_even = is_even };
     const struct bb_linear_task *task = few->task;
     const int64_t all = task->weight->rows;
-    struct bb_ahead_place ahead = bb_ahead_begin(task, (all + BLOCK - 1) / BLOCK);
+    struct bb_ahead_place ahead = bb_ahead_begin(task->ahead, task->ahead_count, (all + BLOCK - 1) / BLOCK);
     for (int64_t row = 0; row < all; row += BLOCK) {
         bb_ahead_ask(&ahead);
         const int64_t count = all - row < BLOCK ? all - row : BLOCK;

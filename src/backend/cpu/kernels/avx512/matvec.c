@@ -429,7 +429,7 @@ BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t 
     const struct form form = { .index = few->unpacker.index, .shift = few->unpacker.shift, .mask = few->unpacker.mask,
         .values = few->unpacker.values, .bits = bits, .is_split = is_split, .has_values = has_values, .is_even = is_even,
         .sets = rows == SHORT_ROWS ? 2 : 1 };
-    struct bb_ahead_place ahead = bb_ahead_begin(task, (weight->rows + BLOCK - 1) / BLOCK);
+    struct bb_ahead_place ahead = bb_ahead_begin(task->ahead, task->ahead_count, (weight->rows + BLOCK - 1) / BLOCK);
     for (int64_t row = 0; row < weight->rows; row += BLOCK) {
         bb_ahead_ask(&ahead);
         const int64_t count = weight->rows - row < BLOCK ? weight->rows - row : BLOCK;

@@ -169,7 +169,7 @@ static void multiply_one(const struct bb_linear_task *task)
     } else {
         memcpy(x, rounded->codes, (size_t)cols);
     }
-    struct bb_ahead_place ahead = bb_ahead_begin(task, (weight->rows + ROWS - 1) / ROWS);
+    struct bb_ahead_place ahead = bb_ahead_begin(task->ahead, task->ahead_count, (weight->rows + ROWS - 1) / ROWS);
     bb_prefetch_groups(weight, 0, weight->rows < ROWS ? weight->rows : ROWS);
     for (int64_t row = 0; row < weight->rows; row += ROWS) {
         bb_ahead_ask(&ahead);

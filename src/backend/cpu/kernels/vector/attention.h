@@ -18,7 +18,7 @@
 
 #include <math.h>
 
-enum { ROW_LIMIT = BB_ATTENTION_FEW, TILE_VECTORS = BB_KV_TILE / LANES, LINE_BYTES = 64 /* of the caches */ };
+enum { ROW_LIMIT = BB_ATTENTION_FEW, TILE_VECTORS = BB_KV_TILE / LANES };
 
 /* Entries from `index` on, f32 or f16 (a constant where this is used). */
 BB_INLINE vec load_entries(const void *data, int64_t index, bool is_f16)
@@ -26,38 +26,18 @@ BB_INLINE vec load_entries(const void *data, int64_t index, bool is_f16)
     return is_f16 ? vec_load_f16((const uint16_t *)data + index) : vec_load((const float *)data + index);
 }
 
-/* ---- memory that comes next ---- */
-
-/* What is still to be asked for, `bytes` at a time. */
-struct asking {
-    const char *at, *end;
-    int64_t bytes;
-};
-
-/* In `times` equal parts. */
-BB_INLINE struct asking asking_for(struct bb_attention_ahead ahead, int64_t times)
-{
-    return (struct asking){ahead.begin, ahead.end, times > 0 ? (ahead.end - ahead.begin) / times + 1 : 0};
-}
-
-BB_INLINE void ask(struct asking *asking)
-{
-    for (int64_t i = 0; i < asking->bytes && asking->at < asking->end; i += LINE_BYTES, asking->at += LINE_BYTES)
-        __builtin_prefetch(asking->at, 0, 2);
-}
-
 /* ---- scores ---- */
 
 /* Of `rows` rows against `tiles` tiles of keys from `tile` on; rows and tiles are constants where this is used. */
 BB_INLINE void score_tiles(int rows, int tiles, float *scores, const float *queries, const void *keys, bool is_f16,
-                           int64_t dim, int64_t tile, struct asking *asking)
+                           int64_t dim, int64_t tile, struct bb_ahead_place *ahead)
 {
     vec sums[ROW_LIMIT][4 * TILE_VECTORS];
     for (int row = 0; row < rows; row++)
         for (int i = 0; i < tiles * TILE_VECTORS; i++)
             sums[row][i] = vec_set(0.0f);
     for (int64_t d = 0; d < dim; d++) {
-        ask(asking);
+        bb_ahead_ask(ahead);
         vec key[4 * TILE_VECTORS];
         for (int i = 0; i < tiles * TILE_VECTORS; i++)
             key[i] = load_entries(keys, ((tile + i / TILE_VECTORS) * dim + d) * BB_KV_TILE + i % TILE_VECTORS * LANES,
@@ -75,14 +55,14 @@ BB_INLINE void score_tiles(int rows, int tiles, float *scores, const float *quer
 
 /* Against all tiles: `at_once` while there are so many, then one by one. */
 BB_INLINE void score_rows(int rows, int at_once, float *scores, const float *queries, const void *keys, bool is_f16,
-                          int64_t dim, int32_t tiles, struct bb_attention_ahead ahead)
+                          int64_t dim, int32_t tiles, struct bb_ahead ahead)
 {
-    struct asking asking = asking_for(ahead, (tiles / at_once + tiles % at_once) * dim);
+    struct bb_ahead_place place = bb_ahead_begin(&ahead, ahead.size > 0, (tiles / at_once + tiles % at_once) * dim);
     int32_t tile = 0;
     for (; tile + at_once <= tiles; tile += at_once)
-        score_tiles(rows, at_once, scores, queries, keys, is_f16, dim, tile, &asking);
+        score_tiles(rows, at_once, scores, queries, keys, is_f16, dim, tile, &place);
     for (; tile < tiles; tile++)
-        score_tiles(rows, 1, scores, queries, keys, is_f16, dim, tile, &asking);
+        score_tiles(rows, 1, scores, queries, keys, is_f16, dim, tile, &place);
 }
 
 /* ---- softmax ---- */
@@ -134,14 +114,14 @@ BB_INLINE float soften_row(const struct bb_attention_tile *tile, int32_t row, in
  * on; rows and vectors are constants where this is used. */
 BB_INLINE void add_vectors(int rows, int vectors, float *outputs, const float *fadings, const float *shares,
                            const void *values, bool is_f16, int64_t width, int32_t count, int64_t place,
-                           struct asking *asking)
+                           struct bb_ahead_place *ahead)
 {
     vec sums[ROW_LIMIT][16];
     for (int row = 0; row < rows; row++)
         for (int i = 0; i < vectors; i++)
             sums[row][i] = vec_multiply(vec_load(outputs + row * width + place + i * LANES), vec_set(fadings[row]));
     for (int32_t key = 0; key < count; key++) {
-        ask(asking);
+        bb_ahead_ask(ahead);
         vec value[16];
         for (int i = 0; i < vectors; i++)
             value[i] = load_entries(values, key * width + place + i * LANES, is_f16);
@@ -157,14 +137,14 @@ BB_INLINE void add_vectors(int rows, int vectors, float *outputs, const float *f
 }
 
 BB_INLINE void add_rows(int rows, int at_once, float *outputs, const float *fadings, const float *shares,
-                        const void *values, bool is_f16, int64_t width, int32_t count, struct bb_attention_ahead ahead)
+                        const void *values, bool is_f16, int64_t width, int32_t count, struct bb_ahead ahead)
 {
-    struct asking asking = asking_for(ahead, width / (at_once * LANES) * count);
+    struct bb_ahead_place ahead_place = bb_ahead_begin(&ahead, ahead.size > 0, width / (at_once * LANES) * count);
     int64_t place = 0;
     for (; place + at_once * LANES <= width; place += at_once * LANES)
-        add_vectors(rows, at_once, outputs, fadings, shares, values, is_f16, width, count, place, &asking);
+        add_vectors(rows, at_once, outputs, fadings, shares, values, is_f16, width, count, place, &ahead_place);
     for (; place < width; place += BB_KV_TILE)
-        add_vectors(rows, TILE_VECTORS, outputs, fadings, shares, values, is_f16, width, count, place, &asking);
+        add_vectors(rows, TILE_VECTORS, outputs, fadings, shares, values, is_f16, width, count, place, &ahead_place);
 }
 
 /* ---- the block ---- */
@@ -175,8 +155,8 @@ BB_INLINE void attend_rows(int rows, int tiles_at_once, int vectors_at_once, con
 {
     const int32_t tiles = (block->count + BB_KV_TILE - 1) / BB_KV_TILE;
     float *scores = tile->scores + (int64_t)row * BB_ATTENTION_BLOCK, fadings[ROW_LIMIT];
-    const struct bb_attention_ahead none = {0}, next_keys = row == 0 ? block->next_keys : none,
-                                    next_values = row == 0 ? block->next_values : none;
+    const struct bb_ahead none = {0}, next_keys = row == 0 ? block->next_keys : none,
+                          next_values = row == 0 ? block->next_values : none;
     score_rows(rows, tiles_at_once, scores, tile->queries + (int64_t)row * tile->head_dim, block->keys, is_f16,
                tile->head_dim, tiles, next_keys);
     for (int i = 0; i < rows; i++)
