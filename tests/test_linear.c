@@ -232,6 +232,22 @@ static void test_levels(void **state)
     }
 }
 
+/* Products of 1 to 3 rows of x with one weight, the same on all levels. */
+static void check_few(const struct bb_kernels *levels, int32_t level_count, const struct bb_weight *weight, const float *x)
+{
+    for (int is_exact = 0; is_exact < 2; is_exact++) {
+        for (int64_t x_rows = 1; x_rows <= 3; x_rows++) {
+            float *expected = product_of(&levels[0], weight, x, x_rows, is_exact);
+            for (int32_t level = 1; level < level_count; level++) {
+                float *out = product_of(&levels[level], weight, x, x_rows, is_exact);
+                check_bits(out, expected, x_rows * weight->rows, levels[level].level, weight, x_rows, is_exact);
+                free(out);
+            }
+            free(expected);
+        }
+    }
+}
+
 /* Shapes of real models, for which products of few rows have loops of their own: whole groups of rows, with and without a part of a run at the end; also
  * wider than what the first cache keeps. Once with the largest codes throughout, of x too: the largest sums that there are. */
 static void test_even_shapes(void **state)
@@ -251,20 +267,21 @@ static void test_even_shapes(void **state)
                 for (int64_t j = 0; j < 3 * cols; j++)
                     x[j] = j % 200 < 100 ? 1.0f : -1.0f;
             }
-            for (int is_exact = 0; is_exact < 2; is_exact++) {
-                for (int64_t x_rows = 1; x_rows <= 3; x_rows++) {
-                    float *expected = product_of(&levels[0], &owned.weight, x, x_rows, is_exact);
-                    for (int32_t level = 1; level < level_count; level++) {
-                        float *out = product_of(&levels[level], &owned.weight, x, x_rows, is_exact);
-                        check_bits(out, expected, x_rows * rows, levels[level].level, &owned.weight, x_rows, is_exact);
-                        free(out);
-                    }
-                    free(expected);
-                }
-            }
+            check_few(levels, level_count, &owned.weight, x);
             free(x);
             free(owned.memory);
         }
+    }
+    /* The same shapes of any other scheme. */
+    for (size_t s = 0; s < BB_COUNT(schemes); s++) {
+        const int64_t rows = 16, cols = 896;
+        if (!bb_linear_is_rounded(&(struct bb_weight){ .scheme = schemes[s].scheme }))
+            continue;
+        struct owned_weight owned = make_weight(schemes[s].scheme, schemes[s].dtype, rows, cols, s);
+        float *x = random_rows(3, cols, 8);
+        check_few(levels, level_count, &owned.weight, x);
+        free(x);
+        free(owned.memory);
     }
 }
 

@@ -225,6 +225,30 @@ static inline struct bb_few_plan bb_few_plan(const struct bb_linear_task *task, 
     return (struct bb_few_plan){ most, block_cols / task->rounded->unit, most * row_bytes };
 }
 
+/* Whether a weight has bf16 scales and biases, a group of them a unit: nearly every model. */
+static inline bool bb_linear_is_usual(const struct bb_linear_task *task)
+{
+    const struct bb_weight *weight = task->weight;
+    return weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && weight->scheme.group_size == task->rounded->unit;
+}
+
+enum {
+    BB_SET_ROWS = 4,      /* whose terms products of few rows transpose at once: a group of rows is a set, part of one, or two: */
+    BB_SHORT_ROWS = 8,    /* of a group, for one row of x, where a row is no longer than */
+    BB_SHORT_BYTES = 1024 /* codes: finished more seldom, the reading is interrupted less */
+};
+
+/* Rows of a group of an *even* weight, which has a form of its own: usual, 4 bits in units of 64, whole groups of the planned rows. Else 0. */
+static inline int64_t bb_even_rows(const struct bb_linear_task *task, const struct bb_few_plan *plan)
+{
+    const struct bb_weight *weight = task->weight;
+    if (!bb_linear_is_usual(task) || weight->scheme.bits != 4 || task->rounded->unit != 64 || plan->rows != BB_SET_ROWS ||
+        weight->rows % BB_SET_ROWS != 0)
+        return 0;
+    const bool is_short = task->rounded->rows == 1 && bb_weight_row_bytes(weight) <= BB_SHORT_BYTES && weight->rows % BB_SHORT_ROWS == 0;
+    return is_short ? BB_SHORT_ROWS : BB_SET_ROWS;
+}
+
 /* A row of a weight that takes f32 activations. */
 struct bb_float_row {
     const uint8_t *data, *scales; /* scales: mxfp8 only */

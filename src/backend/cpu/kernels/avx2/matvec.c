@@ -2,8 +2,9 @@
  *
  * One row of weights at a time, in address order: the processor reads ahead by itself, and where that is too little (kernels.c), prefetches of
  * codes help it. Units give 2, 4 or 8 lanes of partial sums; those of 8 units (a run) are folded together until the lanes are the sums of the
- * units. The sums of 4 rows are kept: as the last of them is read, run by run their terms are made, transposed, and added unit by unit, the order
- * that kernel.h wants. More rows at once would not stay in the first cache beside x, and lines that are missed there interrupt the reading ahead.
+ * units. The sums of 4 rows, or of 8 short ones, are kept: as the last of them is read, run by run their terms are made, transposed, and added unit
+ * by unit, the order that kernel.h wants. More at once would not stay in the first cache beside x, and lines that are missed there interrupt the
+ * reading ahead. *Even* weights (bb_even_rows) have a form with next to no branch in the loops.
  * Several rows of x (in exact products the parts of one) each take the codes as they are unpacked.
  *
  * 4-bit codes are not put in order: of 32 bytes the low nibbles are the even columns, the high nibbles the odd ones, and x is laid out to match
@@ -11,13 +12,12 @@
 #include "backend/cpu/kernels/avx2/unpack.h"
 
 enum {
-    ROWS = 4,              /* of a set, whose terms are transposed at once: a group is a set, part of one, or two: */
-    SHORT_ROWS = 2 * ROWS, /* of a group, where a row is no longer than */
-    SHORT_BYTES = 1024,    /* codes: finished more seldom, the reading is interrupted less */
-    BLOCK = 8,             /* rows that are stored at once */
-    UNITS = 8,             /* of a run */
+    ROWS = BB_SET_ROWS,
+    SHORT_ROWS = BB_SHORT_ROWS,
+    BLOCK = 8, /* rows that are stored at once */
+    UNITS = 8, /* of a run */
     FEW = BB_AVX2_FEW,
-    PAIR = 2 * ROWS, /* totals of two rows of x, or of two sets */
+    PAIR = 2 * ROWS, /* totals of two rows of x */
     BLOCK_COLS = 2048, /* of several rows of x */
     AHEAD = 8192       /* bytes, of several rows of x */
 };
@@ -32,8 +32,8 @@ struct few {
     int32_t *dots;          /* [rows][ROWS][padded units]; of one row [SHORT_ROWS][padded units] */
     float *scales, *biases; /* [ROWS][groups] as f32, of the rows whose terms are being added, unless is_usual */
     uint8_t *tail;          /* [UNITS * BB_UNIT_LIMIT]: codes of a partial run */
-    bool is_usual;          /* groups are units of whole runs, with bf16 scales and biases: nearly every model */
-    bool is_even;           /* the same in whole groups of rows, and with rows that may end in a part of a run, of an even number of units */
+    bool is_usual;          /* bb_linear_is_usual, and whole runs */
+    bool is_even;           /* bb_even_rows, and an even number of units: load_last takes pairs */
     int64_t units, padded_units;
     int64_t block_units; /* that a group's rows take in turn, a multiple of a run: of several rows of x no more stay in the first cache */
     int64_t read_ahead;
@@ -194,8 +194,8 @@ BB_INLINE void sum_half(const struct form form, const uint8_t *codes, struct x_r
         sums[t] = _mm256_add_epi32(sums[t], _mm256_permute2x128_si256(sums[t], sums[t], 0x01));
 }
 
-/* To `dots`: sums of the run of units from `first` on. Of a partial run at the end of a row of an even weight, the next row's codes come behind, where
- * x is 0; it is copied first where nothing comes, and of other weights. */
+/* To `dots`: sums of the run of units from `first` on. Behind a row's last, partial run come the next row's codes, where x is 0; behind the last row
+ * nothing is read. */
 BB_INLINE void sum_run(const struct few *few, const struct form form, const uint8_t *codes, int64_t first, int32_t *dots, const bool is_whole,
                        const int32_t x_rows)
 {
@@ -204,7 +204,7 @@ BB_INLINE void sum_run(const struct few *few, const struct form form, const uint
     const int64_t units = few->units - first;
     __m256i sums[FEW];
     bb_read_ahead(codes, unit * bits, few->read_ahead);
-    if (!is_whole && units < UNITS && (!form.is_even || few->end - codes < unit * bits))
+    if (!is_whole && few->end - codes < unit * bits)
         codes = memcpy(few->tail, codes, (size_t)(units * unit / 8 * bits));
     if (!is_whole && form.is_even && units <= UNITS / 2)
         sum_half(form, codes, x, sums, x_rows);
@@ -430,7 +430,7 @@ BB_INLINE void multiply(const struct few *few, int64_t rows, const int32_t x_row
     case 16 + 2: multiply_form(few, rows, 64, 2, false, false, x_rows); break;
     case 16 + 3: multiply_form(few, rows, 64, 3, false, false, x_rows); break;
     case 16 + 4:
-        if (few->is_even && x_rows == 1 && rows == SHORT_ROWS)
+        if (x_rows == 1 && rows == SHORT_ROWS)
             multiply_form(few, SHORT_ROWS, 64, 4, false, true, x_rows);
         else if (few->is_even)
             multiply_form(few, ROWS, 64, 4, false, true, x_rows);
@@ -516,21 +516,19 @@ void bb_avx2_multiply_few(const struct bb_linear_task *task)
     few.scales = (float *)(void *)(few.dots + (x_rows > 1 ? x_rows * ROWS : SHORT_ROWS) * padded_units);
     few.biases = few.scales + ROWS * padded_units + 8;
     few.tail = (uint8_t *)(few.biases + ROWS * padded_units + 8);
-    few.is_usual = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && few.units % UNITS == 0 &&
-                   weight->scheme.group_size == rounded->unit;
-    few.is_even = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && few.units % 2 == 0 &&
-                  weight->scheme.group_size == rounded->unit && weight->rows % ROWS == 0 && plan.rows == ROWS;
+    const int64_t even_rows = few.units % 2 == 0 ? bb_even_rows(task, &plan) : 0, rows = even_rows > 0 ? even_rows : plan.rows;
+    few.is_usual = bb_linear_is_usual(task) && few.units % UNITS == 0;
+    few.is_even = even_rows > 0;
     few.end = (const uint8_t *)weight->data + (size_t)weight->rows * bb_weight_row_bytes(weight);
     few.last_units = _mm_cmpgt_epi32(_mm_set1_epi32((int32_t)(few.units % UNITS / 2)), _mm_setr_epi32(0, 1, 2, 3));
-    const bool is_short = few.is_even && padded_cols / 2 <= SHORT_BYTES && weight->rows % SHORT_ROWS == 0;
     memset(few.scales, 0, (size_t)(2 * (ROWS * padded_units + 8)) * sizeof(float));
     memset(few.steps, 0, (size_t)step_count * sizeof(float));
     for (int64_t t = 0; t < x_rows; t++)
         lay_out_row(&few, t);
     if (x_rows == 1)
-        multiply_one(&few, is_short ? SHORT_ROWS : plan.rows);
+        multiply_one(&few, rows);
     else if (x_rows == 2)
-        multiply_two(&few, plan.rows);
+        multiply_two(&few, rows);
     else
-        multiply_three(&few, plan.rows);
+        multiply_three(&few, rows);
 }

@@ -8,8 +8,8 @@
  * is missed there interrupts the reading ahead), and its additions are few enough to be done while the next codes come. Several rows of
  * x (in exact products the parts of one) each take the codes as they are unpacked.
  *
- * Weights of real models are nearly all *even*: whole groups of rows, bf16 scales and biases a unit. They have a form of their own, with next to no
- * branch in the loops: computing that is only a little faster than memory makes reading slower too.
+ * Weights of real models are nearly all *even* (bb_even_rows). They have a form of their own, with next to no branch in the loops: computing that
+ * is only a little faster than memory makes reading slower too.
  *
  * 4-bit codes are not put in order: of 64 bytes (128 columns) the low nibbles are the even columns, the high nibbles the odd ones, and x is laid
  * out to match once a task. */
@@ -20,11 +20,10 @@
 #include <string.h>
 
 enum {
-    ROWS = 4,              /* of a set, whose terms are transposed at once: a group is a set, part of one, or two: */
-    SHORT_ROWS = 2 * ROWS, /* of a group, where a row is no longer than */
-    SHORT_BYTES = 1024,    /* codes: finished more seldom, the reading is interrupted less */
-    BLOCK = 16,            /* rows that are stored at once */
-    UNITS = 16,            /* of a run */
+    ROWS = BB_SET_ROWS,
+    SHORT_ROWS = BB_SHORT_ROWS,
+    BLOCK = 16, /* rows that are stored at once */
+    UNITS = 16, /* of a run */
     LANES = 16,
     BLOCK_COLS = 2048, /* of several rows of x */
     AHEAD = 4096,      /* bytes, of several rows of x */
@@ -41,8 +40,7 @@ struct few {
     float *steps;        /* [padded units], likewise; of several rows [padded units][LANES], each row's ROWS times over, the rest 0 */
     int32_t *dots;       /* [rows][ROWS][padded units]: sums of code(w) * code(x); of one row [SHORT_ROWS][padded units] */
     uint8_t *tail;       /* [UNITS * BB_UNIT_LIMIT]: codes of a partial run behind which nothing may be read */
-    bool is_usual;       /* groups are units, with bf16 scales and biases: nearly every model */
-    bool is_even;        /* usual, in whole groups of rows */
+    bool is_usual, is_even;
     int64_t units, padded_units;
     int64_t block_units; /* that a group's rows take in turn, a multiple of a run: of several rows of x no more stay in the first cache */
     size_t row_bytes;    /* of codes */
@@ -145,7 +143,7 @@ BB_INLINE void fold_dots(const struct form form, const uint8_t *run, struct x_ru
     BB_UNROLL
     for (int32_t t = 0; t < x_rows; t++)
         folded[t] = form.bits <= 4 && !form.has_values ? fold_four_small(dots[0][t], dots[1][t], dots[2][t], dots[3][t])
-                                                         : fold_four(dots[0][t], dots[1][t], dots[2][t], dots[3][t]);
+                                                       : fold_four(dots[0][t], dots[1][t], dots[2][t], dots[3][t]);
 }
 
 /* Sums of a run's units in their order. A unit's partial sums fill `lanes` lanes: 16 registers of one unit, 8 of two, 4 of four, or 2 of eight. */
@@ -471,7 +469,7 @@ BB_INLINE void multiply(const struct few *few, int64_t rows, const int32_t x_row
     case 16 + 2: multiply_form(few, rows, 64, 2, false, false, false, x_rows); break;
     case 16 + 3: multiply_form(few, rows, 64, 3, false, false, false, x_rows); break;
     case 16 + 4:
-        if (few->is_even && x_rows == 1 && rows == SHORT_ROWS)
+        if (x_rows == 1 && rows == SHORT_ROWS)
             multiply_form(few, SHORT_ROWS, 64, 4, true, false, true, x_rows);
         else if (few->is_even)
             multiply_form(few, ROWS, 64, 4, true, false, true, x_rows);
@@ -554,16 +552,16 @@ void bb_avx512_multiply_few(const struct bb_linear_task *task)
         .steps = steps, .dots = dots, .tail = (uint8_t *)(dots + (x_rows > 1 ? x_rows * ROWS : SHORT_ROWS) * padded_units),
         .units = rounded->cols / rounded->unit, .padded_units = padded_units, .block_units = plan.block_units,
         .row_bytes = bb_weight_row_bytes(weight), .read_ahead = plan.read_ahead };
-    few.is_usual = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_BF16 && weight->scheme.group_size == rounded->unit;
-    few.is_even = few.is_usual && weight->rows % ROWS == 0 && plan.rows == ROWS;
-    const bool is_short = few.is_even && few.row_bytes <= SHORT_BYTES && weight->rows % SHORT_ROWS == 0;
+    const int64_t even_rows = bb_even_rows(task, &plan), rows = even_rows > 0 ? even_rows : plan.rows;
+    few.is_usual = bb_linear_is_usual(task);
+    few.is_even = even_rows > 0;
     memset(steps, 0, (size_t)step_count * sizeof(float));
     for (int64_t t = 0; t < x_rows; t++)
         lay_out_row(&few, t);
     if (x_rows == 1)
-        multiply_one(&few, is_short ? SHORT_ROWS : plan.rows);
+        multiply_one(&few, rows);
     else if (x_rows == 2)
-        multiply_two(&few, plan.rows);
+        multiply_two(&few, rows);
     else
-        multiply_three(&few, plan.rows);
+        multiply_three(&few, rows);
 }
