@@ -68,7 +68,7 @@ int main(int argc, char **argv)
     float *q = malloc(512 * HEADS * HEAD_DIM * sizeof *q), *k = malloc(512 * HEADS * HEAD_DIM * sizeof *k);
     float *out = malloc(512 * HEADS * HEAD_DIM * sizeof *out);
     for (int i = 0; i < 512 * HEADS * HEAD_DIM; i++)
-        q[i] = k[i] = (float)(i * 2654435761u >> 8) * 0x1p-24f - 0.5f;
+        q[i] = k[i] = (float)((uint32_t)i * 2654435761u >> 8) * 0x1p-24f - 0.5f;
     for (int type = BB_KV_F32; type <= BB_KV_Q4; type++) {
         static int32_t pages[LONGEST / PAGE];
         const int32_t *table = pages;

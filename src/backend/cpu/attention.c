@@ -357,19 +357,24 @@ static struct bb_attention_tile load_tile(const struct attention_job *job, const
                                       .scores = space->scores};
 }
 
-/* Keys and values of a block: where they lie, or as f32 in the workspace. */
+/* Keys and values of a block: where they lie, or for many rows as f32 in the workspace. */
 static struct bb_attention_block load_block(const struct attention_job *job, const struct bb_kv_view *cache,
                                             struct page_parts parts, int32_t first, int32_t count, int32_t row_count,
                                             const struct workspace *space)
 {
     const struct bb_attention_kernels *kernels = &job->cpu->kernels->attention;
     int32_t dim = cache->head_dim, tiles = (count + BB_KV_TILE - 1) / BB_KV_TILE;
-    struct bb_attention_block block = {.first = first, .count = count, .keys = parts.keys, .values = parts.values};
-    block.is_f16 = cache->type == BB_KV_F16 && row_count <= BB_ATTENTION_FEW;
-    if (cache->type == BB_KV_F32 || block.is_f16)
+    struct bb_attention_block block = {.first = first,
+                                       .count = count,
+                                       .type = cache->type,
+                                       .group_size = cache->group_size,
+                                       .keys = {parts.keys, parts.key_scales, parts.key_biases},
+                                       .values = {parts.values, parts.value_scales, parts.value_biases}};
+    if (cache->type == BB_KV_F32 || row_count <= BB_ATTENTION_FEW)
         return block;
-    block.keys = space->keys;
-    block.values = space->values;
+    block.type = BB_KV_F32;
+    block.keys = (struct bb_attention_entries){.data = space->keys};
+    block.values = (struct bb_attention_entries){.data = space->values};
     if (cache->type == BB_KV_F16) {
         kernels->f16_to_f32(space->keys, (const uint16_t *)(const void *)parts.keys, (int64_t)tiles * BB_KV_TILE * dim);
         kernels->f16_to_f32(space->values, (const uint16_t *)(const void *)parts.values, (int64_t)count * job->width);
@@ -393,6 +398,11 @@ static bool is_seen(const struct attention_job *job, const struct tile *tile, in
     return begin <= tile->last_seen && (end > tile->first_seen || begin < job->cache->keep);
 }
 
+static struct bb_ahead piece(const void *begin, const void *end)
+{
+    return (struct bb_ahead){begin, (size_t)((const char *)end - (const char *)begin)};
+}
+
 /* Tells a block what this thread is to read next: the block at `first`, or behind the tile's last one the first of its next tile. */
 static void look_ahead(const struct attention_job *job, const struct bb_kv_view *cache, const struct tile *tile, int32_t first, int32_t block_size,
                        struct bb_attention_block *block)
@@ -410,8 +420,16 @@ static void look_ahead(const struct attention_job *job, const struct bb_kv_view 
     int32_t in_page = first % cache->page_size, count = min32(block_size, tile->last_seen + 1 - first);
     struct page_parts parts = parts_of(cache, page, head, in_page);
     struct page_parts end = parts_of(cache, page, head, in_page + (count + BB_KV_TILE - 1) / BB_KV_TILE * BB_KV_TILE);
-    block->next_keys = (struct bb_ahead){parts.keys, (size_t)(end.keys - parts.keys)};
-    block->next_values = (struct bb_ahead){parts.values, (size_t)(end.values - parts.values)};
+    block->next_keys[0] = piece(parts.keys, end.keys);
+    block->next_values[0] = piece(parts.values, end.values);
+    block->next_count = 1;
+    if (cache->type == BB_KV_F32 || cache->type == BB_KV_F16)
+        return;
+    block->next_keys[1] = piece(parts.key_scales, end.key_scales);
+    block->next_keys[2] = piece(parts.key_biases, end.key_biases);
+    block->next_values[1] = piece(parts.value_scales, end.value_scales);
+    block->next_values[2] = piece(parts.value_biases, end.value_biases);
+    block->next_count = BB_ATTENTION_PIECES;
 }
 
 /* The tile's softmax over the positions of one segment, into attention->maxima, sums and outputs. */

@@ -18,9 +18,9 @@ struct bb_ahead {
 /* Where a kernel stands in such pieces. */
 struct bb_ahead_place {
     const struct bb_ahead *piece;
-    int32_t count; /* of pieces left */
-    size_t offset;
-    int64_t lines; /* to ask for at a time */
+    int32_t count;          /* of pieces left, that one included */
+    const char *next, *end; /* of that one */
+    int64_t lines;          /* to ask for at a time; 0 behind the last piece */
 };
 
 /* At the beginning, for a kernel that asks `times` times; no piece is empty. */
@@ -30,6 +30,10 @@ static inline struct bb_ahead_place bb_ahead_begin(const struct bb_ahead *pieces
     size_t bytes = 0;
     for (int32_t i = 0; i < count; i++)
         bytes += pieces[i].size;
+    if (count == 0)
+        return place;
+    place.next = pieces->begin;
+    place.end = pieces->begin + pieces->size;
     place.lines = (int64_t)(bytes / BB_LINE_BYTES) / (times > 0 ? times : 1) + 1;
     return place;
 }
@@ -37,14 +41,18 @@ static inline struct bb_ahead_place bb_ahead_begin(const struct bb_ahead *pieces
 /* Into the second cache. */
 BB_INLINE void bb_ahead_ask(struct bb_ahead_place *place)
 {
-    for (int64_t i = 0; i < place->lines && place->count > 0; i++) {
-        __builtin_prefetch(place->piece->begin + place->offset, 0, 2);
-        place->offset += BB_LINE_BYTES;
-        if (place->offset < place->piece->size)
+    for (int64_t i = 0; i < place->lines; i++) {
+        __builtin_prefetch(place->next, 0, 2);
+        place->next += BB_LINE_BYTES;
+        if (place->next < place->end)
             continue;
-        place->offset = 0;
+        if (--place->count == 0) {
+            place->lines = 0;
+            return;
+        }
         place->piece++;
-        place->count--;
+        place->next = place->piece->begin;
+        place->end = place->piece->begin + place->piece->size;
     }
 }
 

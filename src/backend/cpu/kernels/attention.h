@@ -14,7 +14,8 @@
 enum {
     BB_ATTENTION_BLOCK = 64, /* keys a block at most; blocks begin at multiples of it (or of the page size below it) */
     BB_ATTENTION_ROWS = 48,  /* rows of a tile at most: a multiple of BB_ATTENTION_FEW */
-    BB_ATTENTION_FEW = 6     /* rows that the fast kernels keep in registers: up to so many, f16 is read once */
+    BB_ATTENTION_FEW = 6,    /* rows that the fast kernels keep in registers: up to so many, every entry is read once */
+    BB_ATTENTION_PIECES = 3  /* of memory that the keys of a block lie in: codes, scales, biases */
 };
 
 /* A tile of rows and its running softmax: outputs are sums of exp(score - maxima) * value, sums the same of 1. */
@@ -31,17 +32,25 @@ struct bb_attention_tile {
     float *outputs;       /* [row_count, width], 0 at first */
 };
 
-/* `count` keys and values from position `first` on, f32 or f16. Entries of keys that no row sees may hold anything. */
+/* Keys or values: entries of f32 or f16, or codes with scales and biases, as they lie in a page (tensor/batch.h). */
+struct bb_attention_entries {
+    const void *data;             /* keys [tiles, head_dim, 16], values [count, width] */
+    const float *scales, *biases; /* Q8, Q4: keys [tiles, groups, 16], values [count, groups]; width is head_dim there */
+};
+
+/* `count` keys and values from position `first` on, in (count + 15) / 16 tiles. Entries of keys that no row sees may hold anything. */
 struct bb_attention_block {
     int32_t first, count;
-    const void *keys;   /* [(count + 15) / 16, head_dim, 16] */
-    const void *values; /* [count, width] */
-    bool is_f16;
-    struct bb_ahead next_keys, next_values; /* of the block that comes next, else empty: a few rows compute less than they read */
+    enum bb_kv_type type;
+    int32_t group_size; /* Q8, Q4 */
+    struct bb_attention_entries keys, values;
+    /* Where those of the block that comes next lie: a few rows compute less than they read. next_count: 0 or BB_ATTENTION_PIECES at most. */
+    struct bb_ahead next_keys[BB_ATTENTION_PIECES], next_values[BB_ATTENTION_PIECES];
+    int32_t next_count;
 };
 
 struct bb_attention_kernels {
-    /* Adds a block. A row that sees none of its keys stays as it is, bit for bit; f16 gives the same bits as the
+    /* Adds a block. A row that sees none of its keys stays as it is, bit for bit; f16 and codes give the same bits as the
      * same numbers in f32. */
     void (*attend)(const struct bb_attention_tile *tile, const struct bb_attention_block *block);
     void (*f16_to_f32)(float *out, const uint16_t *in, int64_t count);

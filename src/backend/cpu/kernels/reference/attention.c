@@ -6,9 +6,33 @@
 
 #include <math.h>
 
-static float load_entry(const void *data, int64_t index, bool is_f16)
+/* Entry `index`, of group `group`; codes of 4 bits lie two a byte, the first of `byte` in its low half. */
+static float load_entry(const struct bb_attention_entries *entries, enum bb_kv_type type, int64_t index, int64_t group, int64_t byte, bool is_odd)
 {
-    return is_f16 ? bb_f16_to_f32(((const uint16_t *)data)[index]) : ((const float *)data)[index];
+    const uint8_t *codes = entries->data;
+    if (type == BB_KV_F32)
+        return ((const float *)entries->data)[index];
+    if (type == BB_KV_F16)
+        return bb_f16_to_f32(((const uint16_t *)entries->data)[index]);
+    int32_t code = type == BB_KV_Q8 ? codes[index] : is_odd ? codes[byte] >> 4 : codes[byte] & 15;
+    return entries->scales[group] * (float)code + entries->biases[group];
+}
+
+static float load_key(const struct bb_attention_tile *tile, const struct bb_attention_block *block, int32_t key, int32_t i)
+{
+    const bool is_quantized = block->type == BB_KV_Q8 || block->type == BB_KV_Q4;
+    const int32_t dim = tile->head_dim, size = is_quantized ? block->group_size : dim;
+    const int64_t in_tiles = key / BB_KV_TILE, slot = key % BB_KV_TILE;
+    return load_entry(&block->keys, block->type, (in_tiles * dim + i) * BB_KV_TILE + slot, (in_tiles * (dim / size) + i / size) * BB_KV_TILE + slot,
+                      (in_tiles * dim + i) / 2 * BB_KV_TILE + slot, i % 2 != 0);
+}
+
+static float load_value(const struct bb_attention_tile *tile, const struct bb_attention_block *block, int32_t key, int32_t i)
+{
+    const bool is_quantized = block->type == BB_KV_Q8 || block->type == BB_KV_Q4;
+    const int32_t size = is_quantized ? block->group_size : tile->width;
+    const int64_t index = (int64_t)key * tile->width + i;
+    return load_entry(&block->values, block->type, index, (int64_t)key * (tile->width / size) + i / size, index / 2, i % 2 != 0);
 }
 
 /* Scores of row `row` against the block; -infinity where the row does not see a key. The largest. */
@@ -22,10 +46,9 @@ static float score_row(const struct bb_attention_tile *tile, int32_t row, const 
         scores[key] = -INFINITY;
         if (position > tile->positions[row] || (position < tile->begins[row] && position >= tile->keep))
             continue;
-        int64_t column = (int64_t)(key / BB_KV_TILE) * tile->head_dim * BB_KV_TILE + key % BB_KV_TILE;
         float sum = 0.0f;
         for (int32_t i = 0; i < tile->head_dim; i++)
-            sum += query[i] * load_entry(block->keys, column + (int64_t)i * BB_KV_TILE, block->is_f16);
+            sum += query[i] * load_key(tile, block, key, i);
         scores[key] = tile->softcap > 0.0f ? tile->softcap * tanhf(sum / tile->softcap) : sum;
         largest = fmaxf(largest, scores[key]);
     }
@@ -49,7 +72,7 @@ static void attend(const struct bb_attention_tile *tile, const struct bb_attenti
             float share = expf(scores[key] - largest);
             sum += share;
             for (int32_t i = 0; i < tile->width; i++)
-                output[i] += share * load_entry(block->values, (int64_t)key * tile->width + i, block->is_f16);
+                output[i] += share * load_value(tile, block, key, i);
         }
         tile->maxima[row] = largest;
         tile->sums[row] = tile->sums[row] * fading + sum;
