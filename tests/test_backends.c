@@ -276,6 +276,8 @@ static const struct attention_case attention_cases[] = {
     {.heads = 6, .kv_heads = 2, .head_dim = 96, .length = 75, .type = BB_KV_Q4, .group_size = 32}, /* 3, 5 and 6 rows a token */
     {.heads = 5, .kv_heads = 1, .head_dim = 64, .length = 75, .type = BB_KV_Q8, .group_size = 64},
     {.heads = 6, .kv_heads = 1, .head_dim = 160, .length = 75, .type = BB_KV_Q8, .group_size = 32},
+    {.heads = 8, .kv_heads = 1, .head_dim = 64, .length = 75, .type = BB_KV_Q4, .group_size = 64}, /* 8 and 12 rows a token */
+    {.heads = 12, .kv_heads = 1, .head_dim = 64, .length = 75, .type = BB_KV_F16},
 };
 
 /* Levels without attention of their own compute as the level below: tested once. */

@@ -370,7 +370,7 @@ static struct bb_attention_block load_block(const struct attention_job *job, con
                                        .group_size = cache->group_size,
                                        .keys = {parts.keys, parts.key_scales, parts.key_biases},
                                        .values = {parts.values, parts.value_scales, parts.value_biases}};
-    if (cache->type == BB_KV_F32 || row_count <= BB_ATTENTION_FEW)
+    if (cache->type == BB_KV_F32 || row_count <= BB_ATTENTION_DIRECT)
         return block;
     block.type = BB_KV_F32;
     block.keys = (struct bb_attention_entries){.data = space->keys};

@@ -15,6 +15,7 @@ enum {
     BB_ATTENTION_BLOCK = 64, /* keys a block at most; blocks begin at multiples of it (or of the page size below it) */
     BB_ATTENTION_ROWS = 48,  /* rows of a tile at most: a multiple of BB_ATTENTION_FEW */
     BB_ATTENTION_FEW = 6,    /* rows that the fast kernels keep in registers: up to so many, every entry is read once */
+    BB_ATTENTION_DIRECT = 2 * BB_ATTENTION_FEW, /* rows up to which entries are best read as they lie; more want them as f32 first */
     BB_ATTENTION_PIECES = 3  /* of memory that the keys of a block lie in: codes, scales, biases */
 };
 

@@ -8,8 +8,7 @@
  *   softmax  a row's scores are some vectors: mask, largest, exp, sum
  *   values   rows x value vectors of sums stay in registers over all keys of the block
  *
- * f16 and the codes of a quantized cache become f32 in registers, once for all of up to six rows; for more rows the caller unpacks a block to memory
- * first.
+ * f16 and the codes of a quantized cache become f32 in registers, once for six rows; for many rows the caller unpacks a block to memory first.
  *
  * Sums are single chains of fused multiply-adds (kernels/attention.h says why), so the number of rows or tiles at once
  * changes no bit. */
