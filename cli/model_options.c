@@ -72,6 +72,17 @@ bombus_status model_open_tokenizer(bombus_tokenizer **tokenizer, const char *fol
     return status;
 }
 
+bombus_status model_find_tokenizer(bombus_tokenizer **tokenizer, const struct folder_settings *settings, bombus_error *error)
+{
+    char *folder = NULL;
+    *tokenizer = NULL;
+    bombus_status status = model_find_folder(&folder, settings, error);
+    if (status == BOMBUS_OK)
+        status = model_open_tokenizer(tokenizer, folder, error);
+    bombus_free(folder);
+    return status;
+}
+
 bombus_status model_open(bombus_model **model, const char *folder, const struct device_settings *settings,
                          bombus_error *error)
 {

@@ -35,6 +35,9 @@ bombus_status model_find_folder(char **folder, const struct folder_settings *set
 /* Opens the tokenizer of a folder with its cache of compiled vocabularies. */
 bombus_status model_open_tokenizer(bombus_tokenizer **tokenizer, const char *folder, bombus_error *error);
 
+/* Both, for commands that need no more of the model. */
+bombus_status model_find_tokenizer(bombus_tokenizer **tokenizer, const struct folder_settings *settings, bombus_error *error);
+
 /* Opens the model in `folder`. */
 bombus_status model_open(bombus_model **model, const char *folder, const struct device_settings *settings,
                          bombus_error *error);

@@ -50,6 +50,24 @@ bool text_input_line(struct bb_buffer *line, FILE *file)
     return true;
 }
 
+bombus_status text_input_json_line(json_t **value, struct bb_buffer *line, int32_t *number, json_type type, const char *what, bombus_error *error)
+{
+    json_error_t place;
+    *value = NULL;
+    if (!text_input_line(line, stdin))
+        return BOMBUS_OK;
+    ++*number;
+    json_t *found = json_loadb(line->data, line->length, JSON_DECODE_ANY | JSON_ALLOW_NUL, &place);
+    if (found == NULL)
+        return bb_fail_at(error, BOMBUS_ERROR_FORMAT, *number, place.column, "--jsonl: not %s: %s", what, place.text);
+    if (json_typeof(found) != type) {
+        json_decref(found);
+        return bb_fail_at(error, BOMBUS_ERROR_FORMAT, *number, 1, "--jsonl: not %s", what);
+    }
+    *value = found;
+    return BOMBUS_OK;
+}
+
 bombus_status text_input_ids(int32_t **ids, size_t *count, const char *text, const char *option, bombus_error *error)
 {
     *ids = NULL;

@@ -45,18 +45,14 @@ static bombus_status decode_lines(const bombus_tokenizer *tokenizer, bool skip_s
 {
     struct bb_buffer line = {0};
     bombus_status status = BOMBUS_OK;
-    for (int32_t number = 1; status == BOMBUS_OK && text_input_line(&line, stdin); number++) {
-        json_error_t place;
-        json_t *array = json_loadb(line.data, line.length, 0, &place);
+    json_t *array;
+    int32_t number = 0;
+    while (status == BOMBUS_OK &&
+           (status = text_input_json_line(&array, &line, &number, JSON_ARRAY, "an array of ids", error)) == BOMBUS_OK && array != NULL) {
         int32_t *ids = NULL;
         char *text = NULL;
         size_t length = 0;
-        if (!json_is_array(array))
-            status = bb_fail_at(error, BOMBUS_ERROR_FORMAT, number, array == NULL ? place.column : 1,
-                                "--jsonl: not an array of ids%s%s", array == NULL ? ": " : "",
-                                array == NULL ? place.text : "");
-        else
-            status = ids_of_json(array, &ids, number, error);
+        status = ids_of_json(array, &ids, number, error);
         if (status == BOMBUS_OK)
             status =
                 bombus_tokenizer_decode(tokenizer, ids, json_array_size(array), skip_special, &text, &length, error);
@@ -103,17 +99,13 @@ static int run(const void *given, const struct operands *operands)
     if (settings->jsonl && (settings->tokens != NULL || operands->count > 0))
         return report_usage(&command_detokenize, "--jsonl reads standard input; leave --tokens out");
     bombus_error error = {0};
-    char *folder = NULL;
-    bombus_tokenizer *tokenizer = NULL;
-    bombus_status status = model_find_folder(&folder, &settings->folder, &error);
-    if (status == BOMBUS_OK)
-        status = model_open_tokenizer(&tokenizer, folder, &error);
+    bombus_tokenizer *tokenizer;
+    bombus_status status = model_find_tokenizer(&tokenizer, &settings->folder, &error);
     if (status == BOMBUS_OK && settings->jsonl)
         status = decode_lines(tokenizer, settings->skip_special, &error);
     else if (status == BOMBUS_OK)
         status = decode_ids(tokenizer, settings, tokens, &error);
     bombus_tokenizer_close(tokenizer);
-    bombus_free(folder);
     return status == BOMBUS_OK ? EXIT_CODE_DONE : report_error(&error);
 }
 

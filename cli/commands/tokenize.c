@@ -32,22 +32,17 @@ static bombus_status encode_lines(const bombus_tokenizer *tokenizer, bool add_sp
 {
     struct bb_buffer line = {0};
     bombus_status status = BOMBUS_OK;
-    for (int32_t number = 1; status == BOMBUS_OK && text_input_line(&line, stdin); number++) {
-        json_error_t place;
-        json_t *text = json_loadb(line.data, line.length, JSON_DECODE_ANY | JSON_ALLOW_NUL, &place);
-        if (!json_is_string(text)) {
-            status =
-                bb_fail_at(error, BOMBUS_ERROR_FORMAT, number, text == NULL ? place.column : 1,
-                           "--jsonl: not a JSON string%s%s", text == NULL ? ": " : "", text == NULL ? place.text : "");
-        } else {
-            int32_t *ids = NULL;
-            size_t count = 0;
-            status = bombus_tokenizer_encode(tokenizer, json_string_value(text), json_string_length(text), add_special,
-                                             &ids, &count, error);
-            if (status == BOMBUS_OK)
-                json_output_print(json_output_ids(ids, count));
-            bombus_free(ids);
-        }
+    json_t *text;
+    int32_t number = 0;
+    while (status == BOMBUS_OK &&
+           (status = text_input_json_line(&text, &line, &number, JSON_STRING, "a JSON string", error)) == BOMBUS_OK && text != NULL) {
+        int32_t *ids = NULL;
+        size_t count = 0;
+        status = bombus_tokenizer_encode(tokenizer, json_string_value(text), json_string_length(text), add_special,
+                                         &ids, &count, error);
+        if (status == BOMBUS_OK)
+            json_output_print(json_output_ids(ids, count));
+        bombus_free(ids);
         json_decref(text);
     }
     bb_buffer_clear(&line);
@@ -85,17 +80,13 @@ static int run(const void *given, const struct operands *operands)
     if (settings->jsonl && (settings->text != NULL || operands->count > 0))
         return report_usage(&command_tokenize, "--jsonl reads standard input; leave --text out");
     bombus_error error = {0};
-    char *folder = NULL;
-    bombus_tokenizer *tokenizer = NULL;
-    bombus_status status = model_find_folder(&folder, &settings->folder, &error);
-    if (status == BOMBUS_OK)
-        status = model_open_tokenizer(&tokenizer, folder, &error);
+    bombus_tokenizer *tokenizer;
+    bombus_status status = model_find_tokenizer(&tokenizer, &settings->folder, &error);
     if (status == BOMBUS_OK && settings->jsonl)
         status = encode_lines(tokenizer, !settings->no_special, &error);
     else if (status == BOMBUS_OK)
         status = encode_text(tokenizer, settings, text, &error);
     bombus_tokenizer_close(tokenizer);
-    bombus_free(folder);
     return status == BOMBUS_OK ? EXIT_CODE_DONE : report_error(&error);
 }
 
