@@ -414,56 +414,7 @@ BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t 
     }
 }
 
-/* The same with the constants of the scheme. */
-BB_INLINE void multiply(const struct few *few, int64_t rows, const int32_t x_rows)
-{
-    const struct bb_scheme scheme = few->task->weight->scheme;
-    const int32_t unit = few->task->rounded->unit;
-    switch (scheme.bits + (unit == 64 ? 16 : 0)) {
-    case 1: multiply_form(few, rows, 32, 1, false, false, x_rows); break;
-    case 2: multiply_form(few, rows, 32, 2, false, false, x_rows); break;
-    case 3: multiply_form(few, rows, 32, 3, false, false, x_rows); break;
-    case 5: multiply_form(few, rows, 32, 5, false, false, x_rows); break;
-    case 6: multiply_form(few, rows, 32, 6, false, false, x_rows); break;
-    case 8: multiply_form(few, rows, 32, 8, false, false, x_rows); break;
-    case 16 + 1: multiply_form(few, rows, 64, 1, false, false, x_rows); break;
-    case 16 + 2: multiply_form(few, rows, 64, 2, false, false, x_rows); break;
-    case 16 + 3: multiply_form(few, rows, 64, 3, false, false, x_rows); break;
-    case 16 + 4:
-        if (x_rows == 1 && rows == SHORT_ROWS)
-            multiply_form(few, SHORT_ROWS, 64, 4, false, true, x_rows);
-        else if (few->is_even)
-            multiply_form(few, ROWS, 64, 4, false, true, x_rows);
-        else
-            multiply_form(few, rows, 64, 4, false, false, x_rows);
-        break;
-    case 16 + 5: multiply_form(few, rows, 64, 5, false, false, x_rows); break;
-    case 16 + 6: multiply_form(few, rows, 64, 6, false, false, x_rows); break;
-    case 16 + 8: multiply_form(few, rows, 64, 8, false, false, x_rows); break;
-    default: /* 4 bits, units of 32 or 16 */
-        if (scheme.mode == BB_QUANT_AFFINE)
-            multiply_form(few, rows, 32, 4, false, false, x_rows);
-        else if (unit == 32)
-            multiply_form(few, rows, 32, 4, true, false, x_rows);
-        else
-            multiply_form(few, rows, 16, 4, true, false, x_rows);
-    }
-}
-
-static void multiply_one(const struct few *few, int64_t rows)
-{
-    multiply(few, rows, 1);
-}
-
-static void multiply_two(const struct few *few, int64_t rows)
-{
-    multiply(few, rows, 2);
-}
-
-static void multiply_three(const struct few *few, int64_t rows)
-{
-    multiply(few, rows, 3);
-}
+#include "backend/cpu/kernels/vector/few.h"
 
 /* x for nibbles: of each 64 columns the 32 even ones, then the 32 odd ones. In place; cols is a multiple of 64. */
 static void split_columns(int8_t *x, int64_t cols)
@@ -525,10 +476,5 @@ void bb_avx2_multiply_few(const struct bb_linear_task *task)
     memset(few.steps, 0, (size_t)step_count * sizeof(float));
     for (int64_t t = 0; t < x_rows; t++)
         lay_out_row(&few, t);
-    if (x_rows == 1)
-        multiply_one(&few, rows);
-    else if (x_rows == 2)
-        multiply_two(&few, rows);
-    else
-        multiply_three(&few, rows);
+    multiply(&few, rows);
 }

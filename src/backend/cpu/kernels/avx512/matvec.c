@@ -419,13 +419,13 @@ BB_INLINE __m512 multiply_group(const struct few *few, const struct form form, s
 }
 
 /* The product, `rows` weight rows at a time. */
-BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t unit, const int32_t bits, const bool is_split, const bool has_values,
-                             const bool is_even, const int32_t x_rows)
+BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t unit, const int32_t bits, const bool has_values, const bool is_even,
+                             const int32_t x_rows)
 {
     const struct bb_linear_task *task = few->task;
     const struct bb_weight *weight = task->weight;
     const struct form form = { .index = few->unpacker.index, .shift = few->unpacker.shift, .mask = few->unpacker.mask,
-        .values = few->unpacker.values, .bits = bits, .is_split = is_split, .has_values = has_values, .is_even = is_even,
+        .values = few->unpacker.values, .bits = bits, .is_split = bits == 4, .has_values = has_values, .is_even = is_even,
         .sets = rows == SHORT_ROWS ? 2 : 1 };
     struct bb_ahead_place ahead = bb_ahead_begin(task->ahead, task->ahead_count, (weight->rows + BLOCK - 1) / BLOCK);
     for (int64_t row = 0; row < weight->rows; row += BLOCK) {
@@ -453,56 +453,7 @@ BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t 
     }
 }
 
-/* The same with the constants of the scheme. */
-BB_INLINE void multiply(const struct few *few, int64_t rows, const int32_t x_rows)
-{
-    const int32_t unit = few->task->rounded->unit;
-    const bool has_values = few->unpacker.has_values;
-    switch (few->unpacker.bits + (unit == 64 ? 16 : 0)) {
-    case 1: multiply_form(few, rows, 32, 1, false, false, false, x_rows); break;
-    case 2: multiply_form(few, rows, 32, 2, false, false, false, x_rows); break;
-    case 3: multiply_form(few, rows, 32, 3, false, false, false, x_rows); break;
-    case 5: multiply_form(few, rows, 32, 5, false, false, false, x_rows); break;
-    case 6: multiply_form(few, rows, 32, 6, false, false, false, x_rows); break;
-    case 8: multiply_form(few, rows, 32, 8, false, false, false, x_rows); break;
-    case 16 + 1: multiply_form(few, rows, 64, 1, false, false, false, x_rows); break;
-    case 16 + 2: multiply_form(few, rows, 64, 2, false, false, false, x_rows); break;
-    case 16 + 3: multiply_form(few, rows, 64, 3, false, false, false, x_rows); break;
-    case 16 + 4:
-        if (x_rows == 1 && rows == SHORT_ROWS)
-            multiply_form(few, SHORT_ROWS, 64, 4, true, false, true, x_rows);
-        else if (few->is_even)
-            multiply_form(few, ROWS, 64, 4, true, false, true, x_rows);
-        else
-            multiply_form(few, rows, 64, 4, true, false, false, x_rows);
-        break;
-    case 16 + 5: multiply_form(few, rows, 64, 5, false, false, false, x_rows); break;
-    case 16 + 6: multiply_form(few, rows, 64, 6, false, false, false, x_rows); break;
-    case 16 + 8: multiply_form(few, rows, 64, 8, false, false, false, x_rows); break;
-    default: /* 4 bits, units of 32 or 16 */
-        if (!has_values)
-            multiply_form(few, rows, 32, 4, true, false, false, x_rows);
-        else if (unit == 32)
-            multiply_form(few, rows, 32, 4, true, true, false, x_rows);
-        else
-            multiply_form(few, rows, 16, 4, true, true, false, x_rows);
-    }
-}
-
-static void multiply_one(const struct few *few, int64_t rows)
-{
-    multiply(few, rows, 1);
-}
-
-static void multiply_two(const struct few *few, int64_t rows)
-{
-    multiply(few, rows, 2);
-}
-
-static void multiply_three(const struct few *few, int64_t rows)
-{
-    multiply(few, rows, 3);
-}
+#include "backend/cpu/kernels/vector/few.h"
 
 /* x for nibbles, in place: of each 128 columns the 64 even ones, then the 64 odd ones. They come in fours in turn. */
 static void split_columns(int8_t *x, int64_t cols)
@@ -558,10 +509,5 @@ void bb_avx512_multiply_few(const struct bb_linear_task *task)
     memset(steps, 0, (size_t)step_count * sizeof(float));
     for (int64_t t = 0; t < x_rows; t++)
         lay_out_row(&few, t);
-    if (x_rows == 1)
-        multiply_one(&few, rows);
-    else if (x_rows == 2)
-        multiply_two(&few, rows);
-    else
-        multiply_three(&few, rows);
+    multiply(&few, rows);
 }
