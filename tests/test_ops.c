@@ -328,7 +328,7 @@ static void test_errors_are_sticky(void **state)
     struct bb_run run;
     open_run(&run, backend, true);
     struct bb_tensor x = matrix(f.x, ROWS, HIDDEN), narrow = matrix(f.x, ROWS, HIDDEN - 1);
-    for (int i = 0; i < 12; i++) {
+    for (int i = 0; i < 13; i++) {
         struct bb_attention_shape shape = {.heads = HEADS, .kv_heads = KV_HEADS, .head_dim = HEAD_DIM, .scale = 1.0f};
         struct bb_attention_input_call input = {
             .q = &f.q, .k = &f.k, .v = &f.v, .batch = &f.batch, .cache = &f.view, .x = x};
@@ -369,6 +369,12 @@ static void test_errors_are_sticky(void **state)
             bb_op_gated_input(&run, &gated);
             break;
         case 11: bb_op_experts(&run, &f.experts, BB_ROUTE_SOFTMAX_TOP, matrix(f.logits, ROWS, EXPERTS - 1), x); break;
+        case 12: /* groups of a size that kernels do not take */
+            wrong_view.type = BB_KV_Q4;
+            wrong_view.group_size = 16;
+            expected = BOMBUS_ERROR_UNSUPPORTED;
+            bb_op_attention(&run, &shape, &wrong_view, matrix(f.x, ROWS, HEADS * HEAD_DIM), &f.batch);
+            break;
         }
         assert_int_equal(run.status, expected);
         assert_true(run.error.message[0] != '\0');

@@ -37,7 +37,7 @@ struct bb_runner {
 
 static bool is_quantized(const struct bb_runner *runner)
 {
-    return runner->options.kv_type == BB_KV_Q8 || runner->options.kv_type == BB_KV_Q4;
+    return bb_kv_is_quantized(runner->options.kv_type);
 }
 
 /* ---- creation ---- */

@@ -445,8 +445,7 @@ static bombus_status keep_prefix(struct bb_session *session, const int32_t *prom
 
 static bool has_quantized_cache(const struct bb_session *session)
 {
-    enum bb_kv_type type = session->group->cache_options.type;
-    return type == BB_KV_Q8 || type == BB_KV_Q4;
+    return bb_kv_is_quantized(session->group->cache_options.type);
 }
 
 bombus_status bb_session_prepare(struct bb_session *session, const int32_t *prompt, size_t count,

@@ -47,11 +47,6 @@ enum bb_kv_type bb_kv_cache_choose_type(int32_t kv_bits, bool is_exact)
     return is_exact ? BB_KV_F32 : BB_KV_F16;
 }
 
-static bool is_quantized(enum bb_kv_type type)
-{
-    return type == BB_KV_Q8 || type == BB_KV_Q4;
-}
-
 static int32_t kept_pages(const struct group *group)
 {
     return bb_kv_pages(group->keep);
@@ -71,7 +66,7 @@ int32_t bb_kv_cache_usual_group_size(int32_t head_dim)
 /* Of a cache of that type; 0 if the wanted one does not divide head_dim, or none does. */
 static int32_t choose_group_size(enum bb_kv_type type, int32_t wanted, int32_t head_dim)
 {
-    if (!is_quantized(type))
+    if (!bb_kv_is_quantized(type))
         return 64;
     if (wanted == 0)
         return bb_kv_cache_usual_group_size(head_dim);
@@ -195,7 +190,7 @@ bombus_status bb_kv_cache_create(struct bb_kv_cache **cache, const struct bb_rec
         status = bb_fail_memory(error, layers * sizeof *created->groups + STAGING_BYTES, "a key-value cache");
         goto done;
     }
-    if (is_quantized(options->type))
+    if (bb_kv_is_quantized(options->type))
         status = create_fresh_tables(created, error);
     place_layers(created, recipe);
     for (int32_t i = 0; i < created->group_count && status == BOMBUS_OK; i++)
@@ -440,7 +435,7 @@ struct bb_kv_view bb_kv_cache_view(const struct bb_kv_cache *cache, int32_t laye
 int32_t bb_kv_cache_fresh(struct bb_kv_cache *cache, const struct bb_batch *batch, struct bb_kv_view *fresh)
 {
     int32_t pages = 0;
-    if (!is_quantized(cache->options.type))
+    if (!bb_kv_is_quantized(cache->options.type))
         return 0;
     memset(cache->fresh_tables, 0, (size_t)cache->options.sequence_count * sizeof *cache->fresh_tables);
     for (int32_t i = 0; i < batch->span_count; i++) {

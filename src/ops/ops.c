@@ -206,12 +206,11 @@ static bool check_cache(struct bb_run *run, const struct bb_kv_view *cache)
         bb_run_keep(run,
                     bb_fail(&run->error, BOMBUS_ERROR_ARGUMENT, "attention: a cache of %d heads of %d in pages of %d",
                             cache->kv_heads, cache->head_dim, cache->page_size));
-    else if ((cache->type == BB_KV_Q8 || cache->type == BB_KV_Q4) &&
-             (cache->group_size < BB_KV_TILE || cache->head_dim % cache->group_size != 0 ||
-              cache->group_size % BB_KV_TILE != 0))
+    else if (bb_kv_is_quantized(cache->type) && (cache->group_size < BB_KV_GROUP || cache->head_dim % cache->group_size != 0 ||
+                                                 cache->group_size % BB_KV_GROUP != 0))
         bb_run_keep(run, bb_fail(&run->error, BOMBUS_ERROR_UNSUPPORTED,
-                                 "a quantized cache needs head_dim (%d) to be a multiple of its group size (%d)",
-                                 cache->head_dim, cache->group_size));
+                                 "a quantized cache needs head_dim (%d) to be a multiple of its group size (%d), and that one of %d",
+                                 cache->head_dim, cache->group_size, BB_KV_GROUP));
     return !has_failed(run);
 }
 

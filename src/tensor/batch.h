@@ -32,7 +32,18 @@ enum bb_kv_type {
     BB_KV_Q4
 };
 
-enum { BB_KV_TILE = 16, BB_KV_HEAD_DIM_LIMIT = 1024 };
+enum { BB_KV_TILE = 16, BB_KV_GROUP = 32 /* groups of codes are a multiple of it */, BB_KV_HEAD_DIM_LIMIT = 1024 };
+
+static inline bool bb_kv_is_quantized(enum bb_kv_type type)
+{
+    return type == BB_KV_Q8 || type == BB_KV_Q4;
+}
+
+/* Bits of an entry, or of a code. */
+static inline int32_t bb_kv_bits(enum bb_kv_type type)
+{
+    return type == BB_KV_F32 ? 32 : type == BB_KV_F16 ? 16 : type == BB_KV_Q8 ? 8 : 4;
+}
 
 /* The cache of one layer, as operations see it. A page holds page_size consecutive positions of one layer (a multiple of BB_KV_TILE). Keys lie
  * in tiles of 16 positions, position fastest, so that a tile's scores are sums over vectors; rows of values are padded to a multiple of 16:

@@ -71,12 +71,12 @@ static struct page_parts parts_of(const struct bb_kv_view *cache, int32_t page, 
     size_t place = (size_t)head * (size_t)cache->page_size + (size_t)in_page;
     size_t padded = (dim + BB_KV_TILE - 1) / BB_KV_TILE * BB_KV_TILE;
     char *base = cache->base + (size_t)page * cache->page_stride;
-    if (cache->type == BB_KV_F32 || cache->type == BB_KV_F16) {
-        size_t size = cache->type == BB_KV_F32 ? sizeof(float) : sizeof(uint16_t);
+    if (!bb_kv_is_quantized(cache->type)) {
+        size_t size = (size_t)bb_kv_bits(cache->type) / 8;
         return (struct page_parts){.keys = base + place * dim * size,
                                    .values = base + (positions * dim + place * padded) * size};
     }
-    size_t codes = cache->type == BB_KV_Q8 ? dim : dim / 2, groups = dim / (size_t)cache->group_size;
+    size_t codes = dim * (size_t)bb_kv_bits(cache->type) / 8, groups = dim / (size_t)cache->group_size;
     size_t part = positions * groups;
     float *key_scales = (float *)(void *)(base + positions * codes);
     char *value_codes = (char *)(key_scales + 2 * part);
@@ -118,7 +118,7 @@ static void write_quantized(const struct bb_kv_view *cache, struct page_parts pa
 {
     uint8_t codes[BB_KV_HEAD_DIM_LIMIT];
     float scales[BB_KV_HEAD_DIM_LIMIT / BB_KV_TILE], biases[BB_KV_HEAD_DIM_LIMIT / BB_KV_TILE];
-    int32_t bits = cache->type == BB_KV_Q8 ? 8 : 4, bytes = cache->head_dim * bits / 8,
+    int32_t bits = bb_kv_bits(cache->type), bytes = cache->head_dim * bits / 8,
             groups = cache->head_dim / cache->group_size;
     struct bb_scheme scheme = {.mode = BB_QUANT_AFFINE, .bits = bits, .group_size = cache->group_size};
     struct bb_packed_row row = {.codes = codes, .scales = scales, .biases = biases, .dtype = BB_F32};
@@ -380,7 +380,7 @@ static struct bb_attention_block load_block(const struct attention_job *job, con
         kernels->f16_to_f32(space->values, (const uint16_t *)(const void *)parts.values, (int64_t)count * job->width);
         return block;
     }
-    int32_t bits = cache->type == BB_KV_Q8 ? 8 : 4, bytes = dim * bits / 8, groups = dim / cache->group_size;
+    int32_t bits = bb_kv_bits(cache->type), bytes = dim * bits / 8, groups = dim / cache->group_size;
     for (int32_t tile = 0; tile < tiles; tile++)
         kernels->unpack_keys(space->keys + tile * dim * BB_KV_TILE,
                              (const uint8_t *)parts.keys + tile * bytes * BB_KV_TILE,
@@ -423,7 +423,7 @@ static void look_ahead(const struct attention_job *job, const struct bb_kv_view 
     block->next_keys[0] = piece(parts.keys, end.keys);
     block->next_values[0] = piece(parts.values, end.values);
     block->next_count = 1;
-    if (cache->type == BB_KV_F32 || cache->type == BB_KV_F16)
+    if (!bb_kv_is_quantized(cache->type))
         return;
     block->next_keys[1] = piece(parts.key_scales, end.key_scales);
     block->next_keys[2] = piece(parts.key_biases, end.key_biases);

@@ -20,8 +20,7 @@ static float load_entry(const struct bb_attention_entries *entries, enum bb_kv_t
 
 static float load_key(const struct bb_attention_tile *tile, const struct bb_attention_block *block, int32_t key, int32_t i)
 {
-    const bool is_quantized = block->type == BB_KV_Q8 || block->type == BB_KV_Q4;
-    const int32_t dim = tile->head_dim, size = is_quantized ? block->group_size : dim;
+    const int32_t dim = tile->head_dim, size = bb_kv_is_quantized(block->type) ? block->group_size : dim;
     const int64_t in_tiles = key / BB_KV_TILE, slot = key % BB_KV_TILE;
     return load_entry(&block->keys, block->type, (in_tiles * dim + i) * BB_KV_TILE + slot, (in_tiles * (dim / size) + i / size) * BB_KV_TILE + slot,
                       (in_tiles * dim + i) / 2 * BB_KV_TILE + slot, i % 2 != 0);
@@ -29,8 +28,7 @@ static float load_key(const struct bb_attention_tile *tile, const struct bb_atte
 
 static float load_value(const struct bb_attention_tile *tile, const struct bb_attention_block *block, int32_t key, int32_t i)
 {
-    const bool is_quantized = block->type == BB_KV_Q8 || block->type == BB_KV_Q4;
-    const int32_t size = is_quantized ? block->group_size : tile->width;
+    const int32_t size = bb_kv_is_quantized(block->type) ? block->group_size : tile->width;
     const int64_t index = (int64_t)key * tile->width + i;
     return load_entry(&block->values, block->type, index, (int64_t)key * (tile->width / size) + i / size, index / 2, i % 2 != 0);
 }

@@ -23,7 +23,7 @@
 enum {
     ROW_LIMIT = BB_ATTENTION_FEW,
     TILE_VECTORS = BB_KV_TILE / LANES,
-    GROUP_VECTORS = 32 / LANES, /* of the smallest group of codes */
+    GROUP_VECTORS = BB_KV_GROUP / LANES, /* of the smallest group of codes */
     GROUPS = 16 / GROUP_VECTORS /* that the vectors at once are of, at most */
 };
 
@@ -33,11 +33,6 @@ struct layout {
     int64_t dim, tile_bytes;    /* of a tile's keys */
     int64_t group_size, groups; /* entries that share a scale: of f32 and f16 all dim, one group */
 };
-
-BB_INLINE bool is_quantized(enum bb_kv_type type)
-{
-    return type == BB_KV_Q8 || type == BB_KV_Q4;
-}
 
 /* Codes are scaled by a product and a sum, each rounded, as mlx does. */
 BB_INLINE vec unpacked(vec codes, vec scale, vec bias)
@@ -72,7 +67,7 @@ BB_INLINE void score_tiles(int rows, int tiles, float *scores, const float *quer
             sums[row][i] = vec_set(0.0f);
     }
     for (int64_t group = 0; group < layout.groups; group++) {
-        for (int i = 0; i < tiles * TILE_VECTORS && is_quantized(layout.type); i++) {
+        for (int i = 0; i < tiles * TILE_VECTORS && bb_kv_is_quantized(layout.type); i++) {
             const int64_t place = ((tile + i / TILE_VECTORS) * layout.groups + group) * BB_KV_TILE + i % TILE_VECTORS * LANES;
             scale[i] = vec_load(keys->scales + place);
             bias[i] = vec_load(keys->biases + place);
@@ -175,7 +170,7 @@ BB_INLINE void add_vectors(int rows, int vectors, float *outputs, const float *f
 {
     vec sums[ROW_LIMIT][16];
     int64_t groups[GROUPS];
-    for (int i = 0; i < vectors && is_quantized(layout.type); i += GROUP_VECTORS)
+    for (int i = 0; i < vectors && bb_kv_is_quantized(layout.type); i += GROUP_VECTORS)
         groups[i / GROUP_VECTORS] = (place + i * LANES) / layout.group_size;
     for (int row = 0; row < rows; row++)
         for (int i = 0; i < vectors; i++)
@@ -184,7 +179,7 @@ BB_INLINE void add_vectors(int rows, int vectors, float *outputs, const float *f
         bb_ahead_ask(ahead);
         vec value[16], scale = vec_set(0.0f), bias = scale;
         for (int i = 0; i < vectors; i++) {
-            if (is_quantized(layout.type) && i % GROUP_VECTORS == 0) {
+            if (bb_kv_is_quantized(layout.type) && i % GROUP_VECTORS == 0) {
                 const int64_t group = key * layout.groups + groups[i / GROUP_VECTORS];
                 scale = vec_set(values->scales[group]);
                 bias = vec_set(values->biases[group]);
@@ -230,10 +225,9 @@ BB_INLINE void attend_rows(int rows, int tiles_at_once, int vectors_at_once, con
 
 BB_INLINE void attend_with(const struct bb_attention_tile *tile, const struct bb_attention_block *block, const enum bb_kv_type type)
 {
-    const int64_t tile_entries = (int64_t)tile->head_dim * BB_KV_TILE;
     struct layout layout = {.type = type, .dim = tile->head_dim, .group_size = tile->head_dim, .groups = 1};
-    layout.tile_bytes = tile_entries * (type == BB_KV_F32 ? 32 : type == BB_KV_F16 ? 16 : type == BB_KV_Q8 ? 8 : 4) / 8;
-    if (is_quantized(type)) {
+    layout.tile_bytes = layout.dim * BB_KV_TILE * bb_kv_bits(type) / 8;
+    if (bb_kv_is_quantized(type)) {
         layout.group_size = block->group_size;
         layout.groups = tile->head_dim / block->group_size;
     }
