@@ -16,8 +16,7 @@
 enum {
     SEGMENT = 512,         /* positions: a multiple of BB_ATTENTION_BLOCK */
     INLINE_WORK = 1 << 15, /* multiply-adds below which handing them out costs more than it brings */
-    TILES_A_THREAD = 4,    /* fewer, and segments become work of their own */
-    AHEAD_ROWS = 16        /* up to so many rows a tile reads more than it computes, and memory is asked for ahead */
+    TILES_A_THREAD = 4     /* fewer, and segments become work of their own */
 };
 
 static int32_t min32(int32_t a, int32_t b)
@@ -446,8 +445,7 @@ static void run_segment(const struct attention_job *job, const struct tile *tile
             continue;
         struct page_parts parts = parts_of(cache, page, tile->kv_head, first % cache->page_size);
         struct bb_attention_block loaded = load_block(job, cache, parts, first, count, attention->row_count, space);
-        if (attention->row_count <= AHEAD_ROWS)
-            look_ahead(job, cache, tile, first + block, block, &loaded);
+        look_ahead(job, cache, tile, first + block, block, &loaded);
         job->cpu->kernels->attention.attend(attention, &loaded);
     }
 }

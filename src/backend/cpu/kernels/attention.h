@@ -45,7 +45,7 @@ struct bb_attention_block {
     enum bb_kv_type type;
     int32_t group_size; /* Q8, Q4 */
     struct bb_attention_entries keys, values;
-    /* Where those of the block that comes next lie: a few rows compute less than they read. next_count: 0 or BB_ATTENTION_PIECES at most. */
+    /* Where those of the block that comes next lie, to be asked for meanwhile; next_count: 0 or BB_ATTENTION_PIECES at most. */
     struct bb_ahead next_keys[BB_ATTENTION_PIECES], next_values[BB_ATTENTION_PIECES];
     int32_t next_count;
 };
