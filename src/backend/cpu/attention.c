@@ -214,6 +214,7 @@ struct attention_job {
 
 /* A tile: some tokens of a span times some heads of a group. Row r is token r / heads, head first_head + r % heads. */
 struct tile {
+    int32_t index;
     const struct bb_span *span;
     int32_t first_token, token_count; /* of the span */
     int32_t kv_head, first_head, head_count;
@@ -230,15 +231,17 @@ static int32_t first_seen(const struct bb_kv_view *cache, int32_t position)
     return cache->window > 0 ? max32(0, position - cache->window + 1) : 0;
 }
 
+/* A span's tiles of one key head follow one another, so that its keys and values are met again while they are in the second cache. */
 static struct tile find_tile(const struct attention_job *job, int32_t index)
 {
-    int32_t heads = job->cache->kv_heads * job->parts, unit = index / heads, part = index % heads % job->parts;
-    struct tile tile = {.span = job->batch->spans, .kv_head = index % heads / job->parts};
-    for (int32_t count; unit >= (count = span_token_tiles(job, tile.span)); tile.span++)
-        unit -= count;
+    struct tile tile = {.index = index, .span = job->batch->spans};
+    int32_t heads = job->cache->kv_heads * job->parts, count;
+    for (; index >= (count = span_token_tiles(job, tile.span)) * heads; tile.span++)
+        index -= count * heads;
+    int32_t part = index / count % job->parts;
+    tile.kv_head = index / count / job->parts;
     /* The last tokens see most: they come first, so that the short work fills up the end. */
-    unit = span_token_tiles(job, tile.span) - 1 - unit;
-    tile.first_token = unit * job->tokens;
+    tile.first_token = (count - 1 - index % count) * job->tokens;
     tile.token_count = min32(job->tokens, tile.span->row_count - tile.first_token);
     tile.first_head = tile.kv_head * job->group + part * job->part_heads;
     tile.head_count = min32(job->part_heads, job->group - part * job->part_heads);
@@ -403,22 +406,26 @@ static struct bb_ahead piece(const void *begin, const void *end)
 }
 
 /* Tells a block what this thread is to read next: the block at `first`, or behind the tile's last one the first of its next tile. */
-static void look_ahead(const struct attention_job *job, const struct bb_kv_view *cache, const struct tile *tile, int32_t first, int32_t block_size,
-                       struct bb_attention_block *block)
+static void look_ahead(const struct attention_job *job, const struct tile *tile, int32_t first, int32_t block_size, struct bb_attention_block *block)
 {
-    int32_t head = tile->kv_head;
+    struct tile next = *tile;
     if (job->segment_count > 1 && first % SEGMENT == 0)
         return; /* of another thread */
     if (first > tile->last_seen) {
-        first = tile->first_seen / block_size * block_size;
-        head += job->next_tile;
+        if (tile->index + job->next_tile >= job->tile_count)
+            return; /* none */
+        next = find_tile(job, tile->index + job->next_tile);
+        if (next.kv_head == tile->kv_head && next.span == tile->span)
+            return; /* read before */
+        first = next.first_seen / block_size * block_size;
     }
-    int32_t page = cache->page_tables[tile->span->sequence][first / cache->page_size];
-    if (page < 0 || head >= cache->kv_heads || job->parts > 1)
+    const struct bb_kv_view *cache = bb_kv_view_of(job->cache, next.span->sequence);
+    int32_t page = cache->page_tables[next.span->sequence][first / cache->page_size];
+    if (page < 0)
         return;
-    int32_t in_page = first % cache->page_size, count = min32(block_size, tile->last_seen + 1 - first);
-    struct page_parts parts = parts_of(cache, page, head, in_page);
-    struct page_parts end = parts_of(cache, page, head, in_page + (count + BB_KV_TILE - 1) / BB_KV_TILE * BB_KV_TILE);
+    int32_t in_page = first % cache->page_size, count = min32(block_size, next.last_seen + 1 - first);
+    struct page_parts parts = parts_of(cache, page, next.kv_head, in_page);
+    struct page_parts end = parts_of(cache, page, next.kv_head, in_page + (count + BB_KV_TILE - 1) / BB_KV_TILE * BB_KV_TILE);
     block->next_keys[0] = piece(parts.keys, end.keys);
     block->next_values[0] = piece(parts.values, end.values);
     block->next_count = 1;
@@ -445,7 +452,7 @@ static void run_segment(const struct attention_job *job, const struct tile *tile
             continue;
         struct page_parts parts = parts_of(cache, page, tile->kv_head, first % cache->page_size);
         struct bb_attention_block loaded = load_block(job, cache, parts, first, count, attention->row_count, space);
-        look_ahead(job, cache, tile, first + block, block, &loaded);
+        look_ahead(job, tile, first + block, block, &loaded);
         job->cpu->kernels->attention.attend(attention, &loaded);
     }
 }
