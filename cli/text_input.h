@@ -19,7 +19,7 @@ bombus_status text_input_argument(struct bb_buffer *text, const char *argument, 
 bool text_input_line(struct bb_buffer *line, FILE *file);
 
 /* The JSON value of the next line of standard input, number *number + 1, which must be of the type, named by `what`: *value, the caller's, or NULL at
- * the end. The buffer is used again for each line. */
+ * the end and with an error. The buffer is used again for each line. */
 bombus_status text_input_json_line(json_t **value, struct bb_buffer *line, int32_t *number, json_type type, const char *what, bombus_error *error);
 
 /* Ids separated by commas, spaces or line ends, brackets allowed around them ("[1, 2, 3]"). *ids: released by

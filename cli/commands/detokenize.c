@@ -47,8 +47,10 @@ static bombus_status decode_lines(const bombus_tokenizer *tokenizer, bool skip_s
     bombus_status status = BOMBUS_OK;
     json_t *array;
     int32_t number = 0;
-    while (status == BOMBUS_OK &&
-           (status = text_input_json_line(&array, &line, &number, JSON_ARRAY, "an array of ids", error)) == BOMBUS_OK && array != NULL) {
+    while (status == BOMBUS_OK) {
+        status = text_input_json_line(&array, &line, &number, JSON_ARRAY, "an array of ids", error);
+        if (array == NULL)
+            break;
         int32_t *ids = NULL;
         char *text = NULL;
         size_t length = 0;

@@ -34,8 +34,10 @@ static bombus_status encode_lines(const bombus_tokenizer *tokenizer, bool add_sp
     bombus_status status = BOMBUS_OK;
     json_t *text;
     int32_t number = 0;
-    while (status == BOMBUS_OK &&
-           (status = text_input_json_line(&text, &line, &number, JSON_STRING, "a JSON string", error)) == BOMBUS_OK && text != NULL) {
+    while (status == BOMBUS_OK) {
+        status = text_input_json_line(&text, &line, &number, JSON_STRING, "a JSON string", error);
+        if (text == NULL)
+            break;
         int32_t *ids = NULL;
         size_t count = 0;
         status = bombus_tokenizer_encode(tokenizer, json_string_value(text), json_string_length(text), add_special,

@@ -61,7 +61,7 @@ struct bb_cpu_row_tile bb_cpu_row_tile(const struct bb_batch *batch, int32_t ind
 /* Where the parts of one key head begin in a page, for positions from `in_page` (a multiple of 16) on. */
 struct page_parts {
     char *keys, *values; /* elements or codes */
-    float *key_scales, *key_biases, *value_scales, *value_biases;
+    float *key_scales, *key_biases, *value_scales, *value_biases; /* NULL: not quantized */
 };
 
 static struct page_parts parts_of(const struct bb_kv_view *cache, int32_t page, int32_t head, int32_t in_page)
@@ -359,6 +359,16 @@ static struct bb_attention_tile load_tile(const struct attention_job *job, const
                                       .scores = space->scores};
 }
 
+static struct bb_attention_entries keys_of(struct page_parts parts)
+{
+    return (struct bb_attention_entries){parts.keys, parts.key_scales, parts.key_biases};
+}
+
+static struct bb_attention_entries values_of(struct page_parts parts)
+{
+    return (struct bb_attention_entries){parts.values, parts.value_scales, parts.value_biases};
+}
+
 /* Keys and values of a block: where they lie, or for many rows as f32 in the workspace. */
 static struct bb_attention_block load_block(const struct attention_job *job, const struct bb_kv_view *cache,
                                             struct page_parts parts, int32_t first, int32_t count, int32_t row_count,
@@ -370,8 +380,8 @@ static struct bb_attention_block load_block(const struct attention_job *job, con
                                        .count = count,
                                        .type = cache->type,
                                        .group_size = cache->group_size,
-                                       .keys = {parts.keys, parts.key_scales, parts.key_biases},
-                                       .values = {parts.values, parts.value_scales, parts.value_biases}};
+                                       .keys = keys_of(parts),
+                                       .values = values_of(parts)};
     if (cache->type == BB_KV_F32 || row_count <= BB_ATTENTION_DIRECT)
         return block;
     block.type = BB_KV_F32;
@@ -405,6 +415,17 @@ static struct bb_ahead piece(const void *begin, const void *end)
     return (struct bb_ahead){begin, (size_t)((const char *)end - (const char *)begin)};
 }
 
+/* The pieces of keys, or of values, between two places; how many. */
+static int32_t pieces_between(struct bb_ahead *pieces, struct bb_attention_entries begin, struct bb_attention_entries end)
+{
+    pieces[0] = piece(begin.data, end.data);
+    if (begin.scales == NULL)
+        return 1;
+    pieces[1] = piece(begin.scales, end.scales);
+    pieces[2] = piece(begin.biases, end.biases);
+    return BB_ATTENTION_PIECES;
+}
+
 /* Tells a block what this thread is to read next: the block at `first`, or behind the tile's last one the first of its next tile. */
 static void look_ahead(const struct attention_job *job, const struct tile *tile, int32_t first, int32_t block_size, struct bb_attention_block *block)
 {
@@ -426,16 +447,8 @@ static void look_ahead(const struct attention_job *job, const struct tile *tile,
     int32_t in_page = first % cache->page_size, count = min32(block_size, next.last_seen + 1 - first);
     struct page_parts parts = parts_of(cache, page, next.kv_head, in_page);
     struct page_parts end = parts_of(cache, page, next.kv_head, in_page + (count + BB_KV_TILE - 1) / BB_KV_TILE * BB_KV_TILE);
-    block->next_keys[0] = piece(parts.keys, end.keys);
-    block->next_values[0] = piece(parts.values, end.values);
-    block->next_count = 1;
-    if (!bb_kv_is_quantized(cache->type))
-        return;
-    block->next_keys[1] = piece(parts.key_scales, end.key_scales);
-    block->next_keys[2] = piece(parts.key_biases, end.key_biases);
-    block->next_values[1] = piece(parts.value_scales, end.value_scales);
-    block->next_values[2] = piece(parts.value_biases, end.value_biases);
-    block->next_count = BB_ATTENTION_PIECES;
+    block->next_count = pieces_between(block->next_keys, keys_of(parts), keys_of(end));
+    pieces_between(block->next_values, values_of(parts), values_of(end));
 }
 
 /* The tile's softmax over the positions of one segment, into attention->maxima, sums and outputs. */

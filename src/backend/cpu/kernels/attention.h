@@ -36,7 +36,7 @@ struct bb_attention_tile {
 /* Keys or values: entries of f32 or f16, or codes with scales and biases, as they lie in a page (tensor/batch.h). */
 struct bb_attention_entries {
     const void *data;             /* keys [tiles, head_dim, 16], values [count, width] */
-    const float *scales, *biases; /* Q8, Q4: keys [tiles, groups, 16], values [count, groups]; width is head_dim there */
+    const float *scales, *biases; /* NULL, but of Q8 and Q4: keys [tiles, groups, 16], values [count, groups]; width is head_dim there */
 };
 
 /* `count` keys and values from position `first` on, in (count + 15) / 16 tiles. Entries of keys that no row sees may hold anything. */
@@ -45,7 +45,7 @@ struct bb_attention_block {
     enum bb_kv_type type;
     int32_t group_size; /* Q8, Q4 */
     struct bb_attention_entries keys, values;
-    /* Where those of the block that comes next lie, to be asked for meanwhile; next_count: 0 or BB_ATTENTION_PIECES at most. */
+    /* Where those of the block that comes next lie, to be asked for meanwhile; next_count: pieces of each, 0: none. */
     struct bb_ahead next_keys[BB_ATTENTION_PIECES], next_values[BB_ATTENTION_PIECES];
     int32_t next_count;
 };

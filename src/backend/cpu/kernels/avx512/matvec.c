@@ -85,7 +85,7 @@ static inline __m512i fold_lanes(__m512i p, __m512i q)
 struct form {
     __m512i index, shift, mask, values; /* of the unpacker */
     int32_t bits, sets; /* sets: of a group */
-    bool is_split, has_values, is_even;
+    bool has_values, is_even;
 };
 
 /* A run of x: of the first row, and how far the others lie. */
@@ -106,7 +106,7 @@ static inline __m512i load_halves(const uint8_t *data)
  * ones first. */
 BB_INLINE void dot(const struct form form, const uint8_t *run, struct x_run x, int32_t i, __m512i sums[], const int32_t x_rows)
 {
-    if (!form.is_split) {
+    if (form.bits != 4) {
         const __m512i packed = _mm512_maskz_loadu_epi8(~UINT64_C(0) >> (64 - 8 * form.bits), run + 8 * form.bits * i);
         __m512i codes = form.bits == 8 ? packed : _mm512_permutexvar_epi8(form.index, packed);
         codes = _mm512_multishift_epi64_epi8(form.shift, codes);
@@ -201,7 +201,7 @@ struct reader {
 BB_INLINE void next_run(const struct few *few, const struct form form, struct reader *reader, int64_t first, int32_t *dots, const bool is_whole,
                         const int32_t unit, const int32_t x_rows)
 {
-    const int32_t lanes = unit / (form.is_split ? 8 : 4), run_bytes = 2 * unit * form.bits;
+    const int32_t lanes = unit / (form.bits == 4 ? 8 : 4), run_bytes = 2 * unit * form.bits;
     const int64_t units = is_whole || few->units - first > UNITS ? UNITS : few->units - first, bytes = units * (run_bytes / UNITS);
     const struct x_run x = { few->x + first * unit, few->padded_units * unit };
     const uint8_t *codes = reader->codes;
@@ -425,7 +425,7 @@ BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t 
     const struct bb_linear_task *task = few->task;
     const struct bb_weight *weight = task->weight;
     const struct form form = { .index = few->unpacker.index, .shift = few->unpacker.shift, .mask = few->unpacker.mask,
-        .values = few->unpacker.values, .bits = bits, .is_split = bits == 4, .has_values = has_values, .is_even = is_even,
+        .values = few->unpacker.values, .bits = bits, .has_values = has_values, .is_even = is_even,
         .sets = rows == SHORT_ROWS ? 2 : 1 };
     struct bb_ahead_place ahead = bb_ahead_begin(task->ahead, task->ahead_count, (weight->rows + BLOCK - 1) / BLOCK);
     for (int64_t row = 0; row < weight->rows; row += BLOCK) {

@@ -6,31 +6,40 @@
 
 #include <math.h>
 
-/* Entry `index`, of group `group`; codes of 4 bits lie two a byte, the first of `byte` in its low half. */
-static float load_entry(const struct bb_attention_entries *entries, enum bb_kv_type type, int64_t index, int64_t group, int64_t byte, bool is_odd)
+static float load_entry(const void *data, enum bb_kv_type type, int64_t index)
 {
-    const uint8_t *codes = entries->data;
-    if (type == BB_KV_F32)
-        return ((const float *)entries->data)[index];
-    if (type == BB_KV_F16)
-        return bb_f16_to_f32(((const uint16_t *)entries->data)[index]);
-    int32_t code = type == BB_KV_Q8 ? codes[index] : is_odd ? codes[byte] >> 4 : codes[byte] & 15;
-    return entries->scales[group] * (float)code + entries->biases[group];
+    return type == BB_KV_F16 ? bb_f16_to_f32(((const uint16_t *)data)[index]) : ((const float *)data)[index];
+}
+
+/* Entry i from the byte that holds its code: of 4 bits two a byte, that of an even entry in the low half. */
+static float unpack(int32_t byte, int32_t bits, int32_t i, float scale, float bias)
+{
+    int32_t code = bits == 8 ? byte : i % 2 == 0 ? byte & 15 : byte >> 4;
+    return scale * (float)code + bias;
 }
 
 static float load_key(const struct bb_attention_tile *tile, const struct bb_attention_block *block, int32_t key, int32_t i)
 {
-    const int32_t dim = tile->head_dim, size = bb_kv_is_quantized(block->type) ? block->group_size : dim;
-    const int64_t in_tiles = key / BB_KV_TILE, slot = key % BB_KV_TILE;
-    return load_entry(&block->keys, block->type, (in_tiles * dim + i) * BB_KV_TILE + slot, (in_tiles * (dim / size) + i / size) * BB_KV_TILE + slot,
-                      (in_tiles * dim + i) / 2 * BB_KV_TILE + slot, i % 2 != 0);
+    const struct bb_attention_entries *keys = &block->keys;
+    const int64_t dim = tile->head_dim, in_tiles = key / BB_KV_TILE, slot = key % BB_KV_TILE;
+    if (!bb_kv_is_quantized(block->type))
+        return load_entry(keys->data, block->type, (in_tiles * dim + i) * BB_KV_TILE + slot);
+    const int32_t bits = bb_kv_bits(block->type);
+    const int64_t group = (in_tiles * (dim / block->group_size) + i / block->group_size) * BB_KV_TILE + slot;
+    const uint8_t *codes = keys->data;
+    return unpack(codes[(in_tiles * dim + i) * bits / 8 * BB_KV_TILE + slot], bits, i, keys->scales[group], keys->biases[group]);
 }
 
 static float load_value(const struct bb_attention_tile *tile, const struct bb_attention_block *block, int32_t key, int32_t i)
 {
-    const int32_t size = bb_kv_is_quantized(block->type) ? block->group_size : tile->width;
+    const struct bb_attention_entries *values = &block->values;
     const int64_t index = (int64_t)key * tile->width + i;
-    return load_entry(&block->values, block->type, index, (int64_t)key * (tile->width / size) + i / size, index / 2, i % 2 != 0);
+    if (!bb_kv_is_quantized(block->type))
+        return load_entry(values->data, block->type, index);
+    const int32_t bits = bb_kv_bits(block->type);
+    const int64_t group = index / block->group_size; /* of all positions: groups divide the width */
+    const uint8_t *codes = values->data;
+    return unpack(codes[index * bits / 8], bits, i, values->scales[group], values->biases[group]);
 }
 
 /* Scores of row `row` against the block; -infinity where the row does not see a key. The largest. */
@@ -95,20 +104,15 @@ static void unpack_keys(float *out, const uint8_t *codes, const float *scales, c
     for (int32_t i = 0; i < head_dim; i++)
         for (int32_t key = 0; key < BB_KV_TILE; key++) {
             int32_t group = i / group_size * BB_KV_TILE + key;
-            int32_t byte = codes[(bits == 8 ? i : i / 2) * BB_KV_TILE + key];
-            int32_t code = bits == 8 ? byte : i % 2 == 0 ? byte & 15 : byte >> 4;
-            out[i * BB_KV_TILE + key] = scales[group] * (float)code + biases[group];
+            out[i * BB_KV_TILE + key] = unpack(codes[i * bits / 8 * BB_KV_TILE + key], bits, i, scales[group], biases[group]);
         }
 }
 
 static void unpack_values(float *out, const uint8_t *codes, const float *scales, const float *biases, int32_t head_dim,
                           int32_t group_size, int32_t bits)
 {
-    for (int32_t i = 0; i < head_dim; i++) {
-        int32_t byte = codes[bits == 8 ? i : i / 2];
-        int32_t code = bits == 8 ? byte : i % 2 == 0 ? byte & 15 : byte >> 4;
-        out[i] = scales[i / group_size] * (float)code + biases[i / group_size];
-    }
+    for (int32_t i = 0; i < head_dim; i++)
+        out[i] = unpack(codes[i * bits / 8], bits, i, scales[i / group_size], biases[i / group_size]);
 }
 
 void bb_kernels_fill_reference_attention(struct bb_attention_kernels *kernels)

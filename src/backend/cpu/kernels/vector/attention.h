@@ -24,7 +24,7 @@ enum {
     ROW_LIMIT = BB_ATTENTION_FEW,
     TILE_VECTORS = BB_KV_TILE / LANES,
     GROUP_VECTORS = BB_KV_GROUP / LANES, /* of the smallest group of codes */
-    GROUPS = 16 / GROUP_VECTORS /* that the vectors at once are of, at most */
+    GROUPS = 16 / GROUP_VECTORS          /* that the vectors at once are of, at most */
 };
 
 /* What a block's loops know of it; type is a constant where this is used. */
@@ -95,9 +95,8 @@ BB_INLINE void score_tiles(int rows, int tiles, float *scores, const float *quer
 
 /* Against all tiles: `at_once` while there are so many, then one by one. */
 BB_INLINE void score_rows(int rows, int at_once, float *scores, const float *queries, const struct bb_attention_block *block,
-                          const struct layout layout, int32_t ahead_count)
+                          const struct layout layout, int32_t tiles, int32_t ahead_count)
 {
-    const int32_t tiles = (block->count + BB_KV_TILE - 1) / BB_KV_TILE;
     struct bb_ahead_place place = bb_ahead_begin(block->next_keys, ahead_count, (tiles / at_once + tiles % at_once) * layout.dim);
     int32_t tile = 0;
     for (; tile + at_once <= tiles; tile += at_once)
@@ -217,7 +216,7 @@ BB_INLINE void attend_rows(int rows, int tiles_at_once, int vectors_at_once, con
 {
     const int32_t tiles = (block->count + BB_KV_TILE - 1) / BB_KV_TILE, ahead_count = row == 0 ? block->next_count : 0;
     float *scores = tile->scores + (int64_t)row * BB_ATTENTION_BLOCK, fadings[ROW_LIMIT];
-    score_rows(rows, tiles_at_once, scores, tile->queries + (int64_t)row * tile->head_dim, block, layout, ahead_count);
+    score_rows(rows, tiles_at_once, scores, tile->queries + (int64_t)row * tile->head_dim, block, layout, tiles, ahead_count);
     for (int i = 0; i < rows; i++)
         fadings[i] = soften_row(tile, row + i, block->first, tiles * BB_KV_TILE);
     add_rows(rows, vectors_at_once, tile->outputs + (int64_t)row * tile->width, fadings, scores, block, layout, tile->width, ahead_count);
@@ -295,24 +294,23 @@ static void f32_to_f16(uint16_t *out, const float *in, int64_t count)
 static void unpack_keys(float *out, const uint8_t *codes, const float *scales, const float *biases, int32_t head_dim,
                         int32_t group_size, int32_t bits)
 {
+    const enum bb_kv_type type = bits == 8 ? BB_KV_Q8 : BB_KV_Q4;
     for (int32_t i = 0; i < BB_KV_TILE; i += LANES)
         for (int32_t d = 0; d < head_dim; d += 2) {
             const vec scale = vec_load(scales + d / group_size * BB_KV_TILE + i),
                       bias = vec_load(biases + d / group_size * BB_KV_TILE + i);
-            const uint8_t *even = codes + (bits == 8 ? d : d / 2) * BB_KV_TILE + i;
-            const vec first = bits == 8 ? vec_load_u8(even) : vec_load_low_nibbles(even);
-            const vec second = bits == 8 ? vec_load_u8(even + BB_KV_TILE) : vec_load_high_nibbles(even);
-            vec_store(out + d * BB_KV_TILE + i, unpacked(first, scale, bias));
-            vec_store(out + (d + 1) * BB_KV_TILE + i, unpacked(second, scale, bias));
+            vec_store(out + d * BB_KV_TILE + i, load_keys(codes, type, d, i, false, scale, bias));
+            vec_store(out + (d + 1) * BB_KV_TILE + i, load_keys(codes, type, d + 1, i, true, scale, bias));
         }
 }
 
 static void unpack_values(float *out, const uint8_t *codes, const float *scales, const float *biases, int32_t head_dim,
                           int32_t group_size, int32_t bits)
 {
+    const enum bb_kv_type type = bits == 8 ? BB_KV_Q8 : BB_KV_Q4;
     for (int32_t i = 0; i < head_dim; i += LANES) {
         const vec scale = vec_set(scales[i / group_size]), bias = vec_set(biases[i / group_size]);
-        vec_store(out + i, unpacked(bits == 8 ? vec_load_u8(codes + i) : vec_load_nibbles(codes + i / 2), scale, bias));
+        vec_store(out + i, load_values(codes, type, i, scale, bias));
     }
 }
 
