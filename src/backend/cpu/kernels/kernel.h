@@ -190,35 +190,35 @@ BB_INLINE void bb_prefetch_groups(const struct bb_weight *weight, int64_t row, i
         __builtin_prefetch((const char *)weight->biases + begin + i, 0, 2);
 }
 
-enum { BB_NEAR_BYTES = 20 << 10 /* of x, codes and sums that stay in the first cache (32 KB and more) while weights pass through it */ };
+enum {
+    BB_NEAR_BYTES = 20 << 10, /* of x, codes and sums that stay in the first cache (32 KB and more) while weights pass through it, */
+    BB_NEAR_X_BYTES = 7 << 10 /* at most so many of them codes of x */
+};
 
-/* How far ahead products of few rows ask for their weights, when so many bytes of x, codes and sums are in use besides: lines of theirs that the
- * first cache cannot keep interrupt the processor's reading ahead (Zen 4), so that the codes had better be asked for. */
-static inline int64_t bb_read_ahead_beside(const struct bb_linear_task *task, int64_t bytes)
+/* How far ahead products of few rows ask for their weights. What they use besides and the first cache does not keep interrupts the processor's
+ * reading ahead (Zen 4), so that the codes had better be asked for. */
+static inline int64_t bb_read_ahead_beside(const struct bb_linear_task *task, bool is_near)
 {
-    return task->read_ahead == 0 && bytes > BB_NEAR_BYTES ? 8 << 10 : task->read_ahead;
+    return task->read_ahead == 0 && !is_near ? 8 << 10 : task->read_ahead;
 }
 
-/* Rows of a weight whose sums are kept until the last of them is read, for a row of x of x_bytes and rows of codes and sums of row_bytes: as many as
- * the first cache keeps, 4 or 2. */
-static inline int64_t bb_rows_at_once(int64_t x_bytes, int64_t row_bytes)
-{
-    return x_bytes + 4 * row_bytes <= BB_NEAR_BYTES ? 4 : 2;
-}
-
-/* How products of few rows of x go over a weight, each level's constants given: `most` rows whose sums are kept, `block_cols` columns that they take
- * in turn where several rows of x would not stay in the first cache, `ahead` bytes to ask for then. */
+/* How products of few rows of x go over a weight, each level's constants given: `most` rows whose sums are kept until the last of them is read,
+ * `wide` of them beside a row of x that the first cache does not keep (beside others as many as it keeps: 4 or 2); `block_cols` columns that they
+ * take in turn where several rows of x would not stay there, `ahead` bytes to ask for then. */
 struct bb_few_plan {
     int64_t rows, block_units, read_ahead;
 };
 
-static inline struct bb_few_plan bb_few_plan(const struct bb_linear_task *task, int64_t padded_cols, int64_t most, int64_t block_cols, int64_t ahead)
+static inline struct bb_few_plan bb_few_plan(const struct bb_linear_task *task, int64_t padded_cols, int64_t most, int64_t wide, int64_t block_cols,
+                                              int64_t ahead)
 {
     const int64_t padded_units = padded_cols / task->rounded->unit, row_bytes = (int64_t)bb_weight_row_bytes(task->weight);
     const int64_t kept_bytes = row_bytes + padded_units * (int64_t)sizeof(int32_t);
     if (task->rounded->rows == 1) {
-        const int64_t rows = bb_rows_at_once(padded_cols, kept_bytes);
-        return (struct bb_few_plan){ rows, padded_units, bb_read_ahead_beside(task, padded_cols + rows * kept_bytes) };
+        const bool is_wide = padded_cols > BB_NEAR_X_BYTES;
+        const int64_t rows = is_wide ? wide : padded_cols + 4 * kept_bytes <= BB_NEAR_BYTES ? 4 : 2;
+        const bool is_near = !is_wide && padded_cols + rows * kept_bytes <= BB_NEAR_BYTES;
+        return (struct bb_few_plan){ rows, padded_units, bb_read_ahead_beside(task, is_near) };
     }
     if (padded_cols <= block_cols) /* several rows compute more than they read: the processor sees no stream */
         return (struct bb_few_plan){ most, padded_units, ahead };

@@ -14,6 +14,7 @@
 enum {
     ROWS = BB_SET_ROWS,
     SHORT_ROWS = BB_SHORT_ROWS,
+    WIDE_ROWS = 4,
     BLOCK = 8, /* rows that are stored at once */
     UNITS = 8, /* of a run */
     FEW = BB_AVX2_FEW,
@@ -458,7 +459,7 @@ void bb_avx2_multiply_few(const struct bb_linear_task *task)
     const struct bb_weight *weight = task->weight;
     const int64_t padded_cols = (int64_t)padded_cols_of(rounded->cols), padded_units = padded_cols / rounded->unit, x_rows = rounded->rows;
     const int64_t step_count = (x_rows > 1 ? PAIR + 1 : 1) * padded_units;
-    const struct bb_few_plan plan = bb_few_plan(task, padded_cols, ROWS, BLOCK_COLS, AHEAD);
+    const struct bb_few_plan plan = bb_few_plan(task, padded_cols, ROWS, WIDE_ROWS, BLOCK_COLS, AHEAD);
     struct few few = { .task = task, .x_rows = (int32_t)x_rows, .x = task->scratch, .units = rounded->cols / rounded->unit,
         .padded_units = padded_units, .block_units = plan.block_units, .read_ahead = plan.read_ahead };
     few.sums = (float *)(void *)(few.x + x_rows * padded_cols);

@@ -115,7 +115,8 @@ BB_INLINE void multiply_few(const struct bb_linear_task *task, const enum bb_dty
 {
     const struct bb_weight *weight = task->weight;
     const int64_t floats = task->row_count * (weight->cols + PANEL_ROWS * 16), row_bytes = (int64_t)bb_weight_row_bytes(weight);
-    const int64_t read_ahead = bb_read_ahead_beside(task, floats * (int64_t)sizeof(float) + row_bytes); /* x, totals, a row for all rows of x */
+    const int64_t used = floats * (int64_t)sizeof(float) + row_bytes; /* x, totals, a row for all rows of x */
+    const int64_t read_ahead = bb_read_ahead_beside(task, used <= BB_NEAR_BYTES);
     float totals[FEW_X][PANEL_ROWS * 16] = { 0 };
     for (int64_t row = 0; row < weight->rows; row += PANEL_ROWS) {
         for (int64_t i = 0; i < PANEL_ROWS && row + i < weight->rows; i++) {

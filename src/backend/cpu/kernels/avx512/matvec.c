@@ -22,6 +22,7 @@
 enum {
     ROWS = BB_SET_ROWS,
     SHORT_ROWS = BB_SHORT_ROWS,
+    WIDE_ROWS = 2,
     BLOCK = 16, /* rows that are stored at once */
     UNITS = 16, /* of a run */
     LANES = 16,
@@ -494,7 +495,7 @@ void bb_avx512_multiply_few(const struct bb_linear_task *task)
     const struct bb_rounded *rounded = task->rounded;
     const struct bb_weight *weight = task->weight;
     const int64_t padded_cols = (int64_t)padded_cols_of(rounded->cols), padded_units = padded_cols / rounded->unit, x_rows = rounded->rows;
-    const struct bb_few_plan plan = bb_few_plan(task, padded_cols, ROWS, BLOCK_COLS, AHEAD);
+    const struct bb_few_plan plan = bb_few_plan(task, padded_cols, ROWS, WIDE_ROWS, BLOCK_COLS, AHEAD);
     int8_t *x = task->scratch;
     float *sums = (float *)(void *)(x + x_rows * padded_cols), *steps = sums + x_rows * padded_units;
     const int64_t step_count = (x_rows > 1 ? LANES : 1) * padded_units;
