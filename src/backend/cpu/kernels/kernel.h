@@ -192,7 +192,7 @@ BB_INLINE void bb_prefetch_groups(const struct bb_weight *weight, int64_t row, i
 
 enum {
     BB_NEAR_BYTES = 20 << 10, /* of x, codes and sums that stay in the first cache (32 KB and more) while weights pass through it, */
-    BB_NEAR_X_BYTES = 7 << 10 /* at most so many of them codes of x */
+    BB_NEAR_X_BYTES = 6 << 10 /* at most so many of them codes of x */
 };
 
 /* How far ahead products of few rows ask for their weights. What they use besides and the first cache does not keep interrupts the processor's
