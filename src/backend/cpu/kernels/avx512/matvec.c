@@ -85,7 +85,7 @@ static inline __m512i fold_lanes(__m512i p, __m512i q)
 /* What the hot loops know of a scheme and a weight; all but the registers are constants there. */
 struct form {
     __m512i index, shift, mask, values; /* of the unpacker */
-    int32_t bits, sets; /* sets: of a group */
+    int32_t unit, bits, sets; /* sets: of a group */
     bool has_values, is_even;
 };
 
@@ -256,6 +256,10 @@ BB_INLINE void load_groups(const struct few *few, const struct form form, int64_
 {
     const struct bb_weight *weight = few->task->weight;
     const int64_t place = row * few->units + first, units = few->units - first;
+    if (form.has_values) { /* a unit is a group */
+        bb_load_value_groups(weight->scales, form.unit == 32 ? BB_QUANT_MXFP4 : BB_QUANT_NVFP4, place, units < UNITS ? units : UNITS, scale, bias);
+        return;
+    }
     if (!is_whole && (form.is_even || (few->is_usual && units < UNITS))) {
         *scale = load_brains(weight->scales, place, units);
         *bias = load_brains(weight->biases, place, units);
@@ -426,7 +430,7 @@ BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t 
     const struct bb_linear_task *task = few->task;
     const struct bb_weight *weight = task->weight;
     const struct form form = { .index = few->unpacker.index, .shift = few->unpacker.shift, .mask = few->unpacker.mask,
-        .values = few->unpacker.values, .bits = bits, .has_values = has_values, .is_even = is_even,
+        .values = few->unpacker.values, .unit = unit, .bits = bits, .has_values = has_values, .is_even = is_even,
         .sets = rows == SHORT_ROWS ? 2 : 1 };
     struct bb_ahead_place ahead = bb_ahead_begin(task->ahead, task->ahead_count, (weight->rows + BLOCK - 1) / BLOCK);
     for (int64_t row = 0; row < weight->rows; row += BLOCK) {

@@ -85,6 +85,15 @@ static inline __m512 bb_load_scale_bytes(const void *data, enum bb_quant mode, i
     return _mm512_castsi512_ps(bits);
 }
 
+/* Scales and biases of `count` (at most 16) groups of codes that stand for values (which bb_unpacker.values are: 2 * value + 12): value = scale *
+ * code + bias. */
+BB_INLINE void bb_load_value_groups(const void *scales, enum bb_quant mode, int64_t first, int64_t count, __m512 *scale, __m512 *bias)
+{
+    const __m512 value = bb_load_scale_bytes(scales, mode, first, count);
+    *scale = _mm512_mul_ps(value, _mm512_set1_ps(0.5f));
+    *bias = _mm512_mul_ps(value, _mm512_set1_ps(-6.0f));
+}
+
 /* Scales and biases of `count` (at most 16) groups from `first` on, counted over all rows: value = scale * code + bias. */
 static inline void bb_load_groups(const struct bb_weight *weight, int64_t first, int64_t count, __m512 *scale, __m512 *bias)
 {
@@ -93,9 +102,7 @@ static inline void bb_load_groups(const struct bb_weight *weight, int64_t first,
         *bias = bb_load_floats(weight->biases, weight->dtype, first, count);
         return;
     }
-    const __m512 value = bb_load_scale_bytes(weight->scales, weight->scheme.mode, first, count);
-    *scale = _mm512_mul_ps(value, _mm512_set1_ps(0.5f));
-    *bias = _mm512_mul_ps(value, _mm512_set1_ps(-6.0f));
+    bb_load_value_groups(weight->scales, weight->scheme.mode, first, count, scale, bias);
 }
 
 /* rows[i] lane j <-> rows[j] lane i, of 32-bit lanes. */
