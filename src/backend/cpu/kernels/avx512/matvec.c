@@ -42,6 +42,7 @@ struct few {
     int32_t *dots;       /* [rows][ROWS][padded units]: sums of code(w) * code(x); of one row [SHORT_ROWS][padded units] */
     uint8_t *tail;       /* [UNITS * BB_UNIT_LIMIT]: codes of a partial run behind which nothing may be read */
     bool is_usual, is_even;
+    bool is_half; /* usual but for its f16 scales and biases */
     int64_t units, padded_units;
     int64_t block_units; /* that a group's rows take in turn, a multiple of a run: of several rows of x no more stay in the first cache */
     size_t row_bytes;    /* of codes */
@@ -234,6 +235,12 @@ static inline __m512 load_brains(const void *data, int64_t first, int64_t count)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
 }
 
+/* The same of f16. */
+static inline __m512 load_halves_as_floats(const void *data, int64_t first, int64_t count)
+{
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16((__mmask16)(0xFFFFu >> (16 - count)), (const char *)data + 2 * first));
+}
+
 /* Scales and biases of a run of any scheme, from unit `first` of row `row` on. */
 static void load_any_groups(const struct few *few, int64_t row, int64_t first, __m512 *scale, __m512 *bias)
 {
@@ -263,6 +270,11 @@ BB_INLINE void load_groups(const struct few *few, const struct form form, int64_
     if (!is_whole && (form.is_even || (few->is_usual && units < UNITS))) {
         *scale = load_brains(weight->scales, place, units);
         *bias = load_brains(weight->biases, place, units);
+        return;
+    }
+    if (!form.is_even && few->is_half) {
+        *scale = load_halves_as_floats(weight->scales, place, units < UNITS ? units : UNITS);
+        *bias = load_halves_as_floats(weight->biases, place, units < UNITS ? units : UNITS);
         return;
     }
     if (!form.is_even && !few->is_usual) {
@@ -510,6 +522,7 @@ void bb_avx512_multiply_few(const struct bb_linear_task *task)
         .row_bytes = bb_weight_row_bytes(weight), .read_ahead = plan.read_ahead };
     const int64_t even_rows = bb_even_rows(task, &plan), rows = even_rows > 0 ? even_rows : plan.rows;
     few.is_usual = bb_linear_is_usual(task);
+    few.is_half = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_F16 && weight->scheme.group_size == rounded->unit;
     few.is_even = even_rows > 0;
     memset(steps, 0, (size_t)step_count * sizeof(float));
     for (int64_t t = 0; t < x_rows; t++)
