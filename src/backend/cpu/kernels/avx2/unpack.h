@@ -88,10 +88,11 @@ static inline __m256 bb_e4m3_values(__m256i code)
 /* `count` (at most 8) scale bytes of an mx or nv mode: e8m0 (2^(code - 127)) or e4m3. */
 static inline __m256 bb_load_scale_bytes(const void *data, enum bb_quant mode, int64_t first, int64_t count)
 {
+    const void *codes = (const uint8_t *)data + first;
     uint8_t copy[8] = { 0 };
-    if (count > 0)
-        memcpy(copy, (const uint8_t *)data + first, (size_t)(count < 8 ? count : 8));
-    const __m256i code = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)copy));
+    if (count < 8)
+        codes = memcpy(copy, codes, (size_t)(count > 0 ? count : 0));
+    const __m256i code = _mm256_cvtepu8_epi32(_mm_loadl_epi64(codes));
     if (mode == BB_QUANT_NVFP4)
         return bb_e4m3_values(code);
     const __m256i is_zero = _mm256_cmpeq_epi32(code, _mm256_setzero_si256()), is_nan = _mm256_cmpeq_epi32(code, _mm256_set1_epi32(255));

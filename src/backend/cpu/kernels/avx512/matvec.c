@@ -42,7 +42,6 @@ struct few {
     int32_t *dots;       /* [rows][ROWS][padded units]: sums of code(w) * code(x); of one row [SHORT_ROWS][padded units] */
     uint8_t *tail;       /* [UNITS * BB_UNIT_LIMIT]: codes of a partial run behind which nothing may be read */
     bool is_usual, is_even;
-    bool is_half; /* usual but for its f16 scales and biases */
     int64_t units, padded_units;
     int64_t block_units; /* that a group's rows take in turn, a multiple of a run: of several rows of x no more stay in the first cache */
     size_t row_bytes;    /* of codes */
@@ -235,29 +234,23 @@ static inline __m512 load_brains(const void *data, int64_t first, int64_t count)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
 }
 
-/* The same of f16. */
-static inline __m512 load_halves_as_floats(const void *data, int64_t first, int64_t count)
-{
-    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16((__mmask16)(0xFFFFu >> (16 - count)), (const char *)data + 2 * first));
-}
-
-/* Scales and biases of a run of any scheme, from unit `first` of row `row` on. */
-static void load_any_groups(const struct few *few, int64_t row, int64_t first, __m512 *scale, __m512 *bias)
+/* Scales and biases of a run of an affine weight, from unit `first` of row `row` on. */
+BB_INLINE void load_affine_groups(const struct few *few, int64_t row, int64_t first, __m512 *scale, __m512 *bias)
 {
     const struct bb_weight *weight = few->task->weight;
     const bool is_double = weight->scheme.group_size > BB_UNIT_LIMIT; /* two units a group */
     const int64_t units = few->units - first < UNITS ? few->units - first : UNITS, groups = weight->cols / weight->scheme.group_size;
+    const int64_t place = row * groups + (is_double ? first / 2 : first), count = is_double ? (units + 1) / 2 : units;
+    *scale = bb_load_floats(weight->scales, weight->dtype, place, count);
+    *bias = bb_load_floats(weight->biases, weight->dtype, place, count);
     if (is_double) {
         const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
-        bb_load_groups(weight, row * groups + first / 2, (units + 1) / 2, scale, bias);
         *scale = _mm512_permutexvar_ps(twice, *scale);
         *bias = _mm512_permutexvar_ps(twice, *bias);
-    } else {
-        bb_load_groups(weight, row * groups + first, units, scale, bias);
     }
 }
 
-/* The same; of the usual scheme at once. */
+/* The same of any weight; of the usual scheme at once. */
 BB_INLINE void load_groups(const struct few *few, const struct form form, int64_t row, int64_t first, const bool is_whole, __m512 *scale,
                            __m512 *bias)
 {
@@ -272,16 +265,8 @@ BB_INLINE void load_groups(const struct few *few, const struct form form, int64_
         *bias = load_brains(weight->biases, place, units);
         return;
     }
-    if (!form.is_even && few->is_half) {
-        *scale = load_halves_as_floats(weight->scales, place, units < UNITS ? units : UNITS);
-        *bias = load_halves_as_floats(weight->biases, place, units < UNITS ? units : UNITS);
-        return;
-    }
     if (!form.is_even && !few->is_usual) {
-        __m512 any[2]; /* so that the others stay in registers */
-        load_any_groups(few, row, first, &any[0], &any[1]);
-        *scale = any[0];
-        *bias = any[1];
+        load_affine_groups(few, row, first, scale, bias);
         return;
     }
     *scale = load_brain(weight->scales, place);
@@ -522,7 +507,6 @@ void bb_avx512_multiply_few(const struct bb_linear_task *task)
         .row_bytes = bb_weight_row_bytes(weight), .read_ahead = plan.read_ahead };
     const int64_t even_rows = bb_even_rows(task, &plan), rows = even_rows > 0 ? even_rows : plan.rows;
     few.is_usual = bb_linear_is_usual(task);
-    few.is_half = weight->scheme.mode == BB_QUANT_AFFINE && weight->dtype == BB_F16 && weight->scheme.group_size == rounded->unit;
     few.is_even = even_rows > 0;
     memset(steps, 0, (size_t)step_count * sizeof(float));
     for (int64_t t = 0; t < x_rows; t++)
