@@ -257,10 +257,10 @@ static void test_even_shapes(void **state)
         { 4, 512 }, { 24, 512 }, { 16, 896 }, { 24, 1408 }, { 12, 2560 } };
     struct bb_kernels levels[MOST_LEVELS];
     const int32_t level_count = choose_levels(levels);
-    for (size_t i = 0; i < BB_COUNT(shapes); i++) {
-        const int64_t rows = shapes[i][0], cols = shapes[i][1];
+    for (size_t i = 0; i < 2 * BB_COUNT(shapes); i++) {
+        const int64_t rows = shapes[i / 2][0], cols = shapes[i / 2][1];
         for (int is_largest = 0; is_largest < 2; is_largest++) {
-            struct owned_weight owned = make_weight((struct bb_scheme){ BB_QUANT_AFFINE, 4, 64 }, BB_BF16, rows, cols, i);
+            struct owned_weight owned = make_weight((struct bb_scheme){ BB_QUANT_AFFINE, 4, i % 2 == 0 ? 64 : 32 }, BB_BF16, rows, cols, i);
             float *x = random_rows(3, cols, 8);
             if (is_largest) {
                 memset((char *)owned.memory + 4, 0xFF, (size_t)(rows * cols / 2));

@@ -238,14 +238,15 @@ enum {
     BB_SHORT_BYTES = 1024 /* codes: finished more seldom, the reading is interrupted less */
 };
 
-/* Rows of a group of an *even* weight, which has a form of its own: usual, 4 bits in units of 64, whole groups of the planned rows. Else 0. */
+/* Rows of a group of an *even* weight, which has a form of its own: usual, 4 bits in units of 64 or 32, whole groups of the planned rows. Else 0. */
 static inline int64_t bb_even_rows(const struct bb_linear_task *task, const struct bb_few_plan *plan)
 {
     const struct bb_weight *weight = task->weight;
-    if (!bb_linear_is_usual(task) || weight->scheme.bits != 4 || task->rounded->unit != 64 || plan->rows != BB_SET_ROWS ||
+    if (!bb_linear_is_usual(task) || weight->scheme.bits != 4 || plan->rows != BB_SET_ROWS ||
         weight->rows % BB_SET_ROWS != 0)
         return 0;
-    const bool is_short = task->rounded->rows == 1 && bb_weight_row_bytes(weight) <= BB_SHORT_BYTES && weight->rows % BB_SHORT_ROWS == 0;
+    const bool is_short = task->rounded->rows == 1 && task->rounded->unit == 64 && bb_weight_row_bytes(weight) <= BB_SHORT_BYTES &&
+                          weight->rows % BB_SHORT_ROWS == 0;
     return is_short ? BB_SHORT_ROWS : BB_SET_ROWS;
 }
 

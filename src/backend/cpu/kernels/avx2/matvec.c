@@ -207,7 +207,7 @@ BB_INLINE void sum_run(const struct few *few, const struct form form, const uint
     bb_read_ahead(codes, unit * bits, few->read_ahead);
     if (!is_whole && few->end - codes < unit * bits)
         codes = memcpy(few->tail, codes, (size_t)(units * unit / 8 * bits));
-    if (!is_whole && form.is_even && units <= UNITS / 2)
+    if (!is_whole && form.is_even && form.unit == 64 && units <= UNITS / 2)
         sum_half(form, codes, x, sums, x_rows);
     else
         sum_units(form, codes, x, sums, x_rows);

@@ -35,7 +35,9 @@ BB_INLINE void multiply_scheme(const struct few *few, int64_t rows, const int32_
     case 16 + 6: multiply_form(few, rows, 64, 6, false, false, x_rows); break;
     case 16 + 8: multiply_form(few, rows, 64, 8, false, false, x_rows); break;
     default: /* 4 bits, units of 32 or 16 */
-        if (scheme.mode == BB_QUANT_AFFINE)
+        if (few->is_even)
+            multiply_form(few, BB_SET_ROWS, 32, 4, false, true, x_rows);
+        else if (scheme.mode == BB_QUANT_AFFINE)
             multiply_form(few, rows, 32, 4, false, false, x_rows);
         else if (unit == 32)
             multiply_form(few, rows, 32, 4, true, false, x_rows);
