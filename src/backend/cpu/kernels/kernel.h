@@ -203,7 +203,7 @@ static inline int64_t bb_read_ahead_beside(const struct bb_linear_task *task, bo
 }
 
 /* How products of few rows of x go over a weight, each level's constants given: `most` rows whose sums are kept until the last of them is read,
- * `wide` of them beside a row of x that the first cache does not keep (beside others as many as it keeps: 4 or 2); `block_cols` columns that they
+ * `wide` of them beside a row of x that the first cache does not keep (beside others `most` or 2, as it keeps them); `block_cols` columns that they
  * take in turn where several rows of x would not stay there, `ahead` bytes to ask for then. */
 struct bb_few_plan {
     int64_t rows, block_units, read_ahead;
@@ -216,7 +216,7 @@ static inline struct bb_few_plan bb_few_plan(const struct bb_linear_task *task, 
     const int64_t kept_bytes = row_bytes + padded_units * (int64_t)sizeof(int32_t);
     if (task->rounded->rows == 1) {
         const bool is_wide = padded_cols > BB_NEAR_X_BYTES;
-        const int64_t rows = is_wide ? wide : padded_cols + 4 * kept_bytes <= BB_NEAR_BYTES ? 4 : 2;
+        const int64_t rows = is_wide ? wide : padded_cols + most * kept_bytes <= BB_NEAR_BYTES ? most : 2;
         const bool is_near = !is_wide && padded_cols + rows * kept_bytes <= BB_NEAR_BYTES;
         return (struct bb_few_plan){ rows, padded_units, bb_read_ahead_beside(task, is_near) };
     }

@@ -200,11 +200,11 @@ struct reader {
 /* To `dots`: sums of the run of units from `first` on, whose codes come next. Behind a row's last, partial run come the next row's codes, where x
  * is 0; behind the last row nothing is read. */
 BB_INLINE void next_run(const struct few *few, const struct form form, struct reader *reader, int64_t first, int32_t *dots, const bool is_whole,
-                        const int32_t unit, const int32_t x_rows)
+                        const int32_t x_rows)
 {
-    const int32_t lanes = unit / (form.bits == 4 ? 8 : 4), run_bytes = 2 * unit * form.bits;
+    const int32_t lanes = form.unit / (form.bits == 4 ? 8 : 4), run_bytes = 2 * form.unit * form.bits;
     const int64_t units = is_whole || few->units - first > UNITS ? UNITS : few->units - first, bytes = units * (run_bytes / UNITS);
-    const struct x_run x = { few->x + first * unit, few->padded_units * unit };
+    const struct x_run x = { few->x + first * form.unit, few->padded_units * form.unit };
     const uint8_t *codes = reader->codes;
     bb_read_ahead(codes, bytes, reader->ahead);
     reader->codes += bytes;
@@ -227,19 +227,11 @@ static inline __m512 load_brain(const void *data, int64_t first)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
 }
 
-/* `count` bf16 as f32, behind them 0. */
-static inline __m512 load_brains(const void *data, int64_t first, int64_t count)
+/* Scales and biases of `units` units of an affine weight, from unit `first` of row `row` on. */
+BB_INLINE void load_affine_groups(const struct bb_weight *weight, int64_t row, int64_t first, int64_t units, __m512 *scale, __m512 *bias)
 {
-    const __m256i halves = _mm256_maskz_loadu_epi16((__mmask16)(0xFFFFu >> (16 - count)), (const char *)data + 2 * first);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
-}
-
-/* Scales and biases of a run of an affine weight, from unit `first` of row `row` on. */
-BB_INLINE void load_affine_groups(const struct few *few, int64_t row, int64_t first, __m512 *scale, __m512 *bias)
-{
-    const struct bb_weight *weight = few->task->weight;
     const bool is_double = weight->scheme.group_size > BB_UNIT_LIMIT; /* two units a group */
-    const int64_t units = few->units - first < UNITS ? few->units - first : UNITS, groups = weight->cols / weight->scheme.group_size;
+    const int64_t groups = weight->cols / weight->scheme.group_size;
     const int64_t place = row * groups + (is_double ? first / 2 : first), count = is_double ? (units + 1) / 2 : units;
     *scale = bb_load_floats(weight->scales, weight->dtype, place, count);
     *bias = bb_load_floats(weight->biases, weight->dtype, place, count);
@@ -250,27 +242,24 @@ BB_INLINE void load_affine_groups(const struct few *few, int64_t row, int64_t fi
     }
 }
 
-/* The same of any weight; of the usual scheme at once. */
+/* The same of a run of any weight. */
 BB_INLINE void load_groups(const struct few *few, const struct form form, int64_t row, int64_t first, const bool is_whole, __m512 *scale,
                            __m512 *bias)
 {
     const struct bb_weight *weight = few->task->weight;
-    const int64_t place = row * few->units + first, units = few->units - first;
-    if (form.has_values) { /* a unit is a group */
-        bb_load_value_groups(weight->scales, form.unit == 32 ? BB_QUANT_MXFP4 : BB_QUANT_NVFP4, place, units < UNITS ? units : UNITS, scale, bias);
-        return;
+    const int64_t place = row * few->units + first; /* where a unit is a group */
+    const int64_t units = is_whole || few->units - first > UNITS ? UNITS : few->units - first;
+    if (form.has_values) {
+        bb_load_value_groups(weight->scales, form.unit == 32 ? BB_QUANT_MXFP4 : BB_QUANT_NVFP4, place, units, scale, bias);
+    } else if (!form.is_even && !few->is_usual) {
+        load_affine_groups(weight, row, first, units, scale, bias);
+    } else if (!is_whole && (form.is_even || units < UNITS)) {
+        *scale = bb_load_floats(weight->scales, BB_BF16, place, units);
+        *bias = bb_load_floats(weight->biases, BB_BF16, place, units);
+    } else {
+        *scale = load_brain(weight->scales, place);
+        *bias = load_brain(weight->biases, place);
     }
-    if (!is_whole && (form.is_even || (few->is_usual && units < UNITS))) {
-        *scale = load_brains(weight->scales, place, units);
-        *bias = load_brains(weight->biases, place, units);
-        return;
-    }
-    if (!form.is_even && !few->is_usual) {
-        load_affine_groups(few, row, first, scale, bias);
-        return;
-    }
-    *scale = load_brain(weight->scales, place);
-    *bias = load_brain(weight->biases, place);
 }
 
 /* In each 128-bit lane, the lower halves of a's and b's; the upper ones. */
@@ -379,9 +368,9 @@ struct totals {
 
 /* The run of units from `first` on of row `in_group` of a group; behind its last row the terms of all are added to the totals. */
 BB_INLINE struct totals multiply_run(const struct few *few, const struct form form, struct reader *reader, struct group group, int64_t in_group,
-                                     int64_t first, const bool is_whole, struct totals totals, const int32_t unit, const int32_t x_rows)
+                                     int64_t first, const bool is_whole, struct totals totals, const int32_t x_rows)
 {
-    next_run(few, form, reader, first, few->dots + in_group * few->padded_units + first, is_whole, unit, x_rows);
+    next_run(few, form, reader, first, few->dots + in_group * few->padded_units + first, is_whole, x_rows);
     if (in_group < group.count - 1)
         return totals;
     if (x_rows > 1) {
@@ -395,7 +384,7 @@ BB_INLINE struct totals multiply_run(const struct few *few, const struct form fo
 }
 
 /* The group's rows . x, of row t of x in 128-bit lane t, of one row of x one behind another; rows that are not there give 0. */
-BB_INLINE __m512 multiply_group(const struct few *few, const struct form form, struct group group, const int32_t unit, const int32_t x_rows)
+BB_INLINE __m512 multiply_group(const struct few *few, const struct form form, struct group group, const int32_t x_rows)
 {
     const struct bb_weight *weight = few->task->weight;
     const uint8_t *codes = (const uint8_t *)weight->data + (size_t)group.row * few->row_bytes;
@@ -407,12 +396,12 @@ BB_INLINE __m512 multiply_group(const struct few *few, const struct form form, s
         const int64_t end = few->units - begin < block_units ? few->units : begin + block_units;
         for (int64_t i = 0; i < group.count; i++) {
             if (x_rows > 1) /* else the codes go on where the last row's end */
-                reader.codes = codes + (size_t)i * few->row_bytes + begin * (unit * form.bits / 8);
+                reader.codes = codes + (size_t)i * few->row_bytes + begin * (form.unit * form.bits / 8);
             int64_t first = begin;
             for (; form.is_even && first + UNITS <= end; first += UNITS)
-                totals = multiply_run(few, form, &reader, group, i, first, true, totals, unit, x_rows);
+                totals = multiply_run(few, form, &reader, group, i, first, true, totals, x_rows);
             for (; first < end; first += UNITS)
-                totals = multiply_run(few, form, &reader, group, i, first, false, totals, unit, x_rows);
+                totals = multiply_run(few, form, &reader, group, i, first, false, totals, x_rows);
         }
     }
     if (x_rows > 1)
@@ -442,7 +431,7 @@ BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t 
             bb_prefetch_groups(weight, row + i + 2 * rows, rows);
             const __mmask16 places = (__mmask16)(((1u << rows) - 1u) << i);
             const struct group group = { row + i, form.is_even || count - i > rows ? rows : count - i };
-            const __m512 fours = multiply_group(few, form, group, unit, x_rows);
+            const __m512 fours = multiply_group(few, form, group, x_rows);
             totals[0] = _mm512_mask_expand_ps(totals[0], places, fours);
             if (x_rows > 1)
                 totals[1] = _mm512_mask_expand_ps(totals[1], places, _mm512_castps128_ps512(_mm512_extractf32x4_ps(fours, 1)));
