@@ -411,15 +411,15 @@ static void test_golden(void **state)
     bb_safetensors_close(&file);
 }
 
-/* The backend's job over several products of one input: the bits of each alone, for any number of threads and rows of x; an allocation that fails
- * is reported, and the next call works. */
+/* The backend's job over several products of one input, of many chunks and of one: the bits of each alone, for any number of threads and rows of x;
+ * an allocation that fails is reported, and the next call works. */
 static void test_backend(void **state)
 {
     (void)state;
-    enum { BATCH = 50, COLS = 256, PRODUCTS = 3, MOST_ROWS = 300 };
+    enum { BATCH = 50, COLS = 256, PRODUCTS = 3, MOST_ROWS = 9000 };
     const struct scheme_case kinds[PRODUCTS] = { { { BB_QUANT_AFFINE, 4, 64 }, BB_BF16 }, { { BB_QUANT_AFFINE, 8, 32 }, BB_F16 },
         { { BB_QUANT_NONE, 0, 0 }, BB_BF16 } };
-    const int64_t rows[PRODUCTS] = { MOST_ROWS, 33, 70 };
+    const int64_t rows[PRODUCTS] = { MOST_ROWS, 33, 2070 };
     bombus_error error;
     struct owned_weight owned[PRODUCTS];
     struct bb_linear linears[PRODUCTS];

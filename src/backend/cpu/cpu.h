@@ -51,8 +51,7 @@ struct bb_cpu_product {
 };
 
 /* Several products of the same rows x [row_count, cols] in one job over the pool: the activations are rounded once
- * (unless is_exact), weight rows are handed out in chunks of 100 to 400 KB (architecture.md, cpu-notes.md section 5).
- * linear.c */
+ * (unless is_exact), weight rows are handed out in chunks, large ones first (architecture.md, section 4). linear.c */
 bombus_status bb_cpu_multiply(struct bb_cpu *cpu, const struct bb_cpu_product *products, int32_t product_count,
                               const float *x, int64_t row_count, bool is_exact, bombus_error *error);
 

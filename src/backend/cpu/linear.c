@@ -9,16 +9,23 @@
 #include <stdatomic.h>
 
 enum {
-    /* Of weights, when few rows of x make the product memory-bound: the more at once, the longer the processor reads ahead undisturbed;
-     * but some for each thread. */
+    /* Of weights, when few rows of x make the product memory-bound: large chunks first, since the more at once, the longer the processor reads
+     * ahead undisturbed; then small ones, with which the threads end together. */
     CHUNK_BYTES_LEAST = 100 << 10,
-    CHUNK_BYTES_MOST = 400 << 10,
+    LARGE_BYTES_MOST = 1600 << 10,
+    SMALL_BYTES_MOST = 400 << 10,
     CHUNKS_A_THREAD = 4,
     BLOCK_BYTES = 512 << 10,  /* of activations that pass over a chunk of weights at once: they stay in a core's second cache */
     FEW_ROWS = 16,            /* rows of x up to which memory is the bound */
     UNIT_COUNT = 3,           /* lengths of units: 16, 32, 64 */
     ALIGNMENT = 64,
     SHARE_CHUNKS = 64         /* whose terms wait, at most */
+};
+
+/* How a product's weight is cut: the first `large_part` rows into chunks of large_rows, the others of small_rows. */
+struct cuts {
+    int64_t large_part, large_rows, small_rows;
+    int32_t first, large_end, end; /* its chunks, of those of all products in turn: [first, large_end) and [large_end, end) */
 };
 
 struct job {
@@ -28,7 +35,9 @@ struct job {
     const float *x;
     int64_t row_count, block_rows; /* of x */
     int32_t parts;                 /* rows of codes for one of them */
-    int64_t chunk_bytes;           /* of weights, for few rows of x */
+    int64_t large_bytes, small_bytes; /* of weights, a chunk, for few rows of x */
+    int64_t large_end;                /* bytes of all products' weights in turn behind which chunks are small */
+    struct cuts *cuts;                /* [product_count] */
     bool is_exact;
     struct bb_rounded rounded[UNIT_COUNT]; /* codes NULL: not needed */
     char *worker_scratch;
@@ -53,29 +62,58 @@ static int64_t weight_row_bytes(const struct bb_weight *weight)
     return (int64_t)(bb_weight_row_bytes(weight) + 2 * bb_weight_scale_row_bytes(weight));
 }
 
-static int64_t chunk_bytes(const struct job *job)
+static int64_t product_bytes(const struct bb_cpu_product *product)
 {
-    int64_t bytes = 0;
-    for (int32_t i = 0; i < job->product_count; i++)
-        bytes += job->products[i].linear->weight.rows * weight_row_bytes(&job->products[i].linear->weight);
-    bytes /= CHUNKS_A_THREAD * bb_pool_thread_count(job->cpu->pool);
-    return bytes < CHUNK_BYTES_LEAST ? CHUNK_BYTES_LEAST : bytes > CHUNK_BYTES_MOST ? CHUNK_BYTES_MOST : bytes;
+    return product->linear->weight.rows * weight_row_bytes(&product->linear->weight);
 }
 
-/* Rows of a weight that make one chunk. Few rows of x: by their bytes. Many: as few as a kernel likes, since each is much work. */
-static int64_t chunk_rows(const struct job *job, const struct bb_weight *weight)
+static int64_t limited(int64_t value, int64_t least, int64_t most)
+{
+    return value < least ? least : value > most ? most : value;
+}
+
+/* The sizes of chunks for few rows of x. One thread shares with nobody and takes all at once, but for low-rank terms, which it reads behind the
+ * last chunk and asks for in it (ahead_of), and for exact products, whose parts' totals stay in the caches. */
+static void size_chunks(struct job *job)
+{
+    const int32_t threads = bb_pool_thread_count(job->cpu->pool);
+    const bool is_alone = threads == 1 && job->parts == 1;
+    bool has_terms = false;
+    int64_t bytes = 0;
+    for (int32_t i = 0; i < job->product_count; i++) {
+        bytes += product_bytes(&job->products[i]);
+        has_terms = has_terms || job->products[i].low_rank.count > 0;
+    }
+    const int64_t large = bytes / (CHUNKS_A_THREAD * threads), small = threads == 1 ? large : large / 2;
+    job->large_bytes = is_alone ? bytes : limited(large, CHUNK_BYTES_LEAST, LARGE_BYTES_MOST);
+    job->small_bytes = limited(small, CHUNK_BYTES_LEAST, SMALL_BYTES_MOST);
+    job->large_end = threads > 1 ? bytes / 4 * 3 : has_terms ? bytes - job->small_bytes : bytes;
+}
+
+/* Rows of a weight that make a chunk of so many bytes; of many rows of x as few as a kernel likes, since each is much work. */
+static int64_t chunk_rows(const struct job *job, const struct bb_weight *weight, int64_t bytes)
 {
     const int64_t step = job->cpu->kernels->linear_rows;
-    if (job->row_count > FEW_ROWS)
-        return step;
-    const int64_t rows = job->chunk_bytes / (weight_row_bytes(weight) + 1) / step * step;
+    const int64_t rows = job->row_count > FEW_ROWS ? 0 : bytes / weight_row_bytes(weight) / step * step;
     return rows > step ? rows : step;
 }
 
-static int64_t chunks_of(const struct job *job, const struct bb_weight *weight)
+/* Cuts all products' weights; how many chunks that makes. */
+static int64_t cut(const struct job *job)
 {
-    const int64_t rows = chunk_rows(job, weight);
-    return (weight->rows + rows - 1) / rows;
+    const int64_t step = job->cpu->kernels->linear_rows;
+    int64_t chunks = 0, before_small = job->large_end; /* bytes */
+    for (int32_t i = 0; i < job->product_count; i++) {
+        const struct bb_weight *weight = &job->products[i].linear->weight;
+        const int64_t large_rows = chunk_rows(job, weight, job->large_bytes), small_rows = chunk_rows(job, weight, job->small_bytes);
+        const int64_t step_bytes = step * weight_row_bytes(weight), steps = before_small > 0 ? (before_small + step_bytes - 1) / step_bytes : 0;
+        const int64_t part = bb_cpu_min(steps * step, weight->rows);
+        const int64_t large = (part + large_rows - 1) / large_rows, small = (weight->rows - part + small_rows - 1) / small_rows;
+        job->cuts[i] = (struct cuts){ part, large_rows, small_rows, (int32_t)chunks, (int32_t)(chunks + large), (int32_t)(chunks + large + small) };
+        chunks += large + small;
+        before_small -= product_bytes(&job->products[i]);
+    }
+    return chunks;
 }
 
 /* What one chunk does: rows of a product's weight, times rows of x. */
@@ -89,16 +127,16 @@ struct chunk {
 static struct chunk chunk_at(const struct job *job, int32_t index)
 {
     struct chunk chunk = { .index = index, .product = job->products };
-    int64_t place = index % job->chunk_count;
-    for (int64_t count = chunks_of(job, &chunk.product->linear->weight); place >= count;
-         count = chunks_of(job, &chunk.product->linear->weight)) {
-        place -= count;
+    const int32_t place = index % job->chunk_count;
+    const struct cuts *cuts = job->cuts;
+    while (place >= cuts->end) {
+        cuts++;
         chunk.product++;
     }
-    const struct bb_weight *weight = &chunk.product->linear->weight;
-    const int64_t rows = chunk_rows(job, weight);
-    chunk.first = place * rows;
-    chunk.count = weight->rows - chunk.first < rows ? weight->rows - chunk.first : rows;
+    const bool is_large = place < cuts->large_end;
+    const int64_t rows = is_large ? cuts->large_rows : cuts->small_rows, end = is_large ? cuts->large_part : chunk.product->linear->weight.rows;
+    chunk.first = is_large ? (place - cuts->first) * rows : cuts->large_part + (place - cuts->large_end) * rows;
+    chunk.count = end - chunk.first < rows ? end - chunk.first : rows;
     chunk.first_row = index / job->chunk_count * job->block_rows;
     chunk.row_count = job->row_count - chunk.first_row < job->block_rows ? job->row_count - chunk.first_row : job->block_rows;
     return chunk;
@@ -218,17 +256,17 @@ static void round_tile(void *context, int32_t chunk, int32_t worker)
     }
 }
 
-/* Places the rounded activations and the workers' scratch in the backend's scratch memory. */
+/* Places the rounded activations, the workers' scratch and the cuts in the backend's scratch memory. */
 static bombus_status place_memory(struct bb_cpu *cpu, struct job *job, int64_t cols, bombus_error *error)
 {
     bool is_wanted[UNIT_COUNT] = { false };
-    int64_t total_rows = 0; /* of a chunk */
+    int64_t total_rows = 0; /* of a chunk, in exact products: there large ones are no smaller than small ones */
     for (int32_t i = 0; i < job->product_count; i++) {
         const struct bb_weight *weight = &job->products[i].linear->weight;
         if (!bb_linear_is_rounded(weight))
             continue;
         is_wanted[unit_index(weight)] = true;
-        total_rows = chunk_rows(job, weight) > total_rows ? chunk_rows(job, weight) : total_rows;
+        total_rows = chunk_rows(job, weight, job->large_bytes) > total_rows ? chunk_rows(job, weight, job->large_bytes) : total_rows;
     }
     const size_t rows = (size_t)(job->row_count * job->parts);
     size_t bytes = 0, code_bytes = 0, unit_bytes[UNIT_COUNT] = { 0 };
@@ -242,7 +280,7 @@ static bombus_status place_memory(struct bb_cpu *cpu, struct job *job, int64_t c
     job->totals_place = job->worker_bytes = align_up(cpu->kernels->linear_scratch(cols, job->block_rows * job->parts));
     if (job->parts > 1)
         job->worker_bytes += align_up(rows * (size_t)total_rows * sizeof(float));
-    bytes += job->worker_bytes * (size_t)bb_pool_thread_count(cpu->pool);
+    bytes += job->worker_bytes * (size_t)bb_pool_thread_count(cpu->pool) + (size_t)job->product_count * sizeof *job->cuts;
     char *memory = bb_cpu_scratch(cpu, BB_SCRATCH_MULTIPLY, bytes, error);
     if (memory == NULL)
         return BOMBUS_ERROR_MEMORY;
@@ -257,6 +295,7 @@ static bombus_status place_memory(struct bb_cpu *cpu, struct job *job, int64_t c
             .sums = (float *)(void *)(memory + code_bytes + unit_bytes[i]) };
         memory += code_bytes + 2 * unit_bytes[i];
     }
+    job->cuts = (struct cuts *)(void *)memory;
     return BOMBUS_OK;
 }
 
@@ -265,19 +304,17 @@ static bombus_status multiply_locked(struct bb_cpu *cpu, struct job *job, bombus
     const int64_t cols = job->products[0].linear->weight.cols, tile = cpu->kernels->rounded_tile;
     job->block_rows = BLOCK_BYTES / (cols * job->parts) / tile * tile;
     job->block_rows = job->block_rows > 2 * tile ? job->block_rows : 2 * tile;
-    job->chunk_bytes = chunk_bytes(job);
+    size_chunks(job);
     bombus_status status = place_memory(cpu, job, cols, error);
     if (status != BOMBUS_OK)
         return status;
     const int64_t tiles = (job->row_count + tile - 1) / tile, blocks = (job->row_count + job->block_rows - 1) / job->block_rows;
-    int64_t chunks = 0;
-    for (int32_t i = 0; i < job->product_count; i++)
-        chunks += chunks_of(job, &job->products[i].linear->weight);
     struct bb_cpu_low_rank low_rank;
     job->low_rank = &low_rank;
     status = bb_cpu_low_rank_begin(cpu, &low_rank, job->products, job->product_count, job->x, job->is_exact, error);
     if (status != BOMBUS_OK)
         return status;
+    const int64_t chunks = cut(job);
     if (chunks * blocks > INT32_MAX || tiles > INT32_MAX)
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "a product of %lld rows is too large", (long long)job->row_count);
     job->chunk_count = (int32_t)chunks;
