@@ -36,7 +36,7 @@ struct job {
     int64_t row_count, block_rows; /* of x */
     int32_t parts;                 /* rows of codes for one of them */
     int64_t large_bytes, small_bytes; /* of weights, a chunk, for few rows of x */
-    int64_t large_end;                /* bytes of all products' weights in turn behind which chunks are small */
+    int64_t large_total;              /* bytes of all products' weights in turn that large chunks take */
     struct cuts *cuts;                /* [product_count] */
     bool is_exact;
     struct bb_rounded rounded[UNIT_COUNT]; /* codes NULL: not needed */
@@ -72,22 +72,19 @@ static int64_t limited(int64_t value, int64_t least, int64_t most)
     return value < least ? least : value > most ? most : value;
 }
 
-/* The sizes of chunks for few rows of x. One thread shares with nobody and takes all at once, but for low-rank terms, which it reads behind the
+/* The sizes of chunks for few rows of x: of several threads the last quarter is for small ones. One thread shares with nobody and takes all at once, but for low-rank terms, which it reads behind the
  * last chunk and asks for in it (ahead_of), and for exact products, whose parts' totals stay in the caches. */
 static void size_chunks(struct job *job)
 {
     const int32_t threads = bb_pool_thread_count(job->cpu->pool);
     const bool is_alone = threads == 1 && job->parts == 1;
-    bool has_terms = false;
     int64_t bytes = 0;
-    for (int32_t i = 0; i < job->product_count; i++) {
+    for (int32_t i = 0; i < job->product_count; i++)
         bytes += product_bytes(&job->products[i]);
-        has_terms = has_terms || job->products[i].low_rank.count > 0;
-    }
     const int64_t large = bytes / (CHUNKS_A_THREAD * threads), small = threads == 1 ? large : large / 2;
     job->large_bytes = is_alone ? bytes : limited(large, CHUNK_BYTES_LEAST, LARGE_BYTES_MOST);
     job->small_bytes = limited(small, CHUNK_BYTES_LEAST, SMALL_BYTES_MOST);
-    job->large_end = threads > 1 ? bytes / 4 * 3 : has_terms ? bytes - job->small_bytes : bytes;
+    job->large_total = threads > 1 ? bytes / 4 * 3 : job->low_rank->sum_count > 0 ? bytes - job->small_bytes : bytes;
 }
 
 /* Rows of a weight that make a chunk of so many bytes; of many rows of x as few as a kernel likes, since each is much work. */
@@ -102,13 +99,13 @@ static int64_t chunk_rows(const struct job *job, const struct bb_weight *weight,
 static int64_t cut(const struct job *job)
 {
     const int64_t step = job->cpu->kernels->linear_rows;
-    int64_t chunks = 0, before_small = job->large_end; /* bytes */
+    int64_t chunks = 0, before_small = job->large_total; /* bytes */
     for (int32_t i = 0; i < job->product_count; i++) {
         const struct bb_weight *weight = &job->products[i].linear->weight;
         const int64_t large_rows = chunk_rows(job, weight, job->large_bytes), small_rows = chunk_rows(job, weight, job->small_bytes);
-        const int64_t step_bytes = step * weight_row_bytes(weight), steps = before_small > 0 ? (before_small + step_bytes - 1) / step_bytes : 0;
+        const int64_t steps = before_small > 0 ? bb_cpu_chunk_count(before_small, step * weight_row_bytes(weight)) : 0;
         const int64_t part = bb_cpu_min(steps * step, weight->rows);
-        const int64_t large = (part + large_rows - 1) / large_rows, small = (weight->rows - part + small_rows - 1) / small_rows;
+        const int64_t large = bb_cpu_chunk_count(part, large_rows), small = bb_cpu_chunk_count(weight->rows - part, small_rows);
         job->cuts[i] = (struct cuts){ part, large_rows, small_rows, (int32_t)chunks, (int32_t)(chunks + large), (int32_t)(chunks + large + small) };
         chunks += large + small;
         before_small -= product_bytes(&job->products[i]);
@@ -136,9 +133,9 @@ static struct chunk chunk_at(const struct job *job, int32_t index)
     const bool is_large = place < cuts->large_end;
     const int64_t rows = is_large ? cuts->large_rows : cuts->small_rows, end = is_large ? cuts->large_part : chunk.product->linear->weight.rows;
     chunk.first = is_large ? (place - cuts->first) * rows : cuts->large_part + (place - cuts->large_end) * rows;
-    chunk.count = end - chunk.first < rows ? end - chunk.first : rows;
+    chunk.count = bb_cpu_min(end - chunk.first, rows);
     chunk.first_row = index / job->chunk_count * job->block_rows;
-    chunk.row_count = job->row_count - chunk.first_row < job->block_rows ? job->row_count - chunk.first_row : job->block_rows;
+    chunk.row_count = bb_cpu_min(job->row_count - chunk.first_row, job->block_rows);
     return chunk;
 }
 
@@ -266,7 +263,8 @@ static bombus_status place_memory(struct bb_cpu *cpu, struct job *job, int64_t c
         if (!bb_linear_is_rounded(weight))
             continue;
         is_wanted[unit_index(weight)] = true;
-        total_rows = chunk_rows(job, weight, job->large_bytes) > total_rows ? chunk_rows(job, weight, job->large_bytes) : total_rows;
+        const int64_t most = chunk_rows(job, weight, job->large_bytes);
+        total_rows = most > total_rows ? most : total_rows;
     }
     const size_t rows = (size_t)(job->row_count * job->parts);
     size_t bytes = 0, code_bytes = 0, unit_bytes[UNIT_COUNT] = { 0 };
@@ -304,16 +302,16 @@ static bombus_status multiply_locked(struct bb_cpu *cpu, struct job *job, bombus
     const int64_t cols = job->products[0].linear->weight.cols, tile = cpu->kernels->rounded_tile;
     job->block_rows = BLOCK_BYTES / (cols * job->parts) / tile * tile;
     job->block_rows = job->block_rows > 2 * tile ? job->block_rows : 2 * tile;
+    struct bb_cpu_low_rank low_rank;
+    job->low_rank = &low_rank;
+    bombus_status status = bb_cpu_low_rank_begin(cpu, &low_rank, job->products, job->product_count, job->x, job->is_exact, error);
+    if (status != BOMBUS_OK)
+        return status;
     size_chunks(job);
-    bombus_status status = place_memory(cpu, job, cols, error);
+    status = place_memory(cpu, job, cols, error);
     if (status != BOMBUS_OK)
         return status;
     const int64_t tiles = (job->row_count + tile - 1) / tile, blocks = (job->row_count + job->block_rows - 1) / job->block_rows;
-    struct bb_cpu_low_rank low_rank;
-    job->low_rank = &low_rank;
-    status = bb_cpu_low_rank_begin(cpu, &low_rank, job->products, job->product_count, job->x, job->is_exact, error);
-    if (status != BOMBUS_OK)
-        return status;
     const int64_t chunks = cut(job);
     if (chunks * blocks > INT32_MAX || tiles > INT32_MAX)
         return bb_fail(error, BOMBUS_ERROR_ARGUMENT, "a product of %lld rows is too large", (long long)job->row_count);
