@@ -254,7 +254,8 @@ static void test_even_shapes(void **state)
 {
     (void)state;
     static const int64_t shapes[][2] = { { 4, 1024 }, { 36, 1024 }, { 20, 3072 }, { 16, 6144 }, { 12, 12288 }, { 20, 7296 }, { 14, 8192 }, { 8, 64 },
-        { 4, 512 }, { 24, 512 }, { 16, 896 }, { 24, 1408 }, { 12, 2560 } };
+        { 4, 512 }, { 24, 512 }, { 16, 896 }, { 24, 1408 }, { 12, 2560 },
+        { 28, 3008 }, { 2, 8192 } };
     struct bb_kernels levels[MOST_LEVELS];
     const int32_t level_count = choose_levels(levels);
     for (size_t i = 0; i < 2 * BB_COUNT(shapes); i++) {

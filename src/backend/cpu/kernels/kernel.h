@@ -190,6 +190,18 @@ BB_INLINE void bb_prefetch_groups(const struct bb_weight *weight, int64_t row, i
         __builtin_prefetch((const char *)weight->biases + begin + i, 0, 2);
 }
 
+enum { BB_LINE_UNITS = BB_LINE_BYTES / 2 /* whose scales in bf16 are a line */ };
+
+/* The same a line of each row at a time, of an even weight of `units` units a row: those of the units from `first` on. */
+BB_INLINE void bb_prefetch_units(const struct bb_weight *weight, int64_t row, const int64_t count, int64_t first, int64_t units)
+{
+    BB_UNROLL
+    for (int64_t i = 0; i < count; i++) {
+        __builtin_prefetch((const uint16_t *)weight->scales + (row + i) * units + first, 0, 2);
+        __builtin_prefetch((const uint16_t *)weight->biases + (row + i) * units + first, 0, 2);
+    }
+}
+
 enum {
     BB_NEAR_BYTES = 20 << 10, /* of x, codes and sums that stay in the first cache (32 KB and more) while weights pass through it, */
     BB_NEAR_X_BYTES = 6 << 10 /* at most so many of them codes of x */
@@ -233,21 +245,21 @@ static inline bool bb_linear_is_usual(const struct bb_linear_task *task)
 }
 
 enum {
-    BB_SET_ROWS = 4,      /* whose terms products of few rows transpose at once: a group of rows is a set, part of one, or two: */
-    BB_SHORT_ROWS = 8,    /* of a group, for one row of x, where a row is no longer than */
-    BB_SHORT_BYTES = 1024 /* codes: finished more seldom, the reading is interrupted less */
+    BB_SET_ROWS = 4,      /* whose terms products of few rows transpose at once: a group of rows is a set, */
+    BB_PART_ROWS = 2,     /* half of one, */
+    BB_SHORT_ROWS = 8,    /* or, for one row of x, two, where a row is no longer than */
+    BB_SHORT_BYTES = 1024 /* codes: less to do between groups */
 };
 
 /* Rows of a group of an *even* weight, which has a form of its own: usual, 4 bits in units of 64 or 32, whole groups of the planned rows. Else 0. */
 static inline int64_t bb_even_rows(const struct bb_linear_task *task, const struct bb_few_plan *plan)
 {
     const struct bb_weight *weight = task->weight;
-    if (!bb_linear_is_usual(task) || weight->scheme.bits != 4 || plan->rows != BB_SET_ROWS ||
-        weight->rows % BB_SET_ROWS != 0)
+    if (!bb_linear_is_usual(task) || weight->scheme.bits != 4 || weight->rows % plan->rows != 0)
         return 0;
     const bool is_short = task->rounded->rows == 1 && task->rounded->unit == 64 && bb_weight_row_bytes(weight) <= BB_SHORT_BYTES &&
                           weight->rows % BB_SHORT_ROWS == 0;
-    return is_short ? BB_SHORT_ROWS : BB_SET_ROWS;
+    return is_short ? BB_SHORT_ROWS : plan->rows;
 }
 
 /* A row of a weight that takes f32 activations. */

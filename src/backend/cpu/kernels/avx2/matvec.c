@@ -2,9 +2,9 @@
  *
  * One row of weights at a time, in address order: the processor reads ahead by itself, and where that is too little (kernels.c), prefetches of
  * codes help it. Units give 2, 4 or 8 lanes of partial sums; those of 8 units (a run) are folded together until the lanes are the sums of the
- * units. The sums of 4 rows, or of 8 short ones, are kept: as the last of them is read, run by run their terms are made, transposed, and added unit
- * by unit, the order that kernel.h wants. More at once would not stay in the first cache beside x, and lines that are missed there interrupt the
- * reading ahead. *Even* weights (bb_even_rows) have a form with next to no branch in the loops.
+ * units. The sums of a group of rows are kept: run by run their terms are made, transposed, and added unit by unit, the order that kernel.h wants.
+ * More at once would not stay in the first cache beside x, and lines that are missed there interrupt the reading ahead. *Even* weights (bb_even_rows)
+ * have a form with next to no branch in the loops, which finishes a group run by run while the next one's codes come (vector/few.h).
  * Several rows of x (in exact products the parts of one) each take the codes as they are unpacked.
  *
  * 4-bit codes are not put in order: of 32 bytes the low nibbles are the even columns, the high nibbles the odd ones, and x is laid out to match
@@ -13,7 +13,6 @@
 
 enum {
     ROWS = BB_SET_ROWS,
-    SHORT_ROWS = BB_SHORT_ROWS,
     WIDE_ROWS = 4,
     BLOCK = 8, /* rows that are stored at once */
     UNITS = 8, /* of a run */
@@ -30,16 +29,15 @@ struct few {
     int8_t *x;              /* [rows][padded columns] codes, laid out to match the weights; zeroed up to a whole run of 8 units */
     float *sums;            /* [rows][padded units], zeroed up to a whole run */
     float *steps;           /* likewise; of several rows [padded units][PAIR] of the first two, each ROWS times over, then the third's */
-    int32_t *dots;          /* [rows][ROWS][padded units]; of one row [SHORT_ROWS][padded units] */
+    int32_t *dots;          /* [rows][ROWS][padded units]; of one row those of two groups */
     float *scales, *biases; /* [ROWS][groups] as f32, of the rows whose terms are being added, unless is_usual */
     uint8_t *tail;          /* [UNITS * BB_UNIT_LIMIT]: codes of a partial run */
     bool is_usual;          /* bb_linear_is_usual, and whole runs */
     bool is_even;           /* bb_even_rows, and an even number of units: load_last takes pairs */
     int64_t units, padded_units;
     int64_t block_units; /* that a group's rows take in turn, a multiple of a run: of several rows of x no more stay in the first cache */
+    size_t row_bytes;    /* of codes */
     int64_t read_ahead;
-    const uint8_t *end; /* of the weight's codes */
-    __m128i last_units; /* of a row that ends in a part of a run: a mask of its pairs of units */
 };
 
 /* Columns of x, padded to whole runs of 8 units of at most 64 columns. */
@@ -84,7 +82,7 @@ static inline __m256i load(const void *data)
 
 /* What the hot loops know of a scheme and a weight, all constants there. */
 struct form {
-    int32_t unit, bits, sets; /* sets: of a group */
+    int32_t unit, bits;
     bool has_values, is_even;
 };
 
@@ -195,19 +193,34 @@ BB_INLINE void sum_half(const struct form form, const uint8_t *codes, struct x_r
         sums[t] = _mm256_add_epi32(sums[t], _mm256_permute2x128_si256(sums[t], sums[t], 0x01));
 }
 
-/* To `dots`: sums of the run of units from `first` on. Behind a row's last, partial run come the next row's codes, where x is 0; behind the last row
- * nothing is read. */
-BB_INLINE void sum_run(const struct few *few, const struct form form, const uint8_t *codes, int64_t first, int32_t *dots, const bool is_whole,
-                       const int32_t x_rows)
+/* Where the codes are being read. */
+struct reader {
+    const uint8_t *codes, *end; /* of the weight */
+    int64_t ahead;
+};
+
+static inline struct reader reader_of(const struct few *few, int64_t row)
 {
-    const int32_t unit = form.unit, bits = form.bits;
+    const struct bb_weight *weight = few->task->weight;
+    const uint8_t *codes = weight->data;
+    return (struct reader){ codes + (size_t)row * few->row_bytes, codes + (size_t)weight->rows * few->row_bytes, few->read_ahead };
+}
+
+/* To `dots`: sums of the run of units from `first` on, whose codes come next. Behind a row's last, partial run come the next row's codes, where x is 0;
+ * behind the last row nothing is read. */
+BB_INLINE void next_run(const struct few *few, const struct form form, struct reader *reader, int64_t first, int32_t *dots, const bool is_whole,
+                        const int32_t x_rows)
+{
+    const int32_t unit = form.unit, run_bytes = unit * form.bits;
+    const int64_t units = is_whole || few->units - first > UNITS ? UNITS : few->units - first, bytes = units * (run_bytes / UNITS);
     const struct x_run x = { few->x + first * unit, few->padded_units * unit };
-    const int64_t units = few->units - first;
+    const uint8_t *codes = reader->codes;
     __m256i sums[FEW];
-    bb_read_ahead(codes, unit * bits, few->read_ahead);
-    if (!is_whole && few->end - codes < unit * bits)
-        codes = memcpy(few->tail, codes, (size_t)(units * unit / 8 * bits));
-    if (!is_whole && form.is_even && form.unit == 64 && units <= UNITS / 2)
+    bb_read_ahead(codes, bytes, reader->ahead);
+    reader->codes += bytes;
+    if (!is_whole && reader->end - codes < run_bytes)
+        codes = memcpy(few->tail, codes, (size_t)bytes);
+    if (form.is_even && unit == 64 && units <= UNITS / 2)
         sum_half(form, codes, x, sums, x_rows);
     else
         sum_units(form, codes, x, sums, x_rows);
@@ -216,7 +229,7 @@ BB_INLINE void sum_run(const struct few *few, const struct form form, const uint
         _mm256_storeu_si256((__m256i *)(void *)(dots + t * ROWS * few->padded_units), sums[t]);
 }
 
-/* bf16 of the units of a mask, behind them 0. */
+/* bf16 of units, where a mask has their pair, else 0. */
 static inline __m256 load_last(const void *data, int64_t first, __m128i mask)
 {
     const __m128i halves = _mm_maskload_epi32((const int *)(const void *)((const uint16_t *)data + first), mask);
@@ -229,8 +242,9 @@ BB_INLINE void load_groups(const struct few *few, const struct form form, int64_
 {
     const struct bb_weight *weight = few->task->weight;
     if (form.is_even && !is_whole) {
-        *scale = load_last(weight->scales, row * few->units + first, few->last_units);
-        *bias = load_last(weight->biases, row * few->units + first, few->last_units);
+        const __m128i pairs = _mm_cmpgt_epi32(_mm_set1_epi32((int32_t)(few->units - first) / 2), _mm_setr_epi32(0, 1, 2, 3));
+        *scale = load_last(weight->scales, row * few->units + first, pairs);
+        *bias = load_last(weight->biases, row * few->units + first, pairs);
         return;
     }
     if (form.is_even || few->is_usual) {
@@ -261,27 +275,31 @@ static inline __m256 join_high(__m256 a, __m256 b)
     return _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
 }
 
-/* `count` rows of a weight from `row` on. */
+/* `count` rows of a weight from `row` on, and where their sums are kept. */
 struct group {
     int64_t row, count;
+    int32_t *dots;
 };
 
-/* For each row of x the terms scale * dot + bias * sum of the run of units from `first` on of a group's set, transposed: quads[j], half h: unit 4h + j
- * of the rows. */
-BB_INLINE void make_terms(const struct few *few, const struct form form, struct group group, int64_t first, const bool is_whole, int32_t set,
-                          __m256 quads[][4], const int32_t x_rows)
+/* For each row of x the terms scale * dot + bias * sum of the run of units from `first` on of a group, transposed: quads[j], half h: unit 4h + j of the
+ * rows. */
+BB_INLINE void make_terms(const struct few *few, const struct form form, struct group group, int64_t first, const bool is_whole, __m256 quads[][4],
+                          const int32_t x_rows)
 {
     __m256 terms[FEW][ROWS];
     BB_UNROLL
     for (int64_t i = 0; i < ROWS; i++) {
-        const int64_t in_group = set * ROWS + i;
-        __m256 scale = _mm256_setzero_ps(), bias = scale;
-        if (form.is_even || in_group < group.count)
-            load_groups(few, form, group.row + in_group, in_group, first, is_whole, &scale, &bias);
+        __m256 scale, bias;
+        BB_UNROLL
+        for (int32_t t = 0; t < x_rows; t++)
+            terms[t][i] = _mm256_setzero_ps();
+        if (i >= group.count)
+            continue;
+        load_groups(few, form, group.row + i, i, first, is_whole, &scale, &bias);
         BB_UNROLL
         for (int32_t t = 0; t < x_rows; t++) {
             const __m256 sums = _mm256_loadu_ps(few->sums + t * few->padded_units + first);
-            const __m256 dots = _mm256_cvtepi32_ps(load(few->dots + (t * ROWS + in_group) * few->padded_units + first));
+            const __m256 dots = _mm256_cvtepi32_ps(load(group.dots + (t * ROWS + i) * few->padded_units + first));
             terms[t][i] = form.bits == 8 ? _mm256_fmadd_ps(_mm256_set1_ps(128.0f), sums, dots) : dots; /* exact: whole numbers below 2^24 */
             terms[t][i] = _mm256_fmadd_ps(scale, terms[t][i], _mm256_mul_ps(bias, sums));
         }
@@ -298,7 +316,7 @@ BB_INLINE void make_terms(const struct few *few, const struct form form, struct 
 }
 
 /* Adds a run's terms, for one row of x, to the totals of a set's rows, unit by unit; those behind the last unit have steps of 0. */
-BB_INLINE __m128 add_run(const float *steps, const __m256 quads[4], __m128 total)
+BB_INLINE __m128 add_quads(const float *steps, const __m256 quads[4], __m128 total)
 {
     __m128 by_unit[UNITS];
     BB_UNROLL
@@ -313,7 +331,7 @@ BB_INLINE __m128 add_run(const float *steps, const __m256 quads[4], __m128 total
 }
 
 /* The same for two rows of x at once: the halves. */
-BB_INLINE __m256 add_run_pair(const float *steps, const __m256 a[4], const __m256 b[4], __m256 total)
+BB_INLINE __m256 add_quad_pairs(const float *steps, const __m256 a[4], const __m256 b[4], __m256 total)
 {
     __m256 by_unit[UNITS];
     BB_UNROLL
@@ -329,34 +347,38 @@ BB_INLINE __m256 add_run_pair(const float *steps, const __m256 a[4], const __m25
 
 /* Totals of a group's weight rows. */
 struct totals {
-    __m256 pair;           /* of two rows of x, one a half */
-    __m128 single, second; /* of the third row of x, or the only one; the only one's second set */
+    __m256 pair;   /* of two rows of x, one a half */
+    __m128 single; /* of the third row of x, or the only one */
 };
 
+/* Makes and adds the terms of the run of units from `first` on, for one row of x. */
+BB_INLINE __m128 add_run(const struct few *few, const struct form form, struct group group, int64_t first, const bool is_whole, __m128 total)
+{
+    __m256 quads[1][4];
+    make_terms(few, form, group, first, is_whole, quads, 1);
+    return add_quads(few->steps + first, quads[0], total);
+}
+
+/* The same for all rows of x. */
 BB_INLINE void add_runs(const struct few *few, const struct form form, struct group group, int64_t first, const bool is_whole, struct totals *totals,
                         const int32_t x_rows)
 {
-    const float *steps = few->steps;
     __m256 quads[FEW][4];
-    make_terms(few, form, group, first, is_whole, 0, quads, x_rows);
     if (x_rows == 1) {
-        totals->single = add_run(steps + first, quads[0], totals->single);
-        if (form.sets == 1)
-            return;
-        make_terms(few, form, group, first, is_whole, 1, quads, x_rows);
-        totals->second = add_run(steps + first, quads[0], totals->second);
+        totals->single = add_run(few, form, group, first, is_whole, totals->single);
         return;
     }
-    totals->pair = add_run_pair(steps + first * PAIR, quads[0], quads[1], totals->pair);
+    make_terms(few, form, group, first, is_whole, quads, x_rows);
+    totals->pair = add_quad_pairs(few->steps + first * PAIR, quads[0], quads[1], totals->pair);
     if (x_rows == 3)
-        totals->single = add_run(steps + few->padded_units * PAIR + first, quads[2], totals->single);
+        totals->single = add_quads(few->steps + few->padded_units * PAIR + first, quads[2], totals->single);
 }
 
 /* The run of units from `first` on of row `in_group` of a group, and behind its last row the terms of all. */
-BB_INLINE void multiply_run(const struct few *few, const struct form form, const uint8_t *codes, struct group group, int64_t in_group, int64_t first,
+BB_INLINE void multiply_run(const struct few *few, const struct form form, struct reader *reader, struct group group, int64_t in_group, int64_t first,
                             const bool is_whole, struct totals *totals, const int32_t x_rows)
 {
-    sum_run(few, form, codes, first, few->dots + in_group * few->padded_units + first, is_whole, x_rows);
+    next_run(few, form, reader, first, group.dots + in_group * few->padded_units + first, is_whole, x_rows);
     if (in_group == group.count - 1)
         add_runs(few, form, group, first, is_whole, totals, x_rows);
 }
@@ -364,31 +386,44 @@ BB_INLINE void multiply_run(const struct few *few, const struct form form, const
 /* The group's rows . x; rows that are not there give 0. */
 BB_INLINE struct totals multiply_group(const struct few *few, const struct form form, struct group group, const int32_t x_rows)
 {
-    const int32_t unit_bytes = form.unit / 8 * form.bits;
-    const int64_t row_bytes = few->units * unit_bytes, block_units = x_rows > 1 ? few->block_units : few->units;
-    const uint8_t *begin_codes = (const uint8_t *)few->task->weight->data + group.row * row_bytes;
-    struct totals totals = { _mm256_setzero_ps(), _mm_setzero_ps(), _mm_setzero_ps() };
+    const int64_t block_units = x_rows > 1 ? few->block_units : few->units;
+    struct reader reader = reader_of(few, group.row);
+    const uint8_t *codes = reader.codes;
+    struct totals totals = { _mm256_setzero_ps(), _mm_setzero_ps() };
     if (!form.is_even && !few->is_usual)
         bb_widen_groups(few->task->weight, group.row, group.count, few->scales, few->biases);
     for (int64_t begin = 0; begin < few->units; begin += block_units) {
         const int64_t end = few->units - begin < block_units ? few->units : begin + block_units;
         for (int64_t i = 0; i < group.count; i++) {
-            const uint8_t *codes = begin_codes + i * row_bytes + begin * unit_bytes;
+            if (x_rows > 1) /* else the codes go on where the last row's end */
+                reader.codes = codes + (size_t)i * few->row_bytes + begin * (form.unit / 8 * form.bits);
             int64_t first = begin;
-            for (; form.is_even && first + UNITS <= end; first += UNITS, codes += UNITS * unit_bytes)
-                multiply_run(few, form, codes, group, i, first, true, &totals, x_rows);
-            for (; first < end; first += UNITS, codes += UNITS * unit_bytes)
-                multiply_run(few, form, codes, group, i, first, false, &totals, x_rows);
+            for (; form.is_even && first + UNITS <= end; first += UNITS)
+                multiply_run(few, form, &reader, group, i, first, true, &totals, x_rows);
+            for (; first < end; first += UNITS)
+                multiply_run(few, form, &reader, group, i, first, false, &totals, x_rows);
         }
     }
     return totals;
+}
+
+BB_INLINE struct form even_form(const struct few *few, const int32_t unit)
+{
+    (void)few;
+    return (struct form){ .unit = unit, .bits = 4, .is_even = true };
+}
+
+/* The results of the block of rows from `row` on. */
+BB_INLINE void store_block(const struct few *few, int64_t row, const float totals[BLOCK])
+{
+    bb_store_rows(few->task, row, 0, bb_load_bias(few->task, row), _mm256_loadu_ps(totals));
 }
 
 /* The product, `rows` weight rows at a time. */
 BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t unit, const int32_t bits, const bool has_values, const bool is_even,
                              const int32_t x_rows)
 {
-    const struct form form = { .unit = unit, .bits = bits, .sets = rows == SHORT_ROWS ? 2 : 1, .has_values = has_values, .is_even = is_even };
+    const struct form form = { .unit = unit, .bits = bits, .has_values = has_values, .is_even = is_even };
     const struct bb_linear_task *task = few->task;
     const int64_t all = task->weight->rows;
     struct bb_ahead_place ahead = bb_ahead_begin(task->ahead, task->ahead_count, (all + BLOCK - 1) / BLOCK);
@@ -398,11 +433,9 @@ BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t 
         float totals[FEW][BLOCK + ROWS] = { 0 };
         for (int64_t i = 0; i < count; i += rows) {
             bb_prefetch_groups(task->weight, row + i + rows, rows);
-            const struct group group = { row + i, form.is_even || count - i > rows ? rows : count - i };
+            const struct group group = { row + i, form.is_even || count - i > rows ? rows : count - i, few->dots };
             const struct totals sums = multiply_group(few, form, group, x_rows);
             _mm_storeu_ps(totals[0] + i, x_rows == 1 ? sums.single : _mm256_castps256_ps128(sums.pair));
-            if (form.sets == 2)
-                _mm_storeu_ps(totals[0] + i + ROWS, sums.second);
             if (x_rows > 1)
                 _mm_storeu_ps(totals[1] + i, _mm256_extractf128_ps(sums.pair, 1));
             if (x_rows > 2)
@@ -461,21 +494,19 @@ void bb_avx2_multiply_few(const struct bb_linear_task *task)
     const int64_t step_count = (x_rows > 1 ? PAIR + 1 : 1) * padded_units;
     const struct bb_few_plan plan = bb_few_plan(task, padded_cols, ROWS, WIDE_ROWS, BLOCK_COLS, AHEAD);
     struct few few = { .task = task, .x_rows = (int32_t)x_rows, .x = task->scratch, .units = rounded->cols / rounded->unit,
-        .padded_units = padded_units, .block_units = plan.block_units, .read_ahead = plan.read_ahead };
+        .padded_units = padded_units, .block_units = plan.block_units, .row_bytes = bb_weight_row_bytes(weight), .read_ahead = plan.read_ahead };
     few.sums = (float *)(void *)(few.x + x_rows * padded_cols);
     few.steps = few.sums + x_rows * padded_units;
     few.dots = (int32_t *)(void *)(few.steps + step_count);
-    few.scales = (float *)(void *)(few.dots + (x_rows > 1 ? x_rows * ROWS : SHORT_ROWS) * padded_units);
+    few.scales = (float *)(void *)(few.dots + (x_rows > 1 ? x_rows * ROWS : 2 * BB_SHORT_ROWS) * padded_units);
     few.biases = few.scales + ROWS * padded_units + 8;
     few.tail = (uint8_t *)(few.biases + ROWS * padded_units + 8);
-    const int64_t even_rows = few.units % 2 == 0 ? bb_even_rows(task, &plan) : 0, rows = even_rows > 0 ? even_rows : plan.rows;
+    const int64_t even_rows = few.units % 2 == 0 ? bb_even_rows(task, &plan) : 0;
     few.is_usual = bb_linear_is_usual(task) && few.units % UNITS == 0;
     few.is_even = even_rows > 0;
-    few.end = (const uint8_t *)weight->data + (size_t)weight->rows * bb_weight_row_bytes(weight);
-    few.last_units = _mm_cmpgt_epi32(_mm_set1_epi32((int32_t)(few.units % UNITS / 2)), _mm_setr_epi32(0, 1, 2, 3));
     memset(few.scales, 0, (size_t)(2 * (ROWS * padded_units + 8)) * sizeof(float));
     memset(few.steps, 0, (size_t)step_count * sizeof(float));
     for (int64_t t = 0; t < x_rows; t++)
         lay_out_row(&few, t);
-    multiply(&few, rows);
+    multiply(&few, even_rows > 0 ? even_rows : plan.rows);
 }

@@ -3,13 +3,13 @@
  * One row of weights at a time, in address order to the last load: the processor then reads ahead by itself, and where that is too little
  * (kernels.c), prefetches of codes help it. 16 units (a run) at a time: each register of 64 byte codes gives, by vpdpbusd, 16 partial sums;
  * registers are folded together until the 16 lanes are the sums of 16 units, so that scale, bias and conversion are one instruction each for 16
- * units. The sums of a group of rows are kept until its last row: as that is read, run by run the group's terms are made, transposed and added
- * unit by unit, the order that kernel.h wants. A group is no larger than what stays in the first cache beside x (any other line that
- * is missed there interrupts the reading ahead), and its additions are few enough to be done while the next codes come. Several rows of
- * x (in exact products the parts of one) each take the codes as they are unpacked.
+ * units. The sums of a group of rows are kept: run by run the group's terms are made, transposed and added unit by unit, the order that kernel.h
+ * wants. A group is no larger than what stays in the first cache beside x: any other line that is missed there interrupts the reading ahead. Several
+ * rows of x (in exact products the parts of one) each take the codes as they are unpacked.
  *
  * Weights of real models are nearly all *even* (bb_even_rows). They have a form of their own, with next to no branch in the loops: computing that
- * is only a little faster than memory makes reading slower too.
+ * is only a little faster than memory makes reading slower too. So does any stretch of it without a read: the runs of a group are finished one by one
+ * while the next group's codes come (vector/few.h); of several rows of x, which compute longer than they read, as its last row is read.
  *
  * 4-bit codes are not put in order: of 64 bytes (128 columns) the low nibbles are the even columns, the high nibbles the odd ones, and x is laid
  * out to match once a task. */
@@ -21,8 +21,7 @@
 
 enum {
     ROWS = BB_SET_ROWS,
-    SHORT_ROWS = BB_SHORT_ROWS,
-    WIDE_ROWS = 2,
+    WIDE_ROWS = BB_PART_ROWS,
     BLOCK = 16, /* rows that are stored at once */
     UNITS = 16, /* of a run */
     LANES = 16,
@@ -39,7 +38,7 @@ struct few {
     int8_t *x;           /* [rows][padded columns] codes, laid out to match the weights; zeroed up to a whole run */
     float *sums;         /* [rows][padded units], zeroed up to a whole run */
     float *steps;        /* [padded units], likewise; of several rows [padded units][LANES], each row's ROWS times over, the rest 0 */
-    int32_t *dots;       /* [rows][ROWS][padded units]: sums of code(w) * code(x); of one row [SHORT_ROWS][padded units] */
+    int32_t *dots;       /* [rows][ROWS][padded units]: sums of code(w) * code(x); of one row those of two groups */
     uint8_t *tail;       /* [UNITS * BB_UNIT_LIMIT]: codes of a partial run behind which nothing may be read */
     bool is_usual, is_even;
     int64_t units, padded_units;
@@ -85,7 +84,7 @@ static inline __m512i fold_lanes(__m512i p, __m512i q)
 /* What the hot loops know of a scheme and a weight; all but the registers are constants there. */
 struct form {
     __m512i index, shift, mask, values; /* of the unpacker */
-    int32_t unit, bits, sets; /* sets: of a group */
+    int32_t unit, bits;
     bool has_values, is_even;
 };
 
@@ -197,6 +196,13 @@ struct reader {
     int64_t ahead;
 };
 
+static inline struct reader reader_of(const struct few *few, int64_t row)
+{
+    const struct bb_weight *weight = few->task->weight;
+    const uint8_t *codes = weight->data;
+    return (struct reader){ codes + (size_t)row * few->row_bytes, codes + (size_t)weight->rows * few->row_bytes, few->read_ahead };
+}
+
 /* To `dots`: sums of the run of units from `first` on, whose codes come next. Behind a row's last, partial run come the next row's codes, where x
  * is 0; behind the last row nothing is read. */
 BB_INLINE void next_run(const struct few *few, const struct form form, struct reader *reader, int64_t first, int32_t *dots, const bool is_whole,
@@ -284,26 +290,30 @@ BB_INLINE void transpose_terms(const __m512 terms[ROWS], __m512 quads[4])
     quads[3] = join_high(high01, high23);
 }
 
-/* `count` rows of a weight from `row` on. */
+/* `count` rows of a weight from `row` on, and where their sums are kept. */
 struct group {
     int64_t row, count;
+    int32_t *dots;
 };
 
-/* For each row of x the terms scale * dot + bias * sum of the run of units from `first` on of a group's set, transposed. */
-BB_INLINE void make_terms(const struct few *few, const struct form form, struct group group, int64_t first, const bool is_whole, int32_t set,
+/* For each row of x the terms scale * dot + bias * sum of the run of units from `first` on of a group, transposed. */
+BB_INLINE void make_terms(const struct few *few, const struct form form, struct group group, int64_t first, const bool is_whole,
                           __m512 quads[][4], const int32_t x_rows)
 {
     __m512 terms[FEW][ROWS];
     BB_UNROLL
     for (int64_t i = 0; i < ROWS; i++) {
-        const int64_t in_group = set * ROWS + i;
-        __m512 scale = _mm512_setzero_ps(), bias = scale;
-        if (form.is_even || in_group < group.count)
-            load_groups(few, form, group.row + in_group, first, is_whole, &scale, &bias);
+        __m512 scale, bias;
+        BB_UNROLL
+        for (int32_t t = 0; t < x_rows; t++)
+            terms[t][i] = _mm512_setzero_ps();
+        if (i >= group.count)
+            continue;
+        load_groups(few, form, group.row + i, first, is_whole, &scale, &bias);
         BB_UNROLL
         for (int32_t t = 0; t < x_rows; t++) {
             const __m512 sums = _mm512_load_ps(few->sums + t * few->padded_units + first);
-            const __m512i dots = _mm512_load_si512(few->dots + (t * ROWS + in_group) * few->padded_units + first);
+            const __m512i dots = _mm512_load_si512(group.dots + (t * ROWS + i) * few->padded_units + first);
             terms[t][i] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(dots), _mm512_mul_ps(bias, sums));
         }
     }
@@ -312,14 +322,13 @@ BB_INLINE void make_terms(const struct few *few, const struct form form, struct 
         transpose_terms(terms[t], quads[t]);
 }
 
-/* Adds a run's terms to the totals of a set's rows, unit by unit; those behind the last unit have steps of 0. */
-BB_INLINE __m128 add_run(const struct few *few, const struct form form, struct group group, int64_t first, const bool is_whole, int32_t set,
-                         __m128 total)
+/* Adds a run's terms to the totals of a group's rows, unit by unit; those behind the last unit have steps of 0. */
+BB_INLINE __m128 add_run(const struct few *few, const struct form form, struct group group, int64_t first, const bool is_whole, __m128 total)
 {
     const float *steps = few->steps + first;
     __m512 of_rows[1][4], *quads = of_rows[0];
     __m128 by_unit[UNITS];
-    make_terms(few, form, group, first, is_whole, set, of_rows, 1);
+    make_terms(few, form, group, first, is_whole, of_rows, 1);
     BB_UNROLL
     for (int32_t j = 0; j < 4; j++) {
         by_unit[j] = _mm512_castps512_ps128(quads[j]);
@@ -344,7 +353,7 @@ BB_INLINE __m512 add_runs(const struct few *few, const struct form form, struct 
 {
     const float *steps = few->steps + first * LANES;
     __m512 quads[FEW][4], by_unit[UNITS];
-    make_terms(few, form, group, first, is_whole, 0, quads, x_rows);
+    make_terms(few, form, group, first, is_whole, quads, x_rows);
     BB_UNROLL
     for (int32_t j = 0; j < 4; j++) {
         const __m512 last = quads[x_rows - 1][j]; /* of two rows the second again, in lanes that nobody reads */
@@ -360,37 +369,32 @@ BB_INLINE __m512 add_runs(const struct few *few, const struct form form, struct 
     return total;
 }
 
-/* Totals of a group's rows: of one row of x a set each; else of row t of x in 128-bit lane t. */
+/* Totals of a group's rows: of one row of x; else of row t of x in 128-bit lane t. */
 struct totals {
     __m512 all;
-    __m128 first, second;
+    __m128 single;
 };
 
 /* The run of units from `first` on of row `in_group` of a group; behind its last row the terms of all are added to the totals. */
 BB_INLINE struct totals multiply_run(const struct few *few, const struct form form, struct reader *reader, struct group group, int64_t in_group,
                                      int64_t first, const bool is_whole, struct totals totals, const int32_t x_rows)
 {
-    next_run(few, form, reader, first, few->dots + in_group * few->padded_units + first, is_whole, x_rows);
+    next_run(few, form, reader, first, group.dots + in_group * few->padded_units + first, is_whole, x_rows);
     if (in_group < group.count - 1)
         return totals;
-    if (x_rows > 1) {
+    if (x_rows > 1)
         totals.all = add_runs(few, form, group, first, is_whole, totals.all, x_rows);
-        return totals;
-    }
-    totals.first = add_run(few, form, group, first, is_whole, 0, totals.first);
-    if (form.sets == 2)
-        totals.second = add_run(few, form, group, first, is_whole, 1, totals.second);
+    else
+        totals.single = add_run(few, form, group, first, is_whole, totals.single);
     return totals;
 }
 
-/* The group's rows . x, of row t of x in 128-bit lane t, of one row of x one behind another; rows that are not there give 0. */
+/* The group's rows . x, of row t of x in 128-bit lane t; rows that are not there give 0. */
 BB_INLINE __m512 multiply_group(const struct few *few, const struct form form, struct group group, const int32_t x_rows)
 {
-    const struct bb_weight *weight = few->task->weight;
-    const uint8_t *codes = (const uint8_t *)weight->data + (size_t)group.row * few->row_bytes;
-    struct reader reader = { .codes = codes, .end = (const uint8_t *)weight->data + (size_t)weight->rows * few->row_bytes,
-        .ahead = few->read_ahead };
-    struct totals totals = { _mm512_setzero_ps(), _mm_setzero_ps(), _mm_setzero_ps() };
+    struct reader reader = reader_of(few, group.row);
+    const uint8_t *codes = reader.codes;
+    struct totals totals = { _mm512_setzero_ps(), _mm_setzero_ps() };
     const int64_t block_units = x_rows > 1 ? few->block_units : few->units;
     for (int64_t begin = 0; begin < few->units; begin += block_units) {
         const int64_t end = few->units - begin < block_units ? few->units : begin + block_units;
@@ -404,9 +408,24 @@ BB_INLINE __m512 multiply_group(const struct few *few, const struct form form, s
                 totals = multiply_run(few, form, &reader, group, i, first, false, totals, x_rows);
         }
     }
-    if (x_rows > 1)
-        return totals.all;
-    return form.sets == 2 ? _mm512_insertf32x4(_mm512_castps128_ps512(totals.first), totals.second, 1) : _mm512_castps128_ps512(totals.first);
+    return x_rows > 1 ? totals.all : _mm512_castps128_ps512(totals.single);
+}
+
+BB_INLINE struct form form_of(const struct few *few, const int32_t unit, const int32_t bits, const bool has_values, const bool is_even)
+{
+    return (struct form){ .index = few->unpacker.index, .shift = few->unpacker.shift, .mask = few->unpacker.mask, .values = few->unpacker.values,
+        .unit = unit, .bits = bits, .has_values = has_values, .is_even = is_even };
+}
+
+BB_INLINE struct form even_form(const struct few *few, const int32_t unit)
+{
+    return form_of(few, unit, 4, false, true);
+}
+
+/* The results of the block of rows from `row` on. */
+BB_INLINE void store_block(const struct few *few, int64_t row, const float totals[BLOCK])
+{
+    bb_store_rows(few->task, row, 0, bb_load_bias(few->task, row), _mm512_loadu_ps(totals));
 }
 
 /* The product, `rows` weight rows at a time. */
@@ -415,9 +434,7 @@ BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t 
 {
     const struct bb_linear_task *task = few->task;
     const struct bb_weight *weight = task->weight;
-    const struct form form = { .index = few->unpacker.index, .shift = few->unpacker.shift, .mask = few->unpacker.mask,
-        .values = few->unpacker.values, .unit = unit, .bits = bits, .has_values = has_values, .is_even = is_even,
-        .sets = rows == SHORT_ROWS ? 2 : 1 };
+    const struct form form = form_of(few, unit, bits, has_values, is_even);
     struct bb_ahead_place ahead = bb_ahead_begin(task->ahead, task->ahead_count, (weight->rows + BLOCK - 1) / BLOCK);
     for (int64_t row = 0; row < weight->rows; row += BLOCK) {
         bb_ahead_ask(&ahead);
@@ -430,7 +447,7 @@ BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t 
         for (int64_t i = 0; i < count; i += rows) {
             bb_prefetch_groups(weight, row + i + 2 * rows, rows);
             const __mmask16 places = (__mmask16)(((1u << rows) - 1u) << i);
-            const struct group group = { row + i, form.is_even || count - i > rows ? rows : count - i };
+            const struct group group = { row + i, form.is_even || count - i > rows ? rows : count - i, few->dots };
             const __m512 fours = multiply_group(few, form, group, x_rows);
             totals[0] = _mm512_mask_expand_ps(totals[0], places, fours);
             if (x_rows > 1)
@@ -491,14 +508,14 @@ void bb_avx512_multiply_few(const struct bb_linear_task *task)
     const int64_t step_count = (x_rows > 1 ? LANES : 1) * padded_units;
     int32_t *dots = (int32_t *)(void *)(steps + step_count);
     struct few few = { .task = task, .unpacker = bb_unpacker_of(weight->scheme), .x_rows = (int32_t)x_rows, .x = x, .sums = sums,
-        .steps = steps, .dots = dots, .tail = (uint8_t *)(dots + (x_rows > 1 ? x_rows * ROWS : SHORT_ROWS) * padded_units),
+        .steps = steps, .dots = dots, .tail = (uint8_t *)(dots + (x_rows > 1 ? x_rows * ROWS : 2 * BB_SHORT_ROWS) * padded_units),
         .units = rounded->cols / rounded->unit, .padded_units = padded_units, .block_units = plan.block_units,
         .row_bytes = bb_weight_row_bytes(weight), .read_ahead = plan.read_ahead };
-    const int64_t even_rows = bb_even_rows(task, &plan), rows = even_rows > 0 ? even_rows : plan.rows;
+    const int64_t even_rows = bb_even_rows(task, &plan);
     few.is_usual = bb_linear_is_usual(task);
     few.is_even = even_rows > 0;
     memset(steps, 0, (size_t)step_count * sizeof(float));
     for (int64_t t = 0; t < x_rows; t++)
         lay_out_row(&few, t);
-    multiply(&few, rows);
+    multiply(&few, even_rows > 0 ? even_rows : plan.rows);
 }
