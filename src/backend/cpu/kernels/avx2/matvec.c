@@ -4,7 +4,8 @@
  * codes help it. Units give 2, 4 or 8 lanes of partial sums; those of 8 units (a run) are folded together until the lanes are the sums of the
  * units. The sums of a group of rows are kept: run by run their terms are made, transposed, and added unit by unit, the order that kernel.h wants.
  * More at once would not stay in the first cache beside x, and lines that are missed there interrupt the reading ahead. *Even* weights (bb_even_rows)
- * have a form with next to no branch in the loops, which finishes a group run by run while the next one's codes come (vector/few.h).
+ * have a form with next to no branch in the loops, which, where that helps, finishes a group run by run while the next one's codes come
+ * (vector/few.h).
  * Several rows of x (in exact products the parts of one) each take the codes as they are unpacked.
  *
  * 4-bit codes are not put in order: of 32 bytes the low nibbles are the even columns, the high nibbles the odd ones, and x is laid out to match
@@ -417,6 +418,12 @@ BB_INLINE struct form even_form(const struct few *few, const int32_t unit)
 BB_INLINE void store_block(const struct few *few, int64_t row, const float totals[BLOCK])
 {
     bb_store_rows(few->task, row, 0, bb_load_bias(few->task, row), _mm256_loadu_ps(totals));
+}
+
+/* Where a set of rows and x stay in the first cache, its last row is read as fast without that. */
+BB_INLINE bool finishes_later(const struct few *few, int64_t rows)
+{
+    return rows != BB_SET_ROWS || few->task->rounded->cols > BB_NEAR_X_BYTES;
 }
 
 /* The product, `rows` weight rows at a time. */

@@ -10,6 +10,7 @@
  *     next_run(...)         sums of the run whose codes come next, for `x_rows` rows of x
  *     add_run(...)          a run's terms added to the totals of a set's rows, for one row of x
  *     store_block(...)      a block's results
+ *     finishes_later(...)   whether groups of `rows` rows, for one row of x, are finished while the next one is read
  *     multiply_form(...)    the product by groups of `rows` weight rows, all else constants: columns a unit, bits of a code, whether codes stand for
  *                           values, whether the weight is even, rows of x */
 #ifndef BB_VECTOR_FEW_H
@@ -32,11 +33,17 @@ BB_INLINE struct group set_of(const struct few *few, struct group group, int32_t
     return (struct group){ group.row + set * ROWS, group.count < ROWS ? group.count : ROWS, group.dots + set * ROWS * few->padded_units };
 }
 
+/* Whether scales are asked for a line of each row at a time, as rows fill lines, else those of a group at once. */
+BB_INLINE bool asks_by_line(const struct few *few)
+{
+    return few->units >= BB_LINE_UNITS;
+}
+
 /* Adds the next run to the totals. Now and then it asks for a line of each row's scales and biases two groups behind. */
 BB_INLINE void finish_run(const struct few *few, const struct form form, struct unfinished *unfinished, const bool is_whole)
 {
     const struct group group = unfinished->group;
-    if (unfinished->first % BB_LINE_UNITS == 0)
+    if (asks_by_line(few) && unfinished->first % BB_LINE_UNITS == 0)
         bb_prefetch_units(few->task->weight, group.row + 2 * group.count, group.count, unfinished->first, few->units);
     BB_UNROLL
     for (int32_t i = 0; i < SETS; i++)
@@ -104,6 +111,8 @@ BB_INLINE void multiply_one_even(const struct few *few, const int64_t rows, cons
     for (int64_t row = 0; row < all; row += rows) {
         if (row % BLOCK == 0)
             bb_ahead_ask(&ahead);
+        if (!asks_by_line(few))
+            bb_prefetch_groups(task->weight, row + 2 * rows, rows);
         const struct group group = { row, rows, few->dots + row / rows % 2 * rows * few->padded_units };
         read_group(few, form, &reader, group, &before);
         if (row > 0)
@@ -118,7 +127,7 @@ BB_INLINE void multiply_one_even(const struct few *few, const int64_t rows, cons
 /* The product of an even weight. */
 BB_INLINE void multiply_even(const struct few *few, int64_t rows, const int32_t unit, const int32_t x_rows)
 {
-    if (x_rows > 1)
+    if (x_rows > 1 || !finishes_later(few, rows))
         multiply_form(few, BB_SET_ROWS, unit, 4, false, true, x_rows);
     else if (unit == 64 && rows == BB_SHORT_ROWS)
         multiply_one_even(few, BB_SHORT_ROWS, unit);
