@@ -72,8 +72,9 @@ static int64_t limited(int64_t value, int64_t least, int64_t most)
     return value < least ? least : value > most ? most : value;
 }
 
-/* The sizes of chunks for few rows of x: of several threads the last quarter is for small ones. One thread shares with nobody and takes all at once, but for low-rank terms, which it reads behind the
- * last chunk and asks for in it (ahead_of), and for exact products, whose parts' totals stay in the caches. */
+/* The sizes of chunks for few rows of x: of several threads the last quarter is for small ones. One thread shares with nobody and takes all at once,
+ * but for low-rank terms, which it reads behind the last chunk and asks for in it (ahead_of), and for exact products, whose parts' totals stay in the
+ * caches. */
 static void size_chunks(struct job *job)
 {
     const int32_t threads = bb_pool_thread_count(job->cpu->pool);

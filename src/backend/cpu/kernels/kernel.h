@@ -23,6 +23,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 enum {
     BB_UNIT_LIMIT = 64, /* columns a step of rounded activations: the weight's group, at most this */
@@ -236,6 +237,34 @@ static inline struct bb_few_plan bb_few_plan(const struct bb_linear_task *task, 
         return (struct bb_few_plan){ most, padded_units, ahead };
     return (struct bb_few_plan){ most, block_cols / task->rounded->unit, most * row_bytes };
 }
+
+/* Where products of few rows read a weight's codes, one behind another. */
+struct bb_reader {
+    const uint8_t *codes, *end; /* of the weight */
+    int64_t ahead;              /* bytes to ask for early */
+};
+
+static inline struct bb_reader bb_reader_of(const struct bb_weight *weight, int64_t row, size_t row_bytes, int64_t ahead)
+{
+    const uint8_t *codes = weight->data;
+    return (struct bb_reader){ codes + (size_t)row * row_bytes, codes + (size_t)weight->rows * row_bytes, ahead };
+}
+
+/* The next `bytes`, of a run of run_bytes or, unless is_whole, a part of one. Behind that come the next row's codes; behind the weight's last row nothing
+ * may be read: its part is copied to `tail`. */
+BB_INLINE const uint8_t *bb_next_codes(struct bb_reader *reader, int64_t bytes, const int64_t run_bytes, const bool is_whole, uint8_t *tail)
+{
+    const uint8_t *codes = reader->codes;
+    bb_read_ahead(codes, bytes, reader->ahead);
+    reader->codes += bytes;
+    return !is_whole && reader->end - codes < run_bytes ? memcpy(tail, codes, (size_t)bytes) : codes;
+}
+
+/* `count` rows of a weight from `row` on, whose sums of code(w) * code(x) they keep. */
+struct bb_row_group {
+    int64_t row, count;
+    int32_t *dots;
+};
 
 /* Whether a weight has bf16 scales and biases, a group of them a unit: nearly every model. */
 static inline bool bb_linear_is_usual(const struct bb_linear_task *task)

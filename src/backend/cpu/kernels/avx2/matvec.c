@@ -194,33 +194,16 @@ BB_INLINE void sum_half(const struct form form, const uint8_t *codes, struct x_r
         sums[t] = _mm256_add_epi32(sums[t], _mm256_permute2x128_si256(sums[t], sums[t], 0x01));
 }
 
-/* Where the codes are being read. */
-struct reader {
-    const uint8_t *codes, *end; /* of the weight */
-    int64_t ahead;
-};
-
-static inline struct reader reader_of(const struct few *few, int64_t row)
-{
-    const struct bb_weight *weight = few->task->weight;
-    const uint8_t *codes = weight->data;
-    return (struct reader){ codes + (size_t)row * few->row_bytes, codes + (size_t)weight->rows * few->row_bytes, few->read_ahead };
-}
-
 /* To `dots`: sums of the run of units from `first` on, whose codes come next. Behind a row's last, partial run come the next row's codes, where x is 0;
  * behind the last row nothing is read. */
-BB_INLINE void next_run(const struct few *few, const struct form form, struct reader *reader, int64_t first, int32_t *dots, const bool is_whole,
+BB_INLINE void next_run(const struct few *few, const struct form form, struct bb_reader *reader, int64_t first, int32_t *dots, const bool is_whole,
                         const int32_t x_rows)
 {
     const int32_t unit = form.unit, run_bytes = unit * form.bits;
     const int64_t units = is_whole || few->units - first > UNITS ? UNITS : few->units - first, bytes = units * (run_bytes / UNITS);
     const struct x_run x = { few->x + first * unit, few->padded_units * unit };
-    const uint8_t *codes = reader->codes;
+    const uint8_t *codes = bb_next_codes(reader, bytes, run_bytes, is_whole, few->tail);
     __m256i sums[FEW];
-    bb_read_ahead(codes, bytes, reader->ahead);
-    reader->codes += bytes;
-    if (!is_whole && reader->end - codes < run_bytes)
-        codes = memcpy(few->tail, codes, (size_t)bytes);
     if (form.is_even && unit == 64 && units <= UNITS / 2)
         sum_half(form, codes, x, sums, x_rows);
     else
@@ -276,15 +259,9 @@ static inline __m256 join_high(__m256 a, __m256 b)
     return _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
 }
 
-/* `count` rows of a weight from `row` on, and where their sums are kept. */
-struct group {
-    int64_t row, count;
-    int32_t *dots;
-};
-
 /* For each row of x the terms scale * dot + bias * sum of the run of units from `first` on of a group, transposed: quads[j], half h: unit 4h + j of the
  * rows. */
-BB_INLINE void make_terms(const struct few *few, const struct form form, struct group group, int64_t first, const bool is_whole, __m256 quads[][4],
+BB_INLINE void make_terms(const struct few *few, const struct form form, struct bb_row_group group, int64_t first, const bool is_whole, __m256 quads[][4],
                           const int32_t x_rows)
 {
     __m256 terms[FEW][ROWS];
@@ -353,7 +330,7 @@ struct totals {
 };
 
 /* Makes and adds the terms of the run of units from `first` on, for one row of x. */
-BB_INLINE __m128 add_run(const struct few *few, const struct form form, struct group group, int64_t first, const bool is_whole, __m128 total)
+BB_INLINE __m128 add_run(const struct few *few, const struct form form, struct bb_row_group group, int64_t first, const bool is_whole, __m128 total)
 {
     __m256 quads[1][4];
     make_terms(few, form, group, first, is_whole, quads, 1);
@@ -361,7 +338,7 @@ BB_INLINE __m128 add_run(const struct few *few, const struct form form, struct g
 }
 
 /* The same for all rows of x. */
-BB_INLINE void add_runs(const struct few *few, const struct form form, struct group group, int64_t first, const bool is_whole, struct totals *totals,
+BB_INLINE void add_runs(const struct few *few, const struct form form, struct bb_row_group group, int64_t first, const bool is_whole, struct totals *totals,
                         const int32_t x_rows)
 {
     __m256 quads[FEW][4];
@@ -376,7 +353,7 @@ BB_INLINE void add_runs(const struct few *few, const struct form form, struct gr
 }
 
 /* The run of units from `first` on of row `in_group` of a group, and behind its last row the terms of all. */
-BB_INLINE void multiply_run(const struct few *few, const struct form form, struct reader *reader, struct group group, int64_t in_group, int64_t first,
+BB_INLINE void multiply_run(const struct few *few, const struct form form, struct bb_reader *reader, struct bb_row_group group, int64_t in_group, int64_t first,
                             const bool is_whole, struct totals *totals, const int32_t x_rows)
 {
     next_run(few, form, reader, first, group.dots + in_group * few->padded_units + first, is_whole, x_rows);
@@ -385,10 +362,10 @@ BB_INLINE void multiply_run(const struct few *few, const struct form form, struc
 }
 
 /* The group's rows . x; rows that are not there give 0. */
-BB_INLINE struct totals multiply_group(const struct few *few, const struct form form, struct group group, const int32_t x_rows)
+BB_INLINE struct totals multiply_group(const struct few *few, const struct form form, struct bb_row_group group, const int32_t x_rows)
 {
     const int64_t block_units = x_rows > 1 ? few->block_units : few->units;
-    struct reader reader = reader_of(few, group.row);
+    struct bb_reader reader = bb_reader_of(few->task->weight, group.row, few->row_bytes, few->read_ahead);
     const uint8_t *codes = reader.codes;
     struct totals totals = { _mm256_setzero_ps(), _mm_setzero_ps() };
     if (!form.is_even && !few->is_usual)
@@ -408,10 +385,10 @@ BB_INLINE struct totals multiply_group(const struct few *few, const struct form 
     return totals;
 }
 
-BB_INLINE struct form even_form(const struct few *few, const int32_t unit)
+BB_INLINE struct form form_of(const struct few *few, const int32_t unit, const int32_t bits, const bool has_values, const bool is_even)
 {
     (void)few;
-    return (struct form){ .unit = unit, .bits = 4, .is_even = true };
+    return (struct form){ .unit = unit, .bits = bits, .has_values = has_values, .is_even = is_even };
 }
 
 /* The results of the block of rows from `row` on. */
@@ -430,7 +407,7 @@ BB_INLINE bool finishes_later(const struct few *few, int64_t rows)
 BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t unit, const int32_t bits, const bool has_values, const bool is_even,
                              const int32_t x_rows)
 {
-    const struct form form = { .unit = unit, .bits = bits, .has_values = has_values, .is_even = is_even };
+    const struct form form = form_of(few, unit, bits, has_values, is_even);
     const struct bb_linear_task *task = few->task;
     const int64_t all = task->weight->rows;
     struct bb_ahead_place ahead = bb_ahead_begin(task->ahead, task->ahead_count, (all + BLOCK - 1) / BLOCK);
@@ -440,7 +417,7 @@ BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t 
         float totals[FEW][BLOCK + ROWS] = { 0 };
         for (int64_t i = 0; i < count; i += rows) {
             bb_prefetch_groups(task->weight, row + i + rows, rows);
-            const struct group group = { row + i, form.is_even || count - i > rows ? rows : count - i, few->dots };
+            const struct bb_row_group group = { row + i, form.is_even || count - i > rows ? rows : count - i, few->dots };
             const struct totals sums = multiply_group(few, form, group, x_rows);
             _mm_storeu_ps(totals[0] + i, x_rows == 1 ? sums.single : _mm256_castps256_ps128(sums.pair));
             if (x_rows > 1)

@@ -190,32 +190,15 @@ BB_INLINE void sum_half(const struct form form, const uint8_t *run, struct x_run
         sums[t] = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 0, 4, 1, 5, 2, 6, 3, 7), fold_lanes(sums[t], sums[t]));
 }
 
-/* Where the codes are being read. */
-struct reader {
-    const uint8_t *codes, *end; /* of the weight */
-    int64_t ahead;
-};
-
-static inline struct reader reader_of(const struct few *few, int64_t row)
-{
-    const struct bb_weight *weight = few->task->weight;
-    const uint8_t *codes = weight->data;
-    return (struct reader){ codes + (size_t)row * few->row_bytes, codes + (size_t)weight->rows * few->row_bytes, few->read_ahead };
-}
-
 /* To `dots`: sums of the run of units from `first` on, whose codes come next. Behind a row's last, partial run come the next row's codes, where x
  * is 0; behind the last row nothing is read. */
-BB_INLINE void next_run(const struct few *few, const struct form form, struct reader *reader, int64_t first, int32_t *dots, const bool is_whole,
+BB_INLINE void next_run(const struct few *few, const struct form form, struct bb_reader *reader, int64_t first, int32_t *dots, const bool is_whole,
                         const int32_t x_rows)
 {
     const int32_t lanes = form.unit / (form.bits == 4 ? 8 : 4), run_bytes = 2 * form.unit * form.bits;
     const int64_t units = is_whole || few->units - first > UNITS ? UNITS : few->units - first, bytes = units * (run_bytes / UNITS);
     const struct x_run x = { few->x + first * form.unit, few->padded_units * form.unit };
-    const uint8_t *codes = reader->codes;
-    bb_read_ahead(codes, bytes, reader->ahead);
-    reader->codes += bytes;
-    if (!is_whole && reader->end - codes < run_bytes)
-        codes = memcpy(few->tail, codes, (size_t)bytes);
+    const uint8_t *codes = bb_next_codes(reader, bytes, run_bytes, is_whole, few->tail);
     __m512i sums[FEW];
     if (form.is_even && lanes == 8 && units <= UNITS / 2)
         sum_half(form, codes, x, sums, x_rows);
@@ -290,14 +273,8 @@ BB_INLINE void transpose_terms(const __m512 terms[ROWS], __m512 quads[4])
     quads[3] = join_high(high01, high23);
 }
 
-/* `count` rows of a weight from `row` on, and where their sums are kept. */
-struct group {
-    int64_t row, count;
-    int32_t *dots;
-};
-
 /* For each row of x the terms scale * dot + bias * sum of the run of units from `first` on of a group, transposed. */
-BB_INLINE void make_terms(const struct few *few, const struct form form, struct group group, int64_t first, const bool is_whole,
+BB_INLINE void make_terms(const struct few *few, const struct form form, struct bb_row_group group, int64_t first, const bool is_whole,
                           __m512 quads[][4], const int32_t x_rows)
 {
     __m512 terms[FEW][ROWS];
@@ -323,7 +300,7 @@ BB_INLINE void make_terms(const struct few *few, const struct form form, struct 
 }
 
 /* Adds a run's terms to the totals of a group's rows, unit by unit; those behind the last unit have steps of 0. */
-BB_INLINE __m128 add_run(const struct few *few, const struct form form, struct group group, int64_t first, const bool is_whole, __m128 total)
+BB_INLINE __m128 add_run(const struct few *few, const struct form form, struct bb_row_group group, int64_t first, const bool is_whole, __m128 total)
 {
     const float *steps = few->steps + first;
     __m512 of_rows[1][4], *quads = of_rows[0];
@@ -348,7 +325,7 @@ BB_INLINE __m128 add_run(const struct few *few, const struct form form, struct g
 }
 
 /* The same for several rows of x at once: row t's totals are 128-bit lane t. */
-BB_INLINE __m512 add_runs(const struct few *few, const struct form form, struct group group, int64_t first, const bool is_whole, __m512 total,
+BB_INLINE __m512 add_runs(const struct few *few, const struct form form, struct bb_row_group group, int64_t first, const bool is_whole, __m512 total,
                           const int32_t x_rows)
 {
     const float *steps = few->steps + first * LANES;
@@ -376,7 +353,7 @@ struct totals {
 };
 
 /* The run of units from `first` on of row `in_group` of a group; behind its last row the terms of all are added to the totals. */
-BB_INLINE struct totals multiply_run(const struct few *few, const struct form form, struct reader *reader, struct group group, int64_t in_group,
+BB_INLINE struct totals multiply_run(const struct few *few, const struct form form, struct bb_reader *reader, struct bb_row_group group, int64_t in_group,
                                      int64_t first, const bool is_whole, struct totals totals, const int32_t x_rows)
 {
     next_run(few, form, reader, first, group.dots + in_group * few->padded_units + first, is_whole, x_rows);
@@ -390,9 +367,9 @@ BB_INLINE struct totals multiply_run(const struct few *few, const struct form fo
 }
 
 /* The group's rows . x, of row t of x in 128-bit lane t; rows that are not there give 0. */
-BB_INLINE __m512 multiply_group(const struct few *few, const struct form form, struct group group, const int32_t x_rows)
+BB_INLINE __m512 multiply_group(const struct few *few, const struct form form, struct bb_row_group group, const int32_t x_rows)
 {
-    struct reader reader = reader_of(few, group.row);
+    struct bb_reader reader = bb_reader_of(few->task->weight, group.row, few->row_bytes, few->read_ahead);
     const uint8_t *codes = reader.codes;
     struct totals totals = { _mm512_setzero_ps(), _mm_setzero_ps() };
     const int64_t block_units = x_rows > 1 ? few->block_units : few->units;
@@ -415,11 +392,6 @@ BB_INLINE struct form form_of(const struct few *few, const int32_t unit, const i
 {
     return (struct form){ .index = few->unpacker.index, .shift = few->unpacker.shift, .mask = few->unpacker.mask, .values = few->unpacker.values,
         .unit = unit, .bits = bits, .has_values = has_values, .is_even = is_even };
-}
-
-BB_INLINE struct form even_form(const struct few *few, const int32_t unit)
-{
-    return form_of(few, unit, 4, false, true);
 }
 
 /* The results of the block of rows from `row` on. */
@@ -453,7 +425,7 @@ BB_INLINE void multiply_form(const struct few *few, int64_t rows, const int32_t 
         for (int64_t i = 0; i < count; i += rows) {
             bb_prefetch_groups(weight, row + i + 2 * rows, rows);
             const __mmask16 places = (__mmask16)(((1u << rows) - 1u) << i);
-            const struct group group = { row + i, form.is_even || count - i > rows ? rows : count - i, few->dots };
+            const struct bb_row_group group = { row + i, form.is_even || count - i > rows ? rows : count - i, few->dots };
             const __m512 fours = multiply_group(few, form, group, x_rows);
             totals[0] = _mm512_mask_expand_ps(totals[0], places, fours);
             if (x_rows > 1)

@@ -1,12 +1,9 @@
 /* Rounded products of one to three rows of x: the part that AVX2 and AVX-512 share. Each includes it behind its own
  *
  *     UNITS, BLOCK, ROWS    of a run, of rows that are stored at once, of a set
- *     struct few            a task, with its x_rows, is_even, units, padded_units and dots
+ *     struct few            a task, with its x_rows, is_even, units, padded_units, row_bytes, read_ahead and dots
  *     struct form           what the loops know of a scheme and a weight
- *     struct group          `count` rows of a weight from `row` on, and where their sums are kept: `dots`
- *     struct reader         where codes are being read
- *     even_form(...)        the form of even weights
- *     reader_of(...)        a reader of a weight from a row on
+ *     form_of(...)          such a form
  *     next_run(...)         sums of the run whose codes come next, for `x_rows` rows of x
  *     add_run(...)          a run's terms added to the totals of a set's rows, for one row of x
  *     store_block(...)      a block's results
@@ -22,15 +19,15 @@ enum { SETS = BB_SHORT_ROWS / BB_SET_ROWS /* of a group at most */ };
 
 /* A group whose codes are read: its totals, of the units before `first`. Before the first group one from a row below 0. */
 struct unfinished {
-    struct group group;
+    struct bb_row_group group;
     int64_t first;
     __m128 totals[SETS];
 };
 
 /* Set `set` of a group. */
-BB_INLINE struct group set_of(const struct few *few, struct group group, int32_t set)
+BB_INLINE struct bb_row_group set_of(const struct few *few, struct bb_row_group group, int32_t set)
 {
-    return (struct group){ group.row + set * ROWS, group.count < ROWS ? group.count : ROWS, group.dots + set * ROWS * few->padded_units };
+    return (struct bb_row_group){ group.row + set * ROWS, group.count < ROWS ? group.count : ROWS, group.dots + set * ROWS * few->padded_units };
 }
 
 /* Whether scales are asked for a line of each row at a time, as rows fill lines, else those of a group at once. */
@@ -42,7 +39,7 @@ BB_INLINE bool asks_by_line(const struct few *few)
 /* Adds the next run to the totals. Now and then it asks for a line of each row's scales and biases two groups behind. */
 BB_INLINE void finish_run(const struct few *few, const struct form form, struct unfinished *unfinished, const bool is_whole)
 {
-    const struct group group = unfinished->group;
+    const struct bb_row_group group = unfinished->group;
     if (asks_by_line(few) && unfinished->first % BB_LINE_UNITS == 0)
         bb_prefetch_units(few->task->weight, group.row + 2 * group.count, group.count, unfinished->first, few->units);
     BB_UNROLL
@@ -54,7 +51,7 @@ BB_INLINE void finish_run(const struct few *few, const struct form form, struct 
 
 /* Reads the codes of a group of an even weight, for one row of x, and finishes the one before: a run for every `count` runs that are read. All at once
  * they would take longer than the codes of a row, and the processor's reading ahead would wait. */
-BB_INLINE void read_group(const struct few *few, const struct form form, struct reader *reader, struct group group, struct unfinished *before)
+BB_INLINE void read_group(const struct few *few, const struct form form, struct bb_reader *reader, struct bb_row_group group, struct unfinished *before)
 {
     const int64_t whole = few->units / UNITS * UNITS;
     int64_t wait = before->group.row < 0 ? INT64_MAX : group.count * UNITS; /* units to read before the next run is finished */
@@ -102,8 +99,8 @@ BB_INLINE void multiply_one_even(const struct few *few, const int64_t rows, cons
 {
     const struct bb_linear_task *task = few->task;
     const int64_t all = task->weight->rows;
-    const struct form form = even_form(few, unit);
-    struct reader reader = reader_of(few, 0);
+    const struct form form = form_of(few, unit, 4, false, true);
+    struct bb_reader reader = bb_reader_of(task->weight, 0, few->row_bytes, few->read_ahead);
     struct bb_ahead_place ahead = bb_ahead_begin(task->ahead, task->ahead_count, (all + BLOCK - 1) / BLOCK);
     struct unfinished before = { .group = { -rows, rows, NULL } };
     float totals[BLOCK] = { 0 };
@@ -113,7 +110,7 @@ BB_INLINE void multiply_one_even(const struct few *few, const int64_t rows, cons
             bb_ahead_ask(&ahead);
         if (!asks_by_line(few))
             bb_prefetch_groups(task->weight, row + 2 * rows, rows);
-        const struct group group = { row, rows, few->dots + row / rows % 2 * rows * few->padded_units };
+        const struct bb_row_group group = { row, rows, few->dots + row / rows % 2 * rows * few->padded_units };
         read_group(few, form, &reader, group, &before);
         if (row > 0)
             store_group(few, &before, totals);
